@@ -1,0 +1,2 @@
+//! QMP and guest agent for tokio.
+#![forbid(unsafe_code)]
