@@ -1,1 +1,17 @@
-//! mvm.
+//! mvm runs QEMU/KVM guests from machine profiles, and gives every host device back.
+//!
+//! The data flows one way:
+//!
+//! ```text
+//! profile layers, flags ──load, merge──► Profile ─┐
+//! /sys, /dev/kvm, QEMU ──read once──► HostFacts ──┴─resolve──► Machine
+//! Machine ──build──► Plan { steps, command }            --dry-run prints it and stops
+//! Plan ──apply──► Prepared { fds, sockets }             the inverse is on disk before the step
+//! Prepared ──launch──► Guest { child, qmp } ──supervise──► Outcome
+//! Outcome | failure | crash ──► journal, newest first ──► the host as it was
+//! ```
+
+pub mod dirs;
+pub mod error;
+pub mod ids;
+pub mod units;
