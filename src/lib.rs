@@ -14,4 +14,8 @@
 pub mod dirs;
 pub mod error;
 pub mod ids;
+pub mod machine;
+pub mod plan;
+pub mod profile;
+pub mod qemu;
 pub mod units;

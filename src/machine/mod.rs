@@ -1,0 +1,305 @@
+//! The resolved machine: what mvm runs. Complete, comparable, and without a "decide later".
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Arch, GuestName, Id, MacAddr};
+use crate::profile::schema::{
+    Aio, Cache, DiskBus, DiskFormat, Gic, Media, NicModel, SecurityModel, WatchdogAction,
+    WatchdogModel,
+};
+use crate::units::{Size, Span};
+
+/// A guest with every question answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The guest's name.
+    pub name: GuestName,
+    /// The profile or machine file it was made from.
+    pub profile: String,
+    /// The guest's UUID: derived from its name, so that it stays.
+    pub uuid: uuid::Uuid,
+    /// The guest's architecture.
+    pub arch: Arch,
+    /// The board.
+    pub board: Board,
+    /// The accelerator and why it was chosen.
+    pub accel: Accel,
+    /// The processors.
+    pub cpu: Cpu,
+    /// The memory.
+    pub memory: Size,
+    /// The kernel that is started directly.
+    pub kernel: Option<Kernel>,
+    /// The firmware.
+    pub firmware: Firmware,
+    /// Disks and drives, in the order of their names.
+    pub disks: Vec<Disk>,
+    /// Network cards, in the order of their names.
+    pub nics: Vec<Nic>,
+    /// Consoles, `main` first.
+    pub consoles: Vec<Console>,
+    /// Channels beside the agent's.
+    pub channels: Vec<Channel>,
+    /// Whether the agent's channel is there.
+    pub agent: bool,
+    /// 9p shares.
+    pub shares: Vec<Share>,
+    /// The random number generator's source.
+    pub rng: Option<PathBuf>,
+    /// Whether there is a balloon.
+    pub balloon: bool,
+    /// The watchdog.
+    pub watchdog: Option<Watchdog>,
+    /// The context id of the virtual socket.
+    pub vsock: Option<u32>,
+    /// Trace patterns.
+    pub trace: Vec<String>,
+    /// Arguments handed through.
+    pub qemu_args: Vec<String>,
+    /// How long a graceful stop may take.
+    pub stop_timeout: Span,
+    /// The QEMU.
+    pub qemu: Qemu,
+    /// The guest's run-time directory.
+    pub run_dir: PathBuf,
+    /// The guest's state directory.
+    pub state_dir: PathBuf,
+}
+
+/// The QEMU that runs the guest, and what of it shapes the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Qemu {
+    /// The program.
+    pub binary: PathBuf,
+    /// Its version: major, minor, micro.
+    pub version: (u32, u32, u32),
+    /// Whether its seccomp filter is on.
+    pub sandbox: bool,
+}
+
+/// The board.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Board {
+    /// QEMU's machine type.
+    pub machine_type: String,
+    /// The bus its devices sit on.
+    pub bus: Bus,
+    /// The interrupt controller of `virt`.
+    pub gic: Option<Gic>,
+    /// Whether there is a virtio-iommu.
+    pub virtio_iommu: bool,
+}
+
+/// The bus that devices sit on; it decides the names of virtio devices (`-pci`, `-device`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bus {
+    /// PCI Express: q35, virt.
+    Pcie,
+    /// PCI: pc.
+    Pci,
+    /// virtio-mmio: microvm.
+    Mmio,
+}
+
+/// The accelerator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accel {
+    /// Which.
+    pub chosen: AccelKind,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// The accelerators that mvm drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccelKind {
+    /// The kernel's.
+    Kvm,
+    /// QEMU's translation.
+    Tcg,
+}
+
+/// The processors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cpu {
+    /// `-cpu`'s value: the model and its options.
+    pub model: String,
+    /// How many; the product of the next three.
+    pub count: u32,
+    /// Sockets.
+    pub sockets: u32,
+    /// Cores a socket.
+    pub cores: u32,
+    /// Threads a core.
+    pub threads: u32,
+}
+
+/// A kernel that is started directly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// The image.
+    pub image: PathBuf,
+    /// The initial ramdisk.
+    pub initrd: Option<PathBuf>,
+    /// The command line.
+    pub append: String,
+}
+
+/// The firmware.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Firmware {
+    /// The machine's own, or none: QEMU gets no word about it.
+    Builtin,
+    /// An image loaded with `-bios`.
+    Bios(PathBuf),
+    /// UEFI in two flash chips.
+    Flash {
+        /// The code.
+        code: PathBuf,
+        /// The code's format.
+        code_format: DiskFormat,
+        /// What the variable store is copied from when the guest has none.
+        template: Option<PathBuf>,
+        /// The guest's own variable store.
+        nvram: Option<PathBuf>,
+        /// The variable store's format.
+        nvram_format: DiskFormat,
+    },
+}
+
+/// A disk or a drive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its name.
+    pub id: Id,
+    /// The image; a drive may be empty.
+    pub image: Option<Image>,
+    /// The throw-away overlay that takes the writes.
+    pub overlay: Option<PathBuf>,
+    /// The bus.
+    pub bus: DiskBus,
+    /// Disk or drive.
+    pub media: Media,
+    /// The cache mode.
+    pub cache: Cache,
+    /// The I/O engine.
+    pub aio: Aio,
+    /// Whether discards reach the image.
+    pub discard: bool,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// The place in the boot order, 1 first.
+    pub boot: Option<u32>,
+    /// The serial number.
+    pub serial: Option<String>,
+}
+
+/// An image file or block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The absolute path.
+    pub path: PathBuf,
+    /// The format.
+    pub format: DiskFormat,
+    /// Whether it is a block device.
+    pub block_device: bool,
+}
+
+/// A network card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nic {
+    /// Its name.
+    pub id: Id,
+    /// What the guest sees.
+    pub model: NicModel,
+    /// Its address.
+    pub mac: MacAddr,
+    /// Where packets go.
+    pub backend: NicBackend,
+}
+
+/// Where packets go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NicBackend {
+    /// QEMU's own NAT.
+    User {
+        /// Ports that lead in.
+        forwards: Vec<Forward>,
+        /// Nothing beyond the host.
+        restrict: bool,
+    },
+    /// A tap device.
+    Tap {
+        /// Its name on the host.
+        name: String,
+        /// The bridge that a new one joins.
+        bridge: Option<String>,
+        /// The address that a new one gets, with prefix length.
+        address: Option<String>,
+        /// Whether packets go through vhost-net.
+        vhost: bool,
+    },
+}
+
+/// A host port that leads into the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// UDP rather than TCP.
+    pub udp: bool,
+    /// The host's address.
+    pub address: std::net::Ipv4Addr,
+    /// The host's port.
+    pub host: u16,
+    /// The guest's port.
+    pub guest: u16,
+}
+
+/// A console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Console {
+    /// Its name.
+    pub id: Id,
+    /// A virtio console rather than the board's UART.
+    pub virtio: bool,
+    /// A pseudo-terminal rather than mvm's own console.
+    pub pty: bool,
+}
+
+/// A virtio-serial channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// Its name.
+    pub id: Id,
+    /// The port's name in the guest.
+    pub port: String,
+}
+
+/// A 9p share.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Its name.
+    pub id: Id,
+    /// The folder.
+    pub path: PathBuf,
+    /// The mount tag.
+    pub tag: String,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    /// How owners are kept.
+    pub security_model: SecurityModel,
+}
+
+/// The watchdog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watchdog {
+    /// The device.
+    pub model: WatchdogModel,
+    /// What happens when it bites.
+    pub action: WatchdogAction,
+}

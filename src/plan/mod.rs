@@ -1,0 +1,20 @@
+//! What will be done, as data: the steps, their inverses, and the command line.
+
+pub mod step;
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Machine;
+use crate::qemu::command::CommandLine;
+use step::Step;
+
+/// All that a start will do, in order. `--dry-run` prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The machine that it starts.
+    pub machine: Machine,
+    /// The changes to the host.
+    pub steps: Vec<Step>,
+    /// QEMU's command line.
+    pub command: CommandLine,
+}

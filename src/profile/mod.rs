@@ -1,0 +1,3 @@
+//! What the user writes: profiles in TOML, in layers.
+
+pub mod schema;

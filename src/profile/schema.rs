@@ -1,0 +1,570 @@
+//! The language of profiles: what a TOML file may say.
+//!
+//! Every field is optional, because every file is a layer: what one leaves out another says. Named
+//! tables (`[disk.system]`) let a later layer change one thing; alternatives are optional sub-tables
+//! of which exactly one is set in the merged profile.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Arch, Id, MacAddr};
+use crate::units::{Size, Span};
+
+/// A struct whose fields are all optional, and a table of a profile.
+macro_rules! table {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        pub struct $name {
+            $($(#[$inner])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<$kind>,)*
+        }
+    };
+}
+
+/// An enum of words.
+macro_rules! words {
+    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $word:ident = $text:literal,)* }) => {
+        $(#[$outer])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum $name { $($(#[$inner])* #[serde(rename = $text)] $word,)* }
+
+        impl $name {
+            /// The word as profiles spell it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$word => $text,)* }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+/// What a layer and a variant have in common; a variant adds `when`. Written by macro because
+/// serde's `flatten` would lose the position of an error.
+macro_rules! layers {
+    ($($(#[$inner:meta])* $field:ident: $kind:ty,)*) => {
+        table! {
+            /// One file of a profile, or the merged profile itself.
+            Layer {
+                /// One line for `mvm profile list`.
+                summary: String,
+                /// The profiles below this one, lowest first.
+                extends: Vec<String>,
+                /// Layers inside the profile that a choice switches on, in the order written.
+                variant: BTreeMap<String, Variant>,
+                $($(#[$inner])* $field: $kind,)*
+            }
+        }
+        table! {
+            /// A layer that applies when its choices were made, or when `--variant` names it.
+            Variant {
+                /// The choices that switch it on; all of them must hold.
+                when: When,
+                $($(#[$inner])* $field: $kind,)*
+            }
+        }
+    };
+}
+
+layers! {
+    /// The board and how its code is run.
+    machine: MachineTable,
+    /// The processors.
+    cpu: CpuTable,
+    /// The memory.
+    memory: MemoryTable,
+    /// A kernel started directly, without firmware.
+    boot: BootTable,
+    /// The firmware.
+    firmware: FirmwareTable,
+    /// Disks and CD-ROM drives, by name.
+    disk: BTreeMap<Id, DiskTable>,
+    /// Network cards, by name.
+    network: BTreeMap<Id, NetworkTable>,
+    /// Consoles, by name; `main` is the one that `mvm run` and `mvm console` attach to.
+    console: BTreeMap<Id, ConsoleTable>,
+    /// Virtio-serial channels, by name.
+    channel: BTreeMap<Id, ChannelTable>,
+    /// The QEMU guest agent's channel.
+    agent: AgentTable,
+    /// Folders of the host that the guest can mount, by name.
+    share: BTreeMap<Id, ShareTable>,
+    /// The random number generator.
+    rng: RngTable,
+    /// The memory balloon.
+    balloon: BalloonTable,
+    /// The watchdog.
+    watchdog: WatchdogTable,
+    /// The virtual socket to the host.
+    vsock: VsockTable,
+    /// An IOMMU that the guest sees.
+    iommu: IommuTable,
+    /// How the guest is ended.
+    lifecycle: LifecycleTable,
+    /// The QEMU that runs it.
+    qemu: QemuTable,
+    /// Trace events that QEMU logs (`-trace`), patterns as in `virtio*`.
+    trace: Vec<String>,
+    /// Arguments handed to QEMU as they are, after all others.
+    qemu_args: Vec<String>,
+}
+
+table! {
+    /// The choices that a variant depends on. Each is compared with the flag of the same name, or with
+    /// what the profile says where there was no flag.
+    When {
+        /// As in `--gpu`: `none` until the profile or the flag says otherwise.
+        gpu: String,
+        /// As in `--display`: `headless` until the profile or the flag says otherwise.
+        display: String,
+        /// As in `--firmware`: `bios`, `uefi` or `none`.
+        firmware: String,
+    }
+}
+
+table! {
+    /// `[machine]`
+    MachineTable {
+        /// The guest's architecture; the host's own by default.
+        arch: Arch,
+        /// QEMU's machine type: `q35`, `pc`, `microvm`, `virt`, or a versioned one such as `pc-q35-7.2`.
+        /// By default `q35` on x86_64 and `virt` on aarch64.
+        r#type: String,
+        /// How the guest's code is run. By default `auto`: KVM where it is healthy, else TCG.
+        accel: AccelWord,
+        /// The version of the interrupt controller of `virt`; by default what the accelerator has.
+        gic: Gic,
+    }
+}
+
+words! {
+    /// `machine.accel`
+    AccelWord {
+        /// KVM where the host's is healthy, else TCG, with the reason told.
+        Auto = "auto",
+        /// KVM or nothing.
+        Kvm = "kvm",
+        /// QEMU's own translation.
+        Tcg = "tcg",
+    }
+}
+
+words! {
+    /// `machine.gic`
+    Gic {
+        /// GICv2: at most 8 processors.
+        V2 = "2",
+        /// GICv3.
+        V3 = "3",
+        /// The host's own under KVM, the newest under TCG.
+        Max = "max",
+    }
+}
+
+table! {
+    /// `[cpu]`
+    CpuTable {
+        /// QEMU's name of the model, or `auto`: `host` under KVM, `max` under TCG.
+        model: String,
+        /// How many the guest has. By default the product of the topology, else 1.
+        count: u32,
+        /// Sockets.
+        sockets: u32,
+        /// Cores a socket.
+        cores: u32,
+        /// Threads a core.
+        threads: u32,
+    }
+}
+
+table! {
+    /// `[memory]`
+    MemoryTable {
+        /// The guest's memory, as in `4G`.
+        size: Size,
+    }
+}
+
+table! {
+    /// `[boot]`
+    BootTable {
+        /// The kernel image; a relative path is looked up in the image folders.
+        kernel: String,
+        /// The initial ramdisk.
+        initrd: String,
+        /// The kernel's command line.
+        append: String,
+    }
+}
+
+table! {
+    /// `[firmware]`
+    FirmwareTable {
+        /// Which kind. By default the machine's own (SeaBIOS on x86_64); `none` on `virt` with a kernel.
+        r#type: FirmwareWord,
+        /// An image of your own instead of the one that the host's descriptors name.
+        file: String,
+        /// The template of the variable store that belongs to `file`; copied for each guest.
+        nvram_template: String,
+    }
+}
+
+words! {
+    /// `firmware.type`
+    FirmwareWord {
+        /// The machine's built-in BIOS, or the one in `file`.
+        Bios = "bios",
+        /// UEFI, found through the host's firmware descriptors, with a variable store of the guest's own.
+        Uefi = "uefi",
+        /// None: the kernel is started directly.
+        None = "none",
+    }
+}
+
+table! {
+    /// `[disk.NAME]`
+    DiskTable {
+        /// An image file or a block device. Exactly one of `file` and `empty`.
+        file: DiskFile,
+        /// A drive without a medium (`media = "cdrom"` only): `empty = true`.
+        empty: bool,
+        /// What the guest sees it on. By default `virtio`, for a CD-ROM `sata` (`scsi` on `virt`).
+        bus: DiskBus,
+        /// A disk or a CD-ROM drive.
+        media: Media,
+        /// The host's page cache: `none`, `writeback`, `writethrough`, `directsync` or `unsafe`.
+        cache: Cache,
+        /// How QEMU does its I/O: `threads`, `native` (needs cache `none` or `directsync`) or `io_uring`.
+        aio: Aio,
+        /// Whether the guest's discards free space in the image.
+        discard: bool,
+        /// The guest cannot write.
+        read_only: bool,
+        /// The place in the boot order, 1 first.
+        boot: u32,
+        /// Writes go to a throw-away overlay that is gone when the guest stops.
+        ephemeral: bool,
+        /// The serial number that the guest sees.
+        serial: String,
+    }
+}
+
+table! {
+    /// `disk.NAME.file`
+    DiskFile {
+        /// The path; a relative one is looked up in the image folders.
+        path: String,
+        /// The format of the image. By default what the file itself says: qcow2 by its header, else raw.
+        format: DiskFormat,
+    }
+}
+
+words! {
+    /// `disk.NAME.file.format`
+    DiskFormat {
+        /// Bytes as they are.
+        Raw = "raw",
+        /// QEMU's copy-on-write format.
+        Qcow2 = "qcow2",
+    }
+}
+
+words! {
+    /// `disk.NAME.bus`
+    DiskBus {
+        /// virtio-blk.
+        Virtio = "virtio",
+        /// A disk of a virtio-scsi controller.
+        Scsi = "scsi",
+        /// AHCI.
+        Sata = "sata",
+        /// IDE, on `pc` only.
+        Ide = "ide",
+        /// NVMe.
+        Nvme = "nvme",
+        /// USB mass storage.
+        Usb = "usb",
+    }
+}
+
+words! {
+    /// `disk.NAME.media`
+    Media {
+        /// A disk.
+        Disk = "disk",
+        /// A CD-ROM drive.
+        Cdrom = "cdrom",
+    }
+}
+
+words! {
+    /// `disk.NAME.cache`
+    Cache {
+        /// Past the host's page cache (O_DIRECT).
+        None = "none",
+        /// Through the page cache; the guest's flushes are obeyed.
+        Writeback = "writeback",
+        /// Every write is flushed.
+        Writethrough = "writethrough",
+        /// Past the page cache, every write flushed.
+        Directsync = "directsync",
+        /// The guest's flushes are ignored.
+        Unsafe = "unsafe",
+    }
+}
+
+words! {
+    /// `disk.NAME.aio`
+    Aio {
+        /// A pool of threads.
+        Threads = "threads",
+        /// Linux AIO.
+        Native = "native",
+        /// io_uring.
+        IoUring = "io_uring",
+    }
+}
+
+table! {
+    /// `[network.NAME]`: exactly one of `user`, `tap` and `none`.
+    NetworkTable {
+        /// QEMU's own NAT: no rights needed, the guest reaches out, forwards reach in.
+        user: UserNet,
+        /// A tap device of the host.
+        tap: TapNet,
+        /// No card: takes away one that a lower layer gave.
+        none: NoNet,
+        /// What the guest sees.
+        model: NicModel,
+        /// The card's address. By default one derived from the guest's and the card's name.
+        mac: MacAddr,
+    }
+}
+
+table! {
+    /// `network.NAME.user`
+    UserNet {
+        /// Host ports that lead into the guest: `2222:22`, `udp:5353:53` or `127.0.0.1:8080:80`.
+        /// They listen on 127.0.0.1 unless an address is given.
+        forward: Vec<String>,
+        /// The guest reaches the host and its forwards, and nothing beyond.
+        restrict: bool,
+    }
+}
+
+table! {
+    /// `network.NAME.tap`
+    TapNet {
+        /// The device's name on the host, at most 15 bytes. One that exists is used and left; one that
+        /// does not is made for the guest and removed after it.
+        name: String,
+        /// A bridge that a tap made by mvm joins.
+        bridge: String,
+        /// An address with prefix length that a tap made by mvm gets on the host, as in `192.168.77.1/24`.
+        address: String,
+        /// Packets go through the kernel's vhost-net. By default where the host has it.
+        vhost: bool,
+    }
+}
+
+table! {
+    /// `network.NAME.none`
+    NoNet {}
+}
+
+words! {
+    /// `network.NAME.model`
+    NicModel {
+        /// virtio-net.
+        Virtio = "virtio",
+        /// Intel 82540EM (PCI) or, on q35 and virt, 82574L.
+        E1000 = "e1000",
+    }
+}
+
+table! {
+    /// `[console.NAME]`
+    ConsoleTable {
+        /// What the guest sees.
+        device: ConsoleDevice,
+        /// Where it leads on the host.
+        backend: ConsoleBackend,
+    }
+}
+
+words! {
+    /// `console.NAME.device`
+    ConsoleDevice {
+        /// The board's UART: `ttyS0` on x86_64, `ttyAMA0` on aarch64.
+        Serial = "serial",
+        /// A virtio console: `hvc0`.
+        Virtio = "virtio",
+        /// No console: takes away one that a lower layer gave.
+        None = "none",
+    }
+}
+
+words! {
+    /// `console.NAME.backend`
+    ConsoleBackend {
+        /// `mvm console`, any number of readers, and a log file.
+        Mvm = "mvm",
+        /// A pseudo-terminal of the host; `mvm show` tells its path.
+        Pty = "pty",
+    }
+}
+
+table! {
+    /// `[channel.NAME]`: a virtio-serial port whose other end is a socket that `mvm show` tells.
+    ChannelTable {
+        /// The name that the guest sees under `/dev/virtio-ports`.
+        port: String,
+        /// `false` takes away one that a lower layer gave.
+        enabled: bool,
+    }
+}
+
+table! {
+    /// `[agent]`
+    AgentTable {
+        /// Whether the guest has the agent's channel, `org.qemu.guest_agent.0`.
+        enabled: bool,
+    }
+}
+
+table! {
+    /// `[share.NAME]`: 9p.
+    ShareTable {
+        /// The folder on the host.
+        path: String,
+        /// The tag that the guest mounts. By default the table's name.
+        tag: String,
+        /// The guest cannot write.
+        read_only: bool,
+        /// How owners and modes are kept.
+        security_model: SecurityModel,
+    }
+}
+
+words! {
+    /// `share.NAME.security-model`
+    SecurityModel {
+        /// In extended attributes; the files belong to QEMU's user.
+        MappedXattr = "mapped-xattr",
+        /// In hidden files beside them.
+        MappedFile = "mapped-file",
+        /// As on the host; needs a QEMU that runs as root.
+        Passthrough = "passthrough",
+        /// As on the host, failures of changing owners ignored.
+        None = "none",
+    }
+}
+
+table! {
+    /// `[rng]`: virtio-rng.
+    RngTable {
+        /// Whether the guest has one.
+        enabled: bool,
+        /// The host's source.
+        source: String,
+    }
+}
+
+table! {
+    /// `[balloon]`: virtio-balloon, for `mvm memory`.
+    BalloonTable {
+        /// Whether the guest has one.
+        enabled: bool,
+    }
+}
+
+table! {
+    /// `[watchdog]`
+    WatchdogTable {
+        /// Whether the guest has one.
+        enabled: bool,
+        /// The device.
+        model: WatchdogModel,
+        /// What QEMU does when the guest does not feed it.
+        action: WatchdogAction,
+    }
+}
+
+words! {
+    /// `watchdog.model`
+    WatchdogModel {
+        /// Intel 6300ESB, a PCI device.
+        I6300esb = "i6300esb",
+    }
+}
+
+words! {
+    /// `watchdog.action`, QEMU's `-action watchdog=`
+    WatchdogAction {
+        /// The guest starts anew.
+        Reset = "reset",
+        /// The guest is asked to shut down.
+        Shutdown = "shutdown",
+        /// QEMU ends.
+        Poweroff = "poweroff",
+        /// The guest is paused.
+        Pause = "pause",
+        /// The guest gets a non-maskable interrupt.
+        InjectNmi = "inject-nmi",
+        /// The event is all.
+        None = "none",
+    }
+}
+
+table! {
+    /// `[vsock]`
+    VsockTable {
+        /// Whether the guest has one.
+        enabled: bool,
+        /// The guest's context id, 3 or more. By default one derived from the guest's name.
+        cid: u32,
+    }
+}
+
+table! {
+    /// `[iommu]`
+    IommuTable {
+        /// Which one the guest sees.
+        model: IommuModel,
+    }
+}
+
+words! {
+    /// `iommu.model`
+    IommuModel {
+        /// None.
+        None = "none",
+        /// virtio-iommu.
+        Virtio = "virtio",
+    }
+}
+
+table! {
+    /// `[lifecycle]`
+    LifecycleTable {
+        /// How long `mvm stop` and a SIGTERM to the supervisor wait for the guest to shut down.
+        stop_timeout: Span,
+    }
+}
+
+table! {
+    /// `[qemu]`
+    QemuTable {
+        /// The program, instead of the one found in PATH.
+        binary: String,
+        /// QEMU's seccomp filter (`-sandbox on`). On by default.
+        sandbox: bool,
+    }
+}
