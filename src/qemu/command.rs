@@ -1,6 +1,5 @@
 //! The command line as data: it can be printed for people, or rendered with real fd numbers.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -25,8 +24,8 @@ pub struct CommandLine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Arg {
-    /// The same for QEMU and for people.
-    Text(OsString),
+    /// The same for QEMU and for people. QEMU's JSON, and so mvm, takes UTF-8 only.
+    Text(String),
     /// One that differs.
     Fd {
         /// What QEMU gets; `{fd:NAME}` stands for a number.
@@ -67,7 +66,7 @@ impl CommandLine {
     }
 
     /// The arguments as QEMU gets them.
-    pub fn argv(&self) -> Vec<OsString> {
+    pub fn argv(&self) -> Vec<String> {
         self.args
             .iter()
             .map(|arg| match arg {
@@ -78,19 +77,19 @@ impl CommandLine {
                         let number = FIRST_FD as usize + index;
                         text = text.replace(&format!("{{fd:{}}}", fd.name), &number.to_string());
                     }
-                    text.into()
+                    text
                 }
             })
             .collect()
     }
 
     /// The arguments as a person could paste them, unquoted.
-    pub fn shown(&self) -> Vec<OsString> {
+    pub fn shown(&self) -> Vec<String> {
         self.args
             .iter()
             .map(|arg| match arg {
                 Arg::Text(text) => text.clone(),
-                Arg::Fd { shown, .. } => shown.into(),
+                Arg::Fd { shown, .. } => shown.clone(),
             })
             .collect()
     }
