@@ -13,6 +13,7 @@
 
 pub mod dirs;
 pub mod error;
+pub mod host;
 pub mod ids;
 pub mod machine;
 pub mod plan;

@@ -1,0 +1,416 @@
+//! The processor and the memory.
+
+use std::io::Read;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::Roots;
+use super::sysfs::{self, Sysfs};
+
+/// The processor, as far as guests care.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuFacts {
+    /// `GenuineIntel`, `AuthenticAMD`; on Arm the implementer's name or its number.
+    pub vendor: String,
+    /// The model's name; on Arm the part numbers of all kinds of core, or the name the kernel gives.
+    pub model: String,
+    /// CPUs online.
+    pub online: u32,
+    /// The microcode's revision, where the CPU has one. Part of the keys of cached probes.
+    pub microcode: Option<String>,
+    /// Virtualisation by hardware, as the CPU's flags tell it.
+    pub virt: VirtFlags,
+    /// Kinds of core (big.LITTLE); one entry on a uniform machine, empty where not Arm.
+    pub clusters: Vec<CpuCluster>,
+}
+
+/// Hints about virtualisation support that do not need `/dev/kvm`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VirtFlags {
+    /// Intel VT-x.
+    pub vmx: bool,
+    /// AMD-V.
+    pub svm: bool,
+    /// This machine is itself a guest.
+    pub hypervisor: bool,
+    /// What sits above this kernel, where firmware or kernel tell its name (Arm device trees, Xen).
+    pub hypervisor_name: Option<String>,
+}
+
+/// CPUs of one kind that share a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuCluster {
+    /// The CPUs' numbers.
+    pub cpus: Vec<u32>,
+    /// MIDR_EL1, where the kernel shows it.
+    pub midr: Option<u64>,
+    /// Relative performance, 1024 for the fastest kind.
+    pub capacity: Option<u64>,
+}
+
+/// The memory, in bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryFacts {
+    /// All of it.
+    pub total: u64,
+    /// What a new process can have without swapping.
+    pub available: u64,
+    /// Huge page pools.
+    pub hugepages: Vec<HugepagePool>,
+}
+
+/// A pool of huge pages of one size.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HugepagePool {
+    /// The page's size in bytes.
+    pub size: u64,
+    /// Pages in the pool.
+    pub total: u64,
+    /// Pages not yet used.
+    pub free: u64,
+}
+
+impl CpuFacts {
+    /// Reads `/proc/cpuinfo` and `/sys/devices/system/cpu`.
+    pub fn read(roots: &Roots) -> Self {
+        let info = cpuinfo_head(roots);
+        let mut facts = parse_cpuinfo(&info);
+        facts.online = roots
+            .sysfs
+            .read("devices/system/cpu/online")
+            .ok()
+            .and_then(|t| sysfs::parse_list(&t))
+            .map_or_else(
+                || std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+                |l| l.len() as u32,
+            );
+        facts.virt.hypervisor_name = hypervisor_name(roots);
+        facts.virt.hypervisor |= facts.virt.hypervisor_name.is_some();
+        if cfg!(target_arch = "aarch64") {
+            facts.clusters = clusters(&roots.sysfs);
+        }
+        facts
+    }
+}
+
+/// The first CPUs' part of `/proc/cpuinfo`: the kernel makes the text CPU by CPU as it is read, which
+/// takes long on a large machine, and mvm wants the first one only.
+fn cpuinfo_head(roots: &Roots) -> String {
+    let mut text = Vec::new();
+    if let Ok(file) = std::fs::File::open(roots.path("/proc/cpuinfo")) {
+        // A read that fails half-way leaves what came before it, which is all that is used.
+        let _ = file.take(8192).read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn parse_cpuinfo(text: &str) -> CpuFacts {
+    let value = |key: &str| {
+        text.lines().find_map(|l| {
+            let (k, v) = l.split_once(':')?;
+            (k.trim() == key).then(|| v.trim())
+        })
+    };
+    let flags: Vec<&str> = value("flags")
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let implementer = value("CPU implementer").and_then(sysfs::parse_u64);
+    let part = value("CPU part").and_then(sysfs::parse_u64);
+    CpuFacts {
+        vendor: match (value("vendor_id"), implementer) {
+            (Some(vendor), _) => vendor.to_owned(),
+            (None, Some(code)) => {
+                implementer_name(code).map_or_else(|| format!("{code:#x}"), str::to_owned)
+            }
+            (None, None) => String::new(),
+        },
+        model: match (value("model name"), part) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(part)) => part_name(implementer, part)
+                .map_or_else(|| format!("part {part:#x}"), str::to_owned),
+            (None, None) => String::new(),
+        },
+        online: 0,
+        microcode: value("microcode").map(str::to_owned),
+        virt: VirtFlags {
+            vmx: flags.contains(&"vmx"),
+            svm: flags.contains(&"svm"),
+            hypervisor: flags.contains(&"hypervisor"),
+            hypervisor_name: None,
+        },
+        clusters: Vec::new(),
+    }
+}
+
+/// Implementer codes of MIDR_EL1 (Arm Architecture Reference Manual, and the vendors' own).
+fn implementer_name(code: u64) -> Option<&'static str> {
+    Some(match code {
+        0x41 => "Arm",
+        0x42 => "Broadcom",
+        0x43 => "Cavium",
+        0x46 => "Fujitsu",
+        0x48 => "HiSilicon",
+        0x4e => "NVIDIA",
+        0x51 => "Qualcomm",
+        0x53 => "Samsung",
+        0x61 => "Apple",
+        0x6d => "Microsoft",
+        0xc0 => "Ampere",
+        _ => return None,
+    })
+}
+
+/// Names of common parts; the rest is shown by number.
+fn part_name(implementer: Option<u64>, part: u64) -> Option<&'static str> {
+    Some(match (implementer?, part) {
+        (0x41, 0xd03) => "Cortex-A53",
+        (0x41, 0xd05) => "Cortex-A55",
+        (0x41, 0xd07) => "Cortex-A57",
+        (0x41, 0xd08) => "Cortex-A72",
+        (0x41, 0xd0b) => "Cortex-A76",
+        (0x41, 0xd0c) => "Neoverse N1",
+        (0x41, 0xd40) => "Neoverse V1",
+        (0x41, 0xd41) => "Cortex-A78",
+        (0x41, 0xd44) => "Cortex-X1",
+        (0x41, 0xd49) => "Neoverse N2",
+        (0x41, 0xd4b) => "Cortex-A78C",
+        (0x41, 0xd4c) => "Cortex-X1C",
+        (0x41, 0xd4f) => "Neoverse V2",
+        (0x51, 0x001) => "Oryon",
+        (0xc0, 0xac3) => "Ampere-1",
+        _ => return None,
+    })
+}
+
+/// What the firmware or the kernel say runs above us. A device tree's `hypervisor` node carries it as
+/// `compatible`; Xen has `/sys/hypervisor`.
+fn hypervisor_name(roots: &Roots) -> Option<String> {
+    if let Ok(kind) = roots.sysfs.read("hypervisor/type") {
+        return Some(kind);
+    }
+    let raw = std::fs::read(
+        roots
+            .sysfs
+            .path("firmware/devicetree/base/hypervisor/compatible"),
+    )
+    .ok()?;
+    let first = raw.split(|b| *b == 0).next()?;
+    Some(String::from_utf8_lossy(first).into_owned())
+}
+
+/// CPUs grouped by kind and cluster, in the order of their first CPU.
+fn clusters(sys: &Sysfs) -> Vec<CpuCluster> {
+    let cpu_dir = "devices/system/cpu";
+    let online = sys
+        .read(format!("{cpu_dir}/online"))
+        .ok()
+        .and_then(|t| sysfs::parse_list(&t))
+        .unwrap_or_default();
+    let mut found: Vec<(Option<u64>, CpuCluster)> = Vec::new();
+    for cpu in online {
+        let number = |file: &str| sys.read_u64(format!("{cpu_dir}/cpu{cpu}/{file}")).ok();
+        let midr = number("regs/identification/midr_el1");
+        let capacity = number("cpu_capacity");
+        let id = number("topology/cluster_id");
+        match found
+            .iter_mut()
+            .find(|(i, c)| *i == id && c.midr == midr && c.capacity == capacity)
+        {
+            Some((_, cluster)) => cluster.cpus.push(cpu),
+            None => found.push((
+                id,
+                CpuCluster {
+                    cpus: vec![cpu],
+                    midr,
+                    capacity,
+                },
+            )),
+        }
+    }
+    found.into_iter().map(|(_, cluster)| cluster).collect()
+}
+
+impl MemoryFacts {
+    /// Reads `/proc/meminfo` and `/sys/kernel/mm/hugepages`.
+    pub fn read(roots: &Roots) -> Self {
+        let info = std::fs::read_to_string(roots.path("/proc/meminfo")).unwrap_or_default();
+        Self {
+            total: meminfo(&info, "MemTotal"),
+            available: meminfo(&info, "MemAvailable"),
+            hugepages: hugepages(&roots.sysfs),
+        }
+    }
+}
+
+fn meminfo(text: &str, key: &str) -> u64 {
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix(key)?.strip_prefix(':'));
+    let kib: u64 = line
+        .and_then(|l| l.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0);
+    kib.saturating_mul(1024)
+}
+
+fn hugepages(sys: &Sysfs) -> Vec<HugepagePool> {
+    let dir = "kernel/mm/hugepages";
+    let mut pools: Vec<HugepagePool> = sys
+        .list(dir)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| {
+            let kib: u64 = name
+                .strip_prefix("hugepages-")?
+                .strip_suffix("kB")?
+                .parse()
+                .ok()?;
+            Some(HugepagePool {
+                size: kib * 1024,
+                total: sys.read_u64(format!("{dir}/{name}/nr_hugepages")).ok()?,
+                free: sys.read_u64(format!("{dir}/{name}/free_hugepages")).ok()?,
+            })
+        })
+        .collect();
+    pools.sort_by_key(|p| p.size);
+    pools
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+    use super::*;
+    use std::fs;
+    use std::path::Path;
+
+    fn put(dir: &Path, file: &str, text: &str) {
+        let path = dir.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn roots(dir: &Path) -> Roots {
+        Roots {
+            sysfs: Sysfs::at(dir.join("sys")),
+            root: dir.to_owned(),
+            cache: None,
+            user_config: None,
+        }
+    }
+
+    #[test]
+    fn an_intel_cpu() {
+        let dir = tempfile::tempdir().unwrap();
+        put(
+            dir.path(),
+            "proc/cpuinfo",
+            "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel\t\t: 151\nmodel name\t: 12th Gen Intel(R) Core(TM) i7\n\
+             microcode\t: 0x2c\nflags\t\t: fpu vme vmx ept\n\nprocessor\t: 1\nflags\t\t: none\n",
+        );
+        put(dir.path(), "sys/devices/system/cpu/online", "0-3,6\n");
+        let cpu = CpuFacts::read(&roots(dir.path()));
+        assert_eq!(cpu.model, "12th Gen Intel(R) Core(TM) i7");
+        assert_eq!((cpu.online, cpu.microcode.as_deref()), (5, Some("0x2c")));
+        assert!(cpu.virt.vmx && !cpu.virt.svm && !cpu.virt.hypervisor);
+    }
+
+    #[test]
+    fn arm_cores_by_name_and_by_number() {
+        let cpu = parse_cpuinfo("processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n");
+        assert_eq!(
+            (cpu.vendor.as_str(), cpu.model.as_str()),
+            ("Arm", "Cortex-A76")
+        );
+        let cpu = parse_cpuinfo("CPU implementer\t: 0x99\nCPU part\t: 0x7\n");
+        assert_eq!(
+            (cpu.vendor.as_str(), cpu.model.as_str()),
+            ("0x99", "part 0x7")
+        );
+    }
+
+    #[test]
+    fn big_and_little_clusters() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = Sysfs::at(dir.path());
+        put(dir.path(), "devices/system/cpu/online", "0-5\n");
+        for cpu in 0..6 {
+            let (midr, capacity, cluster) = if cpu < 4 {
+                ("0x411fd050", "420", "0")
+            } else {
+                ("0x411fd0b0", "1024", "1")
+            };
+            let at = format!("devices/system/cpu/cpu{cpu}");
+            put(
+                dir.path(),
+                &format!("{at}/regs/identification/midr_el1"),
+                midr,
+            );
+            put(dir.path(), &format!("{at}/cpu_capacity"), capacity);
+            put(dir.path(), &format!("{at}/topology/cluster_id"), cluster);
+        }
+        let found = clusters(&sys);
+        assert_eq!(found.len(), 2);
+        assert_eq!(
+            found[0],
+            CpuCluster {
+                cpus: vec![0, 1, 2, 3],
+                midr: Some(0x411f_d050),
+                capacity: Some(420)
+            }
+        );
+        assert_eq!(
+            (found[1].cpus.as_slice(), found[1].capacity),
+            ([4, 5].as_slice(), Some(1024))
+        );
+    }
+
+    #[test]
+    fn a_hypervisor_that_the_device_tree_names() {
+        let dir = tempfile::tempdir().unwrap();
+        put(
+            dir.path(),
+            "sys/firmware/devicetree/base/hypervisor/compatible",
+            "qcom,gunyah-hypervisor-1.0\0gunyah\0",
+        );
+        let cpu = CpuFacts::read(&roots(dir.path()));
+        assert_eq!(
+            cpu.virt.hypervisor_name.as_deref(),
+            Some("qcom,gunyah-hypervisor-1.0")
+        );
+        assert!(cpu.virt.hypervisor);
+    }
+
+    #[test]
+    fn memory_and_huge_pages() {
+        let dir = tempfile::tempdir().unwrap();
+        put(
+            dir.path(),
+            "proc/meminfo",
+            "MemTotal:       16 kB\nMemFree: 1 kB\nMemAvailable:   8 kB\n",
+        );
+        for (name, total, free) in [
+            ("hugepages-2048kB", "10", "4"),
+            ("hugepages-64kB", "1", "1"),
+            ("junk", "0", "0"),
+        ] {
+            put(
+                dir.path(),
+                &format!("sys/kernel/mm/hugepages/{name}/nr_hugepages"),
+                total,
+            );
+            put(
+                dir.path(),
+                &format!("sys/kernel/mm/hugepages/{name}/free_hugepages"),
+                free,
+            );
+        }
+        let memory = MemoryFacts::read(&roots(dir.path()));
+        assert_eq!((memory.total, memory.available), (16384, 8192));
+        let sizes: Vec<_> = memory
+            .hugepages
+            .iter()
+            .map(|p| (p.size, p.total, p.free))
+            .collect();
+        assert_eq!(sizes, [(65_536, 1, 1), (2_097_152, 10, 4)]);
+    }
+}

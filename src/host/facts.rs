@@ -1,0 +1,95 @@
+//! One snapshot of the host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::cpu::{CpuFacts, MemoryFacts};
+use super::firmware::FirmwareFacts;
+use super::kvm::KvmFacts;
+use super::node::DeviceNode;
+use super::os::OsRelease;
+use super::qemu::QemuFacts;
+use super::sysfs::Sysfs;
+use crate::ids::Arch;
+
+/// What is known about the host: a user's machine in this form can become a test case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// The architecture this mvm was built for and runs on.
+    pub arch: Arch,
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// The distribution.
+    pub os: OsRelease,
+    /// The processor.
+    pub cpu: CpuFacts,
+    /// The memory.
+    pub memory: MemoryFacts,
+    /// `/dev/kvm`, and whether it is good for anything.
+    pub kvm: KvmFacts,
+    /// `/dev/vhost-net`: the network data path in the kernel.
+    pub vhost_net: DeviceNode,
+    /// `/dev/vhost-vsock`: sockets between host and guest.
+    pub vhost_vsock: DeviceNode,
+    /// `/dev/net/tun`: tap devices.
+    pub tun: DeviceNode,
+    /// QEMU, for the architectures that were asked for.
+    pub qemu: BTreeMap<Arch, QemuFacts>,
+    /// UEFI and other firmware images with a descriptor; empty if it was not asked for.
+    pub firmware: FirmwareFacts,
+}
+
+/// What a reader of the facts is going to use. What is not needed is not looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Needs {
+    /// Probe KVM.
+    pub kvm: bool,
+    /// Ask the QEMU of these architectures what it can do.
+    pub qemu: Vec<Arch>,
+    /// The binary that `mvm.toml` names for an architecture. The environment
+    /// (`MVM_QEMU_X86_64`, `MVM_QEMU_AARCH64`) goes before it, `PATH` after it.
+    pub qemu_binary: BTreeMap<Arch, PathBuf>,
+    /// Properties of device types beyond those mvm uses itself (see [`super::qemu::PROBED_DEVICES`]).
+    pub device_properties: Vec<String>,
+    /// Read the firmware descriptors.
+    pub firmware: bool,
+    /// Do not believe cached results (`mvm doctor --fresh`).
+    pub fresh: bool,
+}
+
+/// Where the host is read from. Tests point these at a recorded tree.
+#[derive(Debug, Clone)]
+pub struct Roots {
+    /// `/sys`.
+    pub sysfs: Sysfs,
+    /// The directory that holds `proc`, `dev`, `etc`, `usr`: `/` but for tests.
+    pub root: PathBuf,
+    /// Where results of slow probes are kept; `None`: nowhere.
+    pub cache: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME`, where a user's own firmware descriptors are.
+    pub user_config: Option<PathBuf>,
+}
+
+impl Roots {
+    /// The real host, with `MVM_SYSFS` honoured, and `cache` as the cache directory.
+    pub fn host(cache: Option<PathBuf>) -> Self {
+        let user_config = std::env::var_os("XDG_CONFIG_HOME")
+            .filter(|d| Path::new(d).is_absolute())
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|h| Path::new(&h).join(".config")));
+        Self {
+            sysfs: Sysfs::from_env(),
+            root: PathBuf::from("/"),
+            cache,
+            user_config,
+        }
+    }
+
+    /// `path` (absolute) under the root.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+}

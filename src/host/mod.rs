@@ -1,0 +1,23 @@
+//! Facts about the host: read once, plain data, nothing is changed here.
+//!
+//! [`HostFacts::read`] gathers only what was asked for ([`Needs`]): a start that uses TCG does not probe
+//! KVM, and only the QEMU of the guest's architecture is looked at.
+
+pub mod cpu;
+pub mod doctor;
+pub mod facts;
+pub mod firmware;
+pub mod kvm;
+pub mod node;
+pub mod os;
+pub mod qemu;
+pub mod sysfs;
+
+pub use cpu::{CpuCluster, CpuFacts, MemoryFacts};
+pub use facts::{HostFacts, Needs, Roots};
+pub use firmware::{Descriptor as FirmwareDescriptor, FirmwareFacts};
+pub use kvm::{KvmFacts, KvmState};
+pub use node::DeviceNode;
+pub use os::OsRelease;
+pub use qemu::{QemuCaps, QemuFacts};
+pub use sysfs::Sysfs;
