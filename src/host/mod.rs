@@ -11,6 +11,7 @@ pub mod kvm;
 pub mod node;
 pub mod os;
 pub mod qemu;
+mod store;
 pub mod sysfs;
 
 pub use cpu::{CpuCluster, CpuFacts, MemoryFacts};

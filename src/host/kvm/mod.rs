@@ -1,6 +1,27 @@
 //! `/dev/kvm`: not trusted because it opens.
+//!
+//! On some nested hosts it opens, virtual machines can be made and run, and every instruction of theirs
+//! is emulated. So a loop runs in a throw-away virtual machine and is compared with the same loop run
+//! natively just before; natively, because on an emulated host everything is slow and KVM still the best
+//! there is.
+
+mod absent;
+mod cache;
+mod child;
+mod vm;
+#[cfg(target_arch = "aarch64")]
+mod vm_arm;
+#[cfg(target_arch = "x86_64")]
+mod vm_x86;
+
+pub use child::probe_child;
 
 use serde::{Deserialize, Serialize};
+
+use super::cpu::CpuFacts;
+use super::facts::Roots;
+use super::node;
+use crate::ids::Arch;
 
 /// What the KVM of this host is good for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -93,6 +114,26 @@ pub struct Abilities {
 }
 
 impl KvmFacts {
+    /// Opens `/dev/kvm`, and takes the verdict kept since this boot or starts the probe.
+    pub fn read(roots: &Roots, cpu: &CpuFacts, kernel: &str, fresh: bool) -> Self {
+        // Whether it opens is looked at every time: permissions are this user's and change.
+        if let Err(problem) = node::open(&roots.path("/dev/kvm")) {
+            return absent::explain(roots, cpu, Arch::host(), &problem);
+        }
+        let key = cache::Key::of(roots, kernel, cpu.microcode.as_deref());
+        let kept = roots.cache.as_deref().zip(key);
+        if let Some((dir, key)) = kept.as_ref().filter(|_| !fresh) {
+            if let Some(facts) = cache::load(dir, key) {
+                return facts;
+            }
+        }
+        let (facts, firm) = child::run();
+        if let Some((dir, key)) = kept {
+            cache::store(dir, key, &facts, firm);
+        }
+        facts
+    }
+
     /// Whether `accel = "auto"` should take KVM.
     pub fn usable(&self) -> bool {
         self.state == KvmState::Healthy

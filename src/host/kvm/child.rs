@@ -1,0 +1,286 @@
+//! The probe in a process of its own, which can be abandoned: an ioctl that hangs in the kernel cannot
+//! be taken back, and nothing of mvm may hang with it.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kvm_ioctls::Kvm;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::vm::{self, Probe};
+use super::{Abilities, AbsentWhy, KvmFacts, KvmState, Measured};
+
+/// How long one run of the loop may take in the virtual machine.
+const RUN_LIMIT: Duration = Duration::from_millis(30);
+
+/// How long the child has for everything. A healthy host needs a few milliseconds, an emulated one some
+/// hundred.
+const CHILD_LIMIT: Duration = Duration::from_millis(1500);
+
+/// A virtual machine that is slower than this many times is not worth having: QEMU's own emulation
+/// (TCG) costs between 20 and 100 times on such a loop, and less on real code.
+const SLOW_RATIO: f64 = 10.0;
+
+/// What the hidden command `mvm internal kvm-probe` prints: the facts as one line of JSON.
+///
+/// It must run in a process with one thread: it uses `SIGALRM`.
+pub fn probe_child() -> String {
+    serde_json::to_string(&probe()).expect("facts about KVM can be written as JSON")
+}
+
+/// Runs the probe in this very process.
+fn probe() -> KvmFacts {
+    let result = Kvm::new()
+        .map_err(vm::Error::at("opening /dev/kvm"))
+        .and_then(|kvm| {
+            let (mut probe, abilities) = Probe::new(&kvm)?;
+            Ok((probe.measure(RUN_LIMIT), abilities))
+        });
+    match result {
+        Ok((Ok(measured), abilities)) => judge(measured, abilities),
+        Ok((Err(error), abilities)) => failed(&error, Some(abilities)),
+        Err(error) => failed(&error, None),
+    }
+}
+
+fn judge(measured: Measured, abilities: Abilities) -> KvmFacts {
+    let ratio = measured.ratio();
+    let (state, reason) = if measured.guest_rounds == 0 {
+        (
+            KvmState::Broken,
+            format!(
+                "a virtual machine did not get through one round of a loop in {} ms",
+                measured.guest_ns / 1_000_000
+            ),
+        )
+    } else if ratio > SLOW_RATIO {
+        (
+            KvmState::Slow,
+            format!(
+                "a loop in a virtual machine takes {ratio:.0} times as long as the same loop natively; \
+                 the host above this machine seems to emulate every instruction"
+            ),
+        )
+    } else {
+        (
+            KvmState::Healthy,
+            format!("a loop in a virtual machine takes {ratio:.2} times as long as natively"),
+        )
+    };
+    KvmFacts {
+        state,
+        reason,
+        measured: Some(measured),
+        abilities: Some(abilities),
+        cached: false,
+    }
+}
+
+fn failed(error: &vm::Error, abilities: Option<Abilities>) -> KvmFacts {
+    let (state, reason) = match error.errno() {
+        // What KVM_CREATE_VM says where VirtualBox or VMware run guests.
+        Some(Errno::EBUSY) => (
+            KvmState::Absent(AbsentWhy::Busy),
+            format!("{error}: another hypervisor on this host uses the CPU's virtualisation"),
+        ),
+        Some(errno) => (KvmState::Broken, format!("{error}: {}", errno.desc())),
+        None => (KvmState::Broken, error.to_string()),
+    };
+    KvmFacts {
+        state,
+        reason,
+        measured: None,
+        abilities,
+        cached: false,
+    }
+}
+
+/// Runs the probe in a child: this program, with the hidden argument. The second value says whether the
+/// verdict is one to keep for longer: a child that did not answer may have met a busy moment.
+pub(super) fn run() -> (KvmFacts, bool) {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["internal", "kvm-probe"]);
+    run_command(command, CHILD_LIMIT)
+}
+
+fn run_command(mut command: Command, limit: Duration) -> (KvmFacts, bool) {
+    let broken = |reason: String| KvmFacts {
+        state: KvmState::Broken,
+        reason,
+        measured: None,
+        abilities: None,
+        cached: false,
+    };
+    let spawned = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn();
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(e) => {
+            let why = format!("the KVM probe could not be started: {e}");
+            return (broken(why), false);
+        }
+    };
+    let until = Instant::now() + limit;
+    let answer = read_until(&mut child, until);
+    let parsed = answer
+        .as_deref()
+        .and_then(|text| serde_json::from_slice::<KvmFacts>(text).ok());
+    if let Some(facts) = parsed {
+        reap(&mut child, until);
+        return (facts, true);
+    }
+    // A process in an uninterruptible ioctl does not die; it is left behind.
+    let _ = child.kill();
+    let status = reap(&mut child, Instant::now() + Duration::from_millis(50));
+    let why = match (answer, status) {
+        (Some(_), Some(status)) => {
+            format!("the KVM probe ended without an answer ({status})")
+        }
+        _ => format!("KVM did not answer within {} ms", limit.as_millis()),
+    };
+    (broken(why), false)
+}
+
+/// Everything that the child prints; `None` where it is still at it when the time is up.
+fn read_until(child: &mut Child, until: Instant) -> Option<Vec<u8>> {
+    let mut out = child.stdout.take()?;
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) => return None,
+            Ok(_) => match out.read(&mut buffer) {
+                Ok(0) | Err(_) => return Some(text),
+                Ok(n) => text.extend_from_slice(&buffer[..n]),
+            },
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Waits for the child's end, but not for ever.
+fn reap(child: &mut Child, until: Instant) -> Option<std::process::ExitStatus> {
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        if Instant::now() >= until {
+            return None;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+    use super::*;
+
+    fn measured(guest_rounds: u64, guest_ns: u64) -> Measured {
+        Measured {
+            rounds: 100_000,
+            guest_rounds,
+            guest_ns,
+            native_ns: 30_000,
+        }
+    }
+
+    #[test]
+    fn the_native_loop_is_the_yardstick() {
+        let state = |m| judge(m, Abilities::default()).state;
+        assert_eq!(state(measured(100_000, 45_000)), KvmState::Healthy);
+        assert_eq!(state(measured(100_000, 180_000_000)), KvmState::Slow);
+        assert_eq!(state(measured(16_000, 30_000_000)), KvmState::Slow);
+        assert_eq!(state(measured(0, 30_000_000)), KvmState::Broken);
+        // An emulated host: a hundred times slower, and natively just as slow.
+        let emulated = Measured {
+            native_ns: 3_000_000,
+            ..measured(100_000, 3_500_000)
+        };
+        assert_eq!(state(emulated), KvmState::Healthy);
+    }
+
+    #[test]
+    fn another_hypervisor_is_named_as_such() {
+        let busy = vm::Error::Call {
+            call: "KVM_CREATE_VM",
+            source: Errno::EBUSY,
+        };
+        assert_eq!(failed(&busy, None).state, KvmState::Absent(AbsentWhy::Busy));
+        let other = vm::Error::Exit("Shutdown".into());
+        assert_eq!(failed(&other, None).state, KvmState::Broken);
+    }
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_child_that_hangs_is_left_behind() {
+        let start = Instant::now();
+        let (facts, keep) = run_command(shell("exec sleep 60"), Duration::from_millis(50));
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert_eq!((facts.state, keep), (KvmState::Broken, false));
+        assert!(facts.reason.contains("did not answer"), "{}", facts.reason);
+    }
+
+    #[test]
+    fn a_child_that_dies_says_so() {
+        let (facts, keep) = run_command(shell("kill -SEGV $$"), Duration::from_secs(5));
+        assert!(!keep);
+        assert!(facts.reason.contains("signal: 11"), "{}", facts.reason);
+    }
+
+    #[test]
+    fn a_child_that_answers_is_believed() {
+        let facts = judge(measured(100_000, 30_000), Abilities::default());
+        let json = serde_json::to_string(&facts).unwrap();
+        let (read, keep) = run_command(shell(&format!("echo '{json}'")), Duration::from_secs(5));
+        assert_eq!((read, keep), (facts, true));
+    }
+
+    /// The real thing, in a process of its own because of its signal: this test runs itself again.
+    #[test]
+    fn this_host_gets_a_verdict_in_time() {
+        if std::env::var_os("MVM_TEST_KVM_PROBE").is_some() {
+            let at = std::env::var("MVM_TEST_KVM_PROBE").unwrap();
+            std::fs::write(at, probe_child()).unwrap();
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("facts");
+        let start = Instant::now();
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let name = "host::kvm::child::tests::this_host_gets_a_verdict_in_time";
+        command.args(["--exact", name, "--test-threads=1"]);
+        command.env("MVM_TEST_KVM_PROBE", &at);
+        assert!(command.output().unwrap().status.success());
+        let facts: KvmFacts = serde_json::from_slice(&std::fs::read(&at).unwrap()).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5), "{facts:?}");
+        assert!(!facts.reason.is_empty());
+        match facts.state {
+            KvmState::Healthy | KvmState::Slow => {
+                let measured = facts.measured.unwrap();
+                assert!(
+                    measured.guest_rounds > 0 && measured.native_ns > 0,
+                    "{facts:?}"
+                );
+                assert!(facts.abilities.unwrap().max_vcpus > 0);
+            }
+            KvmState::Broken | KvmState::Absent(_) => {}
+            KvmState::NotAsked => panic!("it was asked"),
+        }
+    }
+}
