@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::cpu::{CpuFacts, MemoryFacts};
 use super::firmware::FirmwareFacts;
 use super::kvm::KvmFacts;
+use super::links::LinkFacts;
 use super::node::DeviceNode;
 use super::os::OsRelease;
 use super::qemu::QemuFacts;
@@ -35,6 +36,9 @@ pub struct HostFacts {
     pub vhost_vsock: DeviceNode,
     /// `/dev/net/tun`: tap devices.
     pub tun: DeviceNode,
+    /// Network devices.
+    #[serde(default)]
+    pub links: LinkFacts,
     /// QEMU, for the architectures that were asked for.
     pub qemu: BTreeMap<Arch, QemuFacts>,
     /// UEFI and other firmware images with a descriptor; empty if it was not asked for.

@@ -62,6 +62,8 @@ pub struct Machine {
     pub stop_timeout: Span,
     /// The QEMU.
     pub qemu: Qemu,
+    /// What the user should know before the start, one sentence each.
+    pub notes: Vec<String>,
     /// The guest's run-time directory.
     pub run_dir: PathBuf,
     /// The guest's state directory.
@@ -82,14 +84,55 @@ pub struct Qemu {
 /// The board.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Board {
-    /// QEMU's machine type.
+    /// QEMU's machine type, as the profile names it: `q35`, `pc-q35-7.2`.
     pub machine_type: String,
-    /// The bus its devices sit on.
-    pub bus: Bus,
+    /// The kind of board that it is.
+    pub kind: BoardKind,
     /// The interrupt controller of `virt`.
     pub gic: Option<Gic>,
     /// Whether there is a virtio-iommu.
     pub virtio_iommu: bool,
+}
+
+/// The boards that mvm drives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoardKind {
+    /// x86_64 with PCI Express.
+    Q35,
+    /// x86_64 with PCI.
+    Pc,
+    /// x86_64 without PCI, for Linux.
+    Microvm,
+    /// aarch64.
+    Virt,
+}
+
+impl BoardKind {
+    /// The bus its devices sit on.
+    pub const fn bus(self) -> Bus {
+        match self {
+            Self::Q35 | Self::Virt => Bus::Pcie,
+            Self::Pc => Bus::Pci,
+            Self::Microvm => Bus::Mmio,
+        }
+    }
+
+    /// The kind's name, which is also that of its newest machine type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Q35 => "q35",
+            Self::Pc => "pc",
+            Self::Microvm => "microvm",
+            Self::Virt => "virt",
+        }
+    }
+}
+
+impl std::fmt::Display for BoardKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// The bus that devices sit on; it decides the names of virtio devices (`-pci`, `-device`).
@@ -157,19 +200,28 @@ pub enum Firmware {
     Builtin,
     /// An image loaded with `-bios`.
     Bios(PathBuf),
-    /// UEFI in two flash chips.
+    /// UEFI in flash.
     Flash {
-        /// The code.
+        /// The code, which all guests share.
         code: PathBuf,
         /// The code's format.
         code_format: DiskFormat,
-        /// What the variable store is copied from when the guest has none.
-        template: Option<PathBuf>,
-        /// The guest's own variable store.
-        nvram: Option<PathBuf>,
-        /// The variable store's format.
-        nvram_format: DiskFormat,
+        /// The guest's variables; without them every start is the first.
+        vars: Option<Vars>,
+        /// Whether the code guards its variables by System Management Mode (x86, secure boot).
+        smm: bool,
     },
+}
+
+/// The UEFI variable store of a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vars {
+    /// What it is copied from when the guest has none.
+    pub template: PathBuf,
+    /// The guest's own.
+    pub path: PathBuf,
+    /// The format of both.
+    pub format: DiskFormat,
 }
 
 /// A disk or a drive.

@@ -33,6 +33,8 @@ pub enum Arg {
         /// What a person could paste: with paths instead.
         shown: String,
     },
+    /// One for QEMU under mvm alone: a person who pastes the command line does without (`-S`).
+    Real(String),
 }
 
 /// A descriptor that QEMU inherits.
@@ -70,7 +72,7 @@ impl CommandLine {
         self.args
             .iter()
             .map(|arg| match arg {
-                Arg::Text(text) => text.clone(),
+                Arg::Text(text) | Arg::Real(text) => text.clone(),
                 Arg::Fd { real, .. } => {
                     let mut text = real.clone();
                     for (index, fd) in self.fds.iter().enumerate() {
@@ -87,9 +89,10 @@ impl CommandLine {
     pub fn shown(&self) -> Vec<String> {
         self.args
             .iter()
-            .map(|arg| match arg {
-                Arg::Text(text) => text.clone(),
-                Arg::Fd { shown, .. } => shown.clone(),
+            .filter_map(|arg| match arg {
+                Arg::Text(text) => Some(text.clone()),
+                Arg::Fd { shown, .. } => Some(shown.clone()),
+                Arg::Real(_) => None,
             })
             .collect()
     }
@@ -104,6 +107,7 @@ mod tests {
         let line = CommandLine {
             program: "qemu".into(),
             args: vec![
+                Arg::Real("-S".into()),
                 Arg::Text("-chardev".into()),
                 Arg::Fd {
                     real: "socket,id=q,server=on,wait=off,fd={fd:q}".into(),
@@ -122,7 +126,7 @@ mod tests {
                 },
             ],
         };
-        assert_eq!(line.argv()[1], "socket,id=q,server=on,wait=off,fd=11");
+        assert_eq!(line.argv()[2], "socket,id=q,server=on,wait=off,fd=11");
         assert_eq!(
             line.shown()[1],
             "socket,id=q,server=on,wait=off,path=/run/q"
