@@ -4,6 +4,7 @@
 //!   harm to the connection, and an event or a value newer than this crate's schema is passed on
 //!   as JSON rather than ending the stream.
 //! - [`Events`] delivers QEMU's events to any number of subscribers.
+//! - [`Agent`] talks to the agent inside a guest, which may be silent, slow or not there at all.
 //!
 //! Commands are plain names with JSON arguments, or the typed structs of [`qapi`]:
 //!
@@ -20,12 +21,14 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod agent;
 mod client;
 mod error;
 mod events;
 mod sock;
 mod wire;
 
+pub use agent::{Agent, AgentError};
 pub use client::{Greeting, Qmp, negotiate_and_leave};
 pub use error::QmpError;
 pub use events::{EVENTS_LOST, Event, Events, Timestamp};

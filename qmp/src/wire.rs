@@ -79,9 +79,23 @@ pub(crate) fn request_raw(name: &str, arguments: Option<&str>, oob: bool, id: u6
     line
 }
 
+/// An error's class and description, however it is written.
+pub(crate) fn error_body(raw: &RawValue) -> ErrorBody {
+    serde_json::from_str(raw.get()).unwrap_or_else(|_| ErrorBody {
+        class: String::new(),
+        desc: raw.get().to_owned(),
+    })
+}
+
+/// Raw JSON as a value; as text where it is beyond what a value holds.
+pub(crate) fn value(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).unwrap_or_else(|_| Value::from(raw.get()))
+}
+
 /// Bytes read, given out line by line.
-#[derive(Default)]
 pub(crate) struct Lines {
+    /// A line longer than this is dropped.
+    limit: usize,
     buf: Vec<u8>,
     /// Where the line that is not given out yet begins.
     start: usize,
@@ -91,7 +105,23 @@ pub(crate) struct Lines {
     skipping: bool,
 }
 
+impl Default for Lines {
+    fn default() -> Self {
+        Self::with_limit(MAX_LINE)
+    }
+}
+
 impl Lines {
+    pub(crate) fn with_limit(limit: usize) -> Self {
+        Self {
+            limit,
+            buf: Vec::new(),
+            start: 0,
+            scanned: 0,
+            skipping: false,
+        }
+    }
+
     /// Where the next read appends.
     pub(crate) fn space(&mut self) -> &mut Vec<u8> {
         if self.start == self.buf.len() {
@@ -115,7 +145,7 @@ impl Lines {
         let Some(at) = self.buf[self.scanned..].iter().position(|&b| b == b'\n') else {
             self.scanned = self.buf.len();
             let length = self.buf.len() - self.start;
-            if length > MAX_LINE || (self.skipping && length > 0) {
+            if length > self.limit || (self.skipping && length > 0) {
                 self.start = self.buf.len();
                 return (!std::mem::replace(&mut self.skipping, true)).then_some(Err(length));
             }
@@ -128,6 +158,13 @@ impl Lines {
             return Some(Ok(&[]));
         }
         Some(Ok(self.buf[line].trim_ascii()))
+    }
+
+    /// Drops what has come in since the last whole line.
+    pub(crate) fn forget(&mut self) {
+        self.start = self.buf.len();
+        self.scanned = self.start;
+        self.skipping = false;
     }
 
     /// What has come in since the last whole line.

@@ -53,20 +53,13 @@ impl Sink {
                 // The caller may have gone since.
                 let _ = caller.send(match outcome {
                     Outcome::Return(value) => Ok(value.to_owned()),
-                    Outcome::Error(body) => Err(error_body(body)),
+                    Outcome::Error(body) => Err(wire::error_body(body)),
                 });
             }
             // Dropping the sender tells the caller.
             (Self::Call(_), None) | (Self::Abandoned, _) => {}
         }
     }
-}
-
-pub(super) fn error_body(raw: &RawValue) -> ErrorBody {
-    serde_json::from_str(raw.get()).unwrap_or_else(|_| ErrorBody {
-        class: String::new(),
-        desc: raw.get().to_owned(),
-    })
 }
 
 /// A command on its way.

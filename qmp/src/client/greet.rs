@@ -84,6 +84,7 @@ async fn read_line(stream: &UnixStream, lines: &mut Lines) -> Result<Vec<u8>, Qm
                 Ok(line) => return Ok(line.to_vec()),
             }
         }
+        tokio::task::consume_budget().await;
         stream.readable().await?;
         match stream.try_read_buf(lines.space()) {
             Ok(0) if lines.partial().is_empty() => return Err(QmpError::Closed),
@@ -164,7 +165,7 @@ pub async fn negotiate_and_leave(path: &Path, deadline: Duration) -> Result<Gree
                 Ok(Message {
                     error: Some(body), ..
                 }) => {
-                    return Err(super::command_error(COMMAND, super::core::error_body(body)));
+                    return Err(super::command_error(COMMAND, wire::error_body(body)));
                 }
                 _ => {}
             }

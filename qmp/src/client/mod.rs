@@ -20,7 +20,7 @@ pub use self::greet::{Greeting, negotiate_and_leave};
 use crate::{
     QmpError,
     events::Events,
-    wire::{ErrorBody, Lines},
+    wire::{self, ErrorBody, Lines},
 };
 
 /// What keeps a connection open: its tasks end with the last of these.
@@ -276,9 +276,7 @@ fn command_error(command: &str, body: ErrorBody) -> QmpError {
 fn decode<T: for<'de> Deserialize<'de>>(command: &str, reply: &RawValue) -> Result<T, QmpError> {
     serde_json::from_str(reply.get()).map_err(|source| QmpError::Decode {
         command: command.to_owned(),
-        raw: Box::new(
-            serde_json::from_str(reply.get()).unwrap_or_else(|_| Value::from(reply.get())),
-        ),
+        raw: Box::new(wire::value(reply)),
         source,
     })
 }

@@ -1,6 +1,7 @@
 //! The whole crate against a real QEMU, and against a scripted peer for what QEMU will not do.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod agent;
 mod client;
 mod peer;
 mod qemu;
