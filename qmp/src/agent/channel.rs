@@ -156,7 +156,10 @@ impl Channel {
                     }) => return Ok(Err(wire::error_body(body))),
                     _ if line.is_empty() => {}
                     _ => {
-                        tracing::debug!("not an answer of a guest agent: {:?}", wire::excerpt(line))
+                        tracing::debug!(
+                            "not an answer of a guest agent: {:?}",
+                            wire::excerpt(line)
+                        );
                     }
                 }
             }

@@ -155,7 +155,8 @@ impl Agent {
     ) -> Result<(), AgentError> {
         let sent = async {
             let mut channel = self.channel.lock().await;
-            channel.get_in_step().await?;
+            // Always: silence is also what a missing agent answers.
+            channel.sync().await?;
             channel
                 .send(name, arguments.as_ref())
                 .await
