@@ -1,6 +1,7 @@
 //! QEMU is asked what it can do, not assumed to be able to.
 
 pub mod caps;
+mod names;
 pub mod since;
 
 use std::path::PathBuf;
@@ -8,8 +9,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use caps::{
-    CpuModel, MachineType, PROBED_DEVICES, Properties, PropertyKind, QemuCaps, Version,
+    CpuModel, Lacks, MachineType, PROBED_DEVICES, PROBED_MACHINES, Properties, PropertyKind,
+    QemuCaps, Version,
 };
+pub use names::Names;
 pub use since::known_since;
 
 /// The QEMU of one architecture, or why there is none.
