@@ -16,6 +16,7 @@ pub mod error;
 pub mod host;
 pub mod ids;
 pub mod machine;
+pub mod ops;
 pub mod plan;
 pub mod profile;
 pub mod qemu;

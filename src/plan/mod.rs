@@ -1,5 +1,7 @@
 //! What will be done, as data: the steps, their inverses, and the command line.
 
+pub mod apply;
+pub mod journal;
 pub mod step;
 
 use serde::{Deserialize, Serialize};

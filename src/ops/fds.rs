@@ -1,0 +1,30 @@
+//! The descriptors that QEMU inherits.
+
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use super::{OpsError, tap};
+use crate::qemu::command::FdSource;
+
+/// Opens a descriptor that no step made: a tap's queue or a device file. `None` for those that
+/// steps make.
+///
+/// # Errors
+/// The device is missing, busy, or not for us.
+pub fn open_source(source: &FdSource) -> Result<Option<OwnedFd>, OpsError> {
+    match source {
+        FdSource::Listen(_) | FdSource::Lock(_) => Ok(None),
+        FdSource::Tap(name) => tap::open(name).map(Some),
+        FdSource::Device(path) => open_device(path).map(Some),
+    }
+}
+
+fn open_device(path: &Path) -> Result<OwnedFd, OpsError> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map(Into::into)
+        .map_err(OpsError::io("open", path))
+}

@@ -1,0 +1,136 @@
+//! Locks that live as long as any process that has the open file.
+//!
+//! They are open-file-description locks (`F_OFD_SETLK`): like `flock`, they go to a child with the
+//! descriptor and end with its last holder; unlike `flock`, one can ask who has them without taking
+//! them, so that `mvm list` never makes a start fail.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use super::OpsError;
+
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        // The constants are small; the field is a short.
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+/// Takes the lock and writes this process's id into the file.
+///
+/// # Errors
+/// [`OpsError::Held`] names the guest (the file's folder) and the process.
+pub fn take(path: &Path) -> Result<OwnedFd, OpsError> {
+    // The file may be removed by its last holder between our open and our lock.
+    for _ in 0..16 {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(path)
+            .map_err(OpsError::io("open", path))?;
+        if let Err(errno) = fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+            if !matches!(errno, nix::Error::EAGAIN | nix::Error::EACCES) {
+                return Err(OpsError::io("lock", path)(errno));
+            }
+            return Err(OpsError::Held {
+                guest: guest_of(path),
+                pid: written_pid(&mut file),
+            });
+        }
+        if !is_at(&file, path) {
+            continue;
+        }
+        let note = format!("{}\n", std::process::id());
+        file.set_len(0)
+            .and_then(|()| file.write_all(note.as_bytes()))
+            .map_err(OpsError::io("write", path))?;
+        return Ok(file.into());
+    }
+    Err(OpsError::io("lock", path)(io::Error::from(
+        io::ErrorKind::ResourceBusy,
+    )))
+}
+
+/// Whether somebody has the lock, without taking it. No file, no lock.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn is_held(path: &Path) -> Result<bool, OpsError> {
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(OpsError::io("open", path)(error)),
+    };
+    let mut query = whole_file(libc::F_WRLCK);
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut query)).map_err(OpsError::io("ask for", path))?;
+    Ok(libc::c_int::from(query.l_type) != libc::F_UNLCK)
+}
+
+/// The process id that the lock's last taker wrote.
+pub fn holder(path: &Path) -> Option<u32> {
+    written_pid(&mut File::open(path).ok()?)
+}
+
+fn written_pid(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn guest_of(path: &Path) -> String {
+    path.parent()
+        .and_then(Path::file_name)
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::symlink_metadata(path)) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_at_a_time_and_asking_does_not_take() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("lock");
+        assert!(!is_held(&path).unwrap());
+        let held = take(&path).unwrap();
+        assert!(is_held(&path).unwrap());
+        assert_eq!(holder(&path), Some(std::process::id()));
+        let error = take(&path).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("process {}", std::process::id())),
+            "{error}"
+        );
+        // A duplicate is the same open file: as with a QEMU that inherited it, the lock stays.
+        let copy = held.try_clone().unwrap();
+        drop(held);
+        assert!(is_held(&path).unwrap());
+        drop(copy);
+        assert!(!is_held(&path).unwrap());
+        take(&path).unwrap();
+    }
+}

@@ -1,0 +1,366 @@
+//! Carries a plan out: the inverse of each step is on disk before the step is run.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use super::journal::{self, Entry, Journal, JournalError};
+use super::step::Step;
+use crate::error::{ExitCode, Hint};
+use crate::ops::{Ops, OpsError};
+
+/// A plan carried out: what QEMU and the supervisor get.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The listening sockets, by path.
+    pub listeners: BTreeMap<PathBuf, OwnedFd>,
+    /// The guest's lock.
+    pub lock: OwnedFd,
+    /// The inverses, oldest first, as in the journal.
+    pub undo: Vec<Entry>,
+}
+
+/// A plan that could not be carried out. What had been done is taken back already.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", step_text(step))]
+pub struct ApplyError {
+    /// The step.
+    pub step: Box<Step>,
+    /// Why it failed.
+    #[source]
+    pub why: Box<Why>,
+    /// What could not be taken back; the journal is still there then.
+    pub left: Vec<OpsError>,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Why {
+    /// The host refused.
+    #[error(transparent)]
+    Ops(#[from] OpsError),
+    /// Its inverse could not be written down, so it was not run.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A step before the lock would change something that another process may own.
+    #[error("it comes before the guest's lock is taken")]
+    BeforeLock,
+    /// The plan takes no lock.
+    #[error("the plan takes no lock")]
+    NoLock,
+}
+
+impl Hint for ApplyError {
+    fn hints(&self) -> Vec<String> {
+        let mut hints = match &*self.why {
+            Why::Ops(error) => error.hints(),
+            Why::Journal(error) => error.hints(),
+            Why::BeforeLock | Why::NoLock => Vec::new(),
+        };
+        hints.extend(
+            self.left
+                .iter()
+                .map(|error| format!("not taken back: {error}; `mvm recover` tries again")),
+        );
+        hints
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match &*self.why {
+            Why::Ops(error) => error.exit_code(),
+            _ => ExitCode::Failed,
+        }
+    }
+}
+
+fn step_text(step: &Step) -> String {
+    match step {
+        Step::MakeDir { path, .. } => format!("cannot prepare the directory {}", path.display()),
+        Step::Lock { .. } => "cannot take the guest's lock".to_owned(),
+        Step::CopyFile { to, .. } => format!("cannot make {}", to.display()),
+        Step::CreateOverlay { path, .. } => format!("cannot make the overlay {}", path.display()),
+        Step::CreateTap { name, .. } => format!("cannot make the tap `{name}`"),
+        Step::Listen { path } => format!("cannot make the socket {}", path.display()),
+        Step::RemoveFile { path } | Step::RemoveDir { path } => {
+            format!("cannot remove {}", path.display())
+        }
+        Step::DeleteTap { name } => format!("cannot remove the tap `{name}`"),
+    }
+}
+
+fn failed(step: &Step, why: impl Into<Why>, left: Vec<OpsError>) -> ApplyError {
+    ApplyError {
+        step: Box::new(step.clone()),
+        why: Box::new(why.into()),
+        left,
+    }
+}
+
+/// Carries out the steps in order. Up to the lock they only make directories; the journal begins
+/// with the lock, for before it another process may own what is there.
+///
+/// # Errors
+/// The first step that failed. It and those before it are taken back, newest first.
+pub fn apply(ops: &dyn Ops, steps: &[Step], journal: &Path) -> Result<Prepared, ApplyError> {
+    let Some(at) = steps
+        .iter()
+        .position(|step| matches!(step, Step::Lock { .. }))
+    else {
+        let none = Step::Lock {
+            path: PathBuf::new(),
+        };
+        let first = steps.first().unwrap_or(&none);
+        return Err(failed(first, Why::NoLock, Vec::new()));
+    };
+    let mut prepared = lock(ops, &steps[..at], &steps[at])?;
+    let begun = begin(journal, steps, at, &mut prepared.undo);
+    let mut book = match begun {
+        Ok(book) => book,
+        Err(error) => {
+            let left = journal::roll_back(ops, &prepared.undo);
+            return Err(failed(&steps[at], error, left));
+        }
+    };
+    for (index, step) in steps.iter().enumerate().skip(at + 1) {
+        if let Err(why) = one(ops, step, index, &mut book, &mut prepared) {
+            let left = journal::roll_back(ops, &prepared.undo);
+            return Err(failed(step, why, left));
+        }
+    }
+    Ok(prepared)
+}
+
+/// The directories and the lock. When this fails, only empty directories are taken back: what is
+/// in them may belong to whoever has the lock.
+fn lock(ops: &dyn Ops, before: &[Step], lock: &Step) -> Result<Prepared, ApplyError> {
+    let mut made = Vec::new();
+    let mut try_all = || -> Result<OwnedFd, ApplyError> {
+        for step in before {
+            let Step::MakeDir { path, keep, .. } = step else {
+                return Err(failed(step, Why::BeforeLock, Vec::new()));
+            };
+            if !keep && !path.exists() {
+                made.push(path);
+            }
+            ops.run(step)
+                .map_err(|error| failed(step, error, Vec::new()))?;
+        }
+        match ops.run(lock) {
+            Ok(Some(fd)) => Ok(fd),
+            Ok(None) => Err(failed(lock, Why::NoLock, Vec::new())),
+            Err(error) => Err(failed(lock, error, Vec::new())),
+        }
+    };
+    match try_all() {
+        Ok(lock) => Ok(Prepared {
+            listeners: BTreeMap::new(),
+            lock,
+            undo: Vec::new(),
+        }),
+        Err(error) => {
+            for path in made.iter().rev() {
+                // Not empty or gone: then it is somebody else's now.
+                let _ = std::fs::remove_dir(path);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn begin(
+    path: &Path,
+    steps: &[Step],
+    at: usize,
+    undo: &mut Vec<Entry>,
+) -> Result<Journal, JournalError> {
+    undo.extend(steps[..=at].iter().enumerate().filter_map(|(step, done)| {
+        Some(Entry {
+            step,
+            undo: done.inverse()?,
+        })
+    }));
+    let mut book = Journal::create(path)?;
+    for entry in undo {
+        book.record(entry)?;
+    }
+    Ok(book)
+}
+
+fn one(
+    ops: &dyn Ops,
+    step: &Step,
+    index: usize,
+    book: &mut Journal,
+    prepared: &mut Prepared,
+) -> Result<(), Why> {
+    if let Some(undo) = step.inverse() {
+        let entry = Entry { step: index, undo };
+        book.record(&entry)?;
+        prepared.undo.push(entry);
+    }
+    let fd = ops.run(step)?;
+    if let (Step::Listen { path }, Some(fd)) = (step, fd) {
+        prepared.listeners.insert(path.clone(), fd);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::ops::Host;
+    use proptest::prelude::*;
+    use std::cell::Cell;
+
+    /// The host, but one step fails: before it was done, or after.
+    struct Faulty {
+        steps_left: Cell<usize>,
+        after: bool,
+    }
+
+    impl Ops for Faulty {
+        fn run(&self, step: &Step) -> Result<Option<OwnedFd>, OpsError> {
+            let undoing = matches!(step, Step::RemoveFile { .. } | Step::RemoveDir { .. });
+            let left = self.steps_left.get();
+            if !undoing {
+                self.steps_left.set(left.wrapping_sub(1));
+            }
+            if undoing || left != 0 {
+                return Host::default().run(step);
+            }
+            if self.after {
+                Host::default().run(step)?;
+            }
+            Err(OpsError::NoEffect {
+                what: "what the test wants to fail".to_owned(),
+            })
+        }
+    }
+
+    fn tree(top: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut open = vec![top.to_owned()];
+        while let Some(dir) = open.pop() {
+            for entry in std::fs::read_dir(&dir).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    open.push(entry.path());
+                }
+                found.push((
+                    entry.path(),
+                    std::fs::read(entry.path()).unwrap_or_default(),
+                ));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn plan(run: &Path, kinds: &[u8]) -> Vec<Step> {
+        let mut steps = vec![
+            Step::MakeDir {
+                path: run.to_owned(),
+                mode: 0o700,
+                keep: false,
+            },
+            Step::Lock {
+                path: run.join("lock"),
+            },
+        ];
+        steps.extend(kinds.iter().enumerate().map(|(i, kind)| match kind {
+            0 => Step::Listen {
+                path: run.join(format!("channel-{i}.sock")),
+            },
+            1 => Step::CreateOverlay {
+                path: run.join(format!("d{i}.overlay.qcow2")),
+                backing: run.with_file_name("base"),
+                backing_format: crate::profile::schema::DiskFormat::Raw,
+            },
+            _ => Step::MakeDir {
+                path: run.with_file_name(format!("extra{i}")),
+                mode: 0o700,
+                keep: false,
+            },
+        }));
+        steps
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+        #[test]
+        fn a_failed_step_leaves_the_host_as_it_was(
+            kinds in proptest::collection::vec(0u8..3, 0..4),
+            after: bool,
+        ) {
+            let top = tempfile::tempdir().unwrap();
+            std::fs::write(top.path().join("base"), vec![0; 4096]).unwrap();
+            std::fs::write(top.path().join("bystander"), "x").unwrap();
+            let run = top.path().join("guest");
+            let steps = plan(&run, &kinds);
+            let before = tree(top.path());
+            for fail_at in 0..steps.len() {
+                // A lock that fails after it was taken is another process's, so its file stays.
+                if fail_at == 1 && after {
+                    continue;
+                }
+                let ops = Faulty { steps_left: Cell::new(fail_at), after };
+                let error = apply(&ops, &steps, &run.join("journal.jsonl")).unwrap_err();
+                prop_assert_eq!(&*error.step, &steps[fail_at]);
+                prop_assert!(error.left.is_empty(), "{:?}", error.left);
+                prop_assert_eq!(tree(top.path()), before.clone(), "failed at {}", fail_at);
+            }
+            let done = apply(&Host::default(), &steps, &run.join("journal.jsonl")).unwrap();
+            prop_assert_eq!(&journal::read(&run.join("journal.jsonl")).unwrap(), &done.undo);
+            prop_assert!(journal::roll_back(&Host::default(), &done.undo).is_empty());
+            prop_assert_eq!(tree(top.path()), before);
+        }
+    }
+
+    #[test]
+    fn a_held_lock_harms_nobody() {
+        let top = tempfile::tempdir().unwrap();
+        let run = top.path().join("guest");
+        let steps = plan(&run, &[0]);
+        let book = run.join("journal.jsonl");
+        let first = apply(&Host::default(), &steps, &book).unwrap();
+        let before = tree(top.path());
+        let error = apply(&Host::default(), &steps, &book).unwrap_err();
+        assert!(
+            matches!(*error.why, Why::Ops(OpsError::Held { .. })),
+            "{error:?}"
+        );
+        assert_eq!(tree(top.path()), before);
+        drop(first);
+    }
+
+    #[test]
+    fn what_cannot_be_taken_back_keeps_its_journal() {
+        let top = tempfile::tempdir().unwrap();
+        let run = top.path().join("guest");
+        let book = run.join("journal.jsonl");
+        let mut steps = plan(&run, &[0]);
+        // A directory in the way of the socket: it can be neither bound nor removed.
+        steps.push(Step::Listen {
+            path: run.join("agent.sock"),
+        });
+        std::fs::create_dir_all(run.join("agent.sock")).unwrap();
+        let error = apply(&Host::default(), &steps, &book).unwrap_err();
+        assert_eq!(error.left.len(), 1, "{error:?}");
+        assert_eq!(journal::read(&book).unwrap().len(), 3);
+        assert!(
+            !run.join("channel-0.sock").exists(),
+            "it goes on past the error"
+        );
+    }
+
+    #[test]
+    fn nothing_but_directories_before_the_lock() {
+        let top = tempfile::tempdir().unwrap();
+        let mut steps = plan(&top.path().join("guest"), &[0]);
+        steps.swap(1, 2);
+        let error = apply(&Host::default(), &steps, &top.path().join("j")).unwrap_err();
+        assert!(matches!(*error.why, Why::BeforeLock), "{error:?}");
+        assert_eq!(tree(top.path()), []);
+    }
+}
