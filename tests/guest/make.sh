@@ -77,14 +77,9 @@ tmp=$guests/tmp.$$
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM HUP
 rm -rf "$guests"/tmp.* # we hold the lock: left by a killed run
-mkdir -p "$tmp/out" "$tmp/pkg/usr/lib" "$tmp/pkg/usr/bin" "$tmp/pkg/usr/sbin"
-# Packages of both layouts (/lib and /usr/lib) unpack into one place.
-for d in lib bin sbin; do ln -s usr/$d "$tmp/pkg/$d"; done
-# Word splitting is wanted: one package per word.
-for deb in $(apt_get_debs $debs); do
-    # -x would put a real directory in place of the link
-    dpkg-deb --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$tmp/pkg"
-done
+mkdir -p "$tmp/out" "$tmp/pkg"
+# Word splitting is wanted here and below: one package per word.
+unpack "$tmp/pkg" $(apt_get_debs $debs)
 version=$(cd "$tmp/pkg/lib/modules" && echo *)
 
 root=$tmp/root

@@ -3,8 +3,11 @@
 #
 #   mvm_cache            the cache directory (made when missing)
 #   apt_root SUITES ARCH readies an apt root and points apt at it (exports APT_CONFIG)
-#   apt_get_debs PKG…    downloads the .deb files of exactly these packages, prints their paths
-#   apt_lib_closure PKG… the libraries these packages depend on, as NAME=VERSION
+#   apt_versions PKG…    the newest version of each package, as NAME=VERSION
+#   apt_closure PKG…     these packages and all they depend on, as NAME=VERSION
+#   apt_lib_closure PKG… only the libraries among them
+#   apt_get_debs NAME=VERSION…  downloads the .deb files of exactly these, prints their paths
+#   unpack DIR DEB…      unpacks them without running their scripts
 #
 # The mirror is the machine's own: it is read from its apt configuration at run time, or given in
 # MVM_DEBIAN_MIRROR (needed on distributions that have apt but are not Debian).
@@ -80,18 +83,39 @@ apt_get_debs() {
     mkdir -p "$apt_dir/debs"
     (cd "$apt_dir/debs" && apt-get -qq download "$@" >&2) || die "apt could not download: $*"
     for apt_p in "$@"; do
-        # The file name carries the version with ':' escaped; the newest file is what was asked for.
-        ls -t "$apt_dir/debs/${apt_p%%=*}"_*.deb | head -n 1
+        # The file's name carries the version, with ':' escaped.
+        case $apt_p in
+        *=*) apt_v=$(echo "${apt_p#*=}" | sed 's/:/%3a/g') ;;
+        *) die "a package without its version: $apt_p" ;;
+        esac
+        ls "$apt_dir/debs/${apt_p%%=*}_${apt_v}_"*.deb
     done
 }
 
-# NAME=VERSION of the newest version of each package.
 apt_versions() {
     for apt_p in "$@"; do
         apt-cache show --no-all-versions "$apt_p" | awk '/^Package:/ { p = $2 } /^Version:/ { print p "=" $2; exit }'
     done
 }
 
+apt_closure() {
+    apt-get -s install "$@" | awk '/^Inst / { v = $3; sub(/^\(/, "", v); print $2 "=" v }'
+}
+
 apt_lib_closure() {
-    apt-get -s install "$@" | awk '/^Inst lib/ && $2 !~ /perl/ { v = $3; sub(/^\(/, "", v); print $2 "=" v }'
+    apt_closure "$@" | grep '^lib' | grep -v perl
+}
+
+unpack() {
+    unpack_to=$1
+    shift
+    # Packages of both layouts (/lib and /usr/lib) unpack into one place.
+    for unpack_d in lib lib64 bin sbin; do
+        mkdir -p "$unpack_to/usr/$unpack_d"
+        [ -e "$unpack_to/$unpack_d" ] || ln -s usr/$unpack_d "$unpack_to/$unpack_d"
+    done
+    for unpack_deb in "$@"; do
+        # dpkg-deb -x would put a real directory in place of the link.
+        dpkg-deb --fsys-tarfile "$unpack_deb" | tar -x --keep-directory-symlink --no-same-owner -C "$unpack_to"
+    done
 }
