@@ -1,3 +1,38 @@
 //! What the user writes: profiles in TOML, in layers.
+//!
+//! ```text
+//! search path ──find──► text ──parse──► tree with origins ─┐ for each profile in `extends`, lowest first
+//!                                                          ├─lay─► variants ─► flags ─► Profile
+//! --firmware, --set ───────────────────────────────────────┘
+//! ```
+//!
+//! Every file is read against the typed [`schema`] first, so that errors have a line and a caret;
+//! the layers are then merged as trees, in which each value remembers who said it.
 
+mod check;
+mod error;
+mod fault;
+mod load;
+mod merge;
+mod parse;
+mod rules;
 pub mod schema;
+mod search;
+mod set;
+mod show;
+mod tree;
+
+pub use check::{Problem, check};
+pub use error::ProfileError;
+pub use fault::Fault;
+pub use load::{Choices, MAX_DEPTH, Origins, Profile, VariantState, load};
+pub use search::MAX_SIZE;
+pub use show::{Listed, MachineFile, Shown, list, machines, render, values};
+pub use tree::{Origin, Source};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_errors;

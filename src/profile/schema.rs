@@ -32,6 +32,9 @@ macro_rules! words {
         pub enum $name { $($(#[$inner])* #[serde(rename = $text)] $word,)* }
 
         impl $name {
+            /// Every word, in the order of the reference.
+            pub const ALL: &'static [Self] = &[$(Self::$word,)*];
+
             /// The word as profiles spell it.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$word => $text,)* }
@@ -59,6 +62,8 @@ macro_rules! layers {
                 extends: Vec<String>,
                 /// Layers inside the profile that a choice switches on, in the order written.
                 variant: BTreeMap<String, Variant>,
+                /// Variants that are switched on by name, as `--variant` does.
+                variants: Vec<String>,
                 $($(#[$inner])* $field: $kind,)*
             }
         }
@@ -231,10 +236,12 @@ words! {
 table! {
     /// `[disk.NAME]`
     DiskTable {
-        /// An image file or a block device. Exactly one of `file` and `empty`.
+        /// An image file or a block device. Exactly one of `file`, `empty` and `none`.
         file: DiskFile,
         /// A drive without a medium (`media = "cdrom"` only): `empty = true`.
         empty: bool,
+        /// No disk: takes away one that a lower layer gave, as in `none = {}`.
+        none: NoDevice,
         /// What the guest sees it on. By default `virtio`, for a CD-ROM `sata` (`scsi` on `virt`).
         bus: DiskBus,
         /// A disk or a CD-ROM drive.
@@ -339,8 +346,8 @@ table! {
         user: UserNet,
         /// A tap device of the host.
         tap: TapNet,
-        /// No card: takes away one that a lower layer gave.
-        none: NoNet,
+        /// No card: takes away one that a lower layer gave, as in `none = {}`.
+        none: NoDevice,
         /// What the guest sees.
         model: NicModel,
         /// The card's address. By default one derived from the guest's and the card's name.
@@ -375,8 +382,8 @@ table! {
 }
 
 table! {
-    /// `network.NAME.none`
-    NoNet {}
+    /// An empty table: `none = {}`.
+    NoDevice {}
 }
 
 words! {

@@ -1,0 +1,254 @@
+//! Layers into one profile: the files, then the variants that apply, then the flags.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::error::ProfileError;
+use super::fault::{dotted, shown};
+use super::load::{Choices, Origins, Profile, VariantState};
+use super::parse::Parsed;
+use super::schema::{FirmwareWord, Layer};
+use super::tree::{self, Branch, Node, Origin, Tree, lay};
+use crate::error::did_you_mean;
+use crate::ids::Arch;
+
+/// Lays the layers over each other, then the variants, then the flags.
+pub(super) fn merge(
+    name: &str,
+    machine_file: Option<PathBuf>,
+    parsed: Vec<Parsed>,
+    choices: &Choices,
+) -> Result<Profile, ProfileError> {
+    let mut layers = Vec::new();
+    let mut merged = Tree::new();
+    for one in parsed {
+        layers.push(one.source);
+        lay(&mut merged, one.tree);
+    }
+    let flags = flags(choices)?;
+    let by_key = tree::list_at(&merged, &["variants"]);
+    let by_key_origin = tree::at(&merged, &["variants"]).map(|node| node.origin.to_string());
+    merged.retain(|key, _| key != "extends" && key != "variants");
+    let written = take_variants(&mut merged);
+    for (flag, names, by) in [
+        (true, &choices.variants, "--variant"),
+        (false, &by_key, by_key_origin.as_deref().unwrap_or_default()),
+    ] {
+        let known = || written.iter().map(|(name, _)| name.as_str());
+        if let Some(wrong) = names
+            .iter()
+            .find(|name| known().all(|known| known != *name))
+        {
+            return Err(ProfileError::NoVariant {
+                by: if flag {
+                    format!("{by} {}", shown(wrong))
+                } else {
+                    format!("`variants` ({by}): `{}`", shown(wrong))
+                },
+                profile: name.to_owned(),
+                known: known().map(str::to_owned).collect(),
+                near: did_you_mean(wrong, known()).map(str::to_owned),
+                flag,
+            });
+        }
+    }
+    answered(name, choices, &written)?;
+
+    let mut variants = Vec::new();
+    for (variant, mut body) in written {
+        let when = take_when(&mut body);
+        let by_hand = choices.variants.contains(&variant) || by_key.contains(&variant);
+        let holds = !when.is_empty()
+            && when
+                .iter()
+                .all(|(key, wanted)| chosen(key, choices, &flags, &merged) == *wanted);
+        let on = by_hand || holds;
+        if on {
+            lay(&mut merged, body);
+        }
+        variants.push(VariantState {
+            name: variant,
+            on,
+            when: when
+                .iter()
+                .map(|(key, wanted)| format!("{key} = \"{wanted}\""))
+                .collect(),
+        });
+    }
+    for flag in flags {
+        lay(&mut merged, flag);
+    }
+    tree::prune(&mut merged);
+    complete(&merged)?;
+    let layer = Layer::deserialize(tree::plain(&merged)).map_err(|error| ProfileError::Merged {
+        profile: name.to_owned(),
+        message: shown(error.message()),
+    })?;
+    Ok(Profile {
+        layer,
+        name: name.to_owned(),
+        machine_file,
+        origins: Origins { tree: merged },
+        layers,
+        variants,
+    })
+}
+
+/// The flags as layers, lowest first.
+fn flags(choices: &Choices) -> Result<Vec<Tree>, ProfileError> {
+    let mut flags = Vec::new();
+    if let Some(firmware) = &choices.firmware {
+        let flag = format!("--firmware {}", shown(firmware));
+        if !FirmwareWord::ALL
+            .iter()
+            .any(|word| word.as_str() == firmware)
+        {
+            let words: Vec<&str> = FirmwareWord::ALL.iter().map(|word| word.as_str()).collect();
+            return Err(ProfileError::Flag {
+                flag,
+                message: format!("expected one of `{}`", words.join("`, `")),
+                hints: did_you_mean(firmware, words)
+                    .map(|near| format!("did you mean `{near}`?"))
+                    .into_iter()
+                    .collect(),
+            });
+        }
+        let origin = Origin::Flag(flag);
+        let table = Tree::from_iter([(
+            "type".to_owned(),
+            Node {
+                origin: origin.clone(),
+                value: Branch::Leaf(toml::Value::String(firmware.clone())),
+            },
+        )]);
+        let value = Branch::Table(table);
+        flags.push(Tree::from_iter([(
+            "firmware".to_owned(),
+            Node { origin, value },
+        )]));
+    }
+    for text in &choices.set {
+        flags.push(super::set::parse(text)?);
+    }
+    Ok(flags)
+}
+
+/// Takes the variants out of a merged tree, in the order written.
+fn take_variants(merged: &mut Tree) -> Vec<(String, Tree)> {
+    let mut found = Vec::new();
+    if let Some(Branch::Table(table)) = merged.get("variant").map(|node| &node.value) {
+        for (name, node) in table {
+            if let Branch::Table(body) = &node.value {
+                found.push((name.clone(), body.clone()));
+            }
+        }
+    }
+    merged.retain(|key, _| key != "variant");
+    found
+}
+
+fn when_of(body: &Tree) -> Vec<(String, String)> {
+    match body.get("when").map(|node| &node.value) {
+        Some(Branch::Table(when)) => when
+            .iter()
+            .filter_map(|(key, node)| match &node.value {
+                Branch::Leaf(toml::Value::String(value)) => Some((key.clone(), value.clone())),
+                _ => None,
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn take_when(body: &mut Tree) -> Vec<(String, String)> {
+    let when = when_of(body);
+    body.retain(|key, _| key != "when");
+    when
+}
+
+/// A choice that no variant answers must not pass in silence: mvm has nothing else to do with it.
+fn answered(name: &str, choices: &Choices, written: &[(String, Tree)]) -> Result<(), ProfileError> {
+    let asked = [
+        ("gpu", &choices.gpu, GPU),
+        ("display", &choices.display, DISPLAY),
+    ];
+    for (key, value, default) in asked {
+        let Some(value) = value else { continue };
+        let answers: Vec<String> = written
+            .iter()
+            .flat_map(|(_, body)| when_of(body))
+            .filter(|(when, _)| when == key)
+            .map(|(_, wanted)| wanted)
+            .collect();
+        if word(value) != default && !answers.iter().any(|wanted| wanted == word(value)) {
+            return Err(ProfileError::NoAnswer {
+                flag: format!("--{key} {}", shown(value)),
+                profile: name.to_owned(),
+                known: answers,
+            });
+        }
+    }
+    Ok(())
+}
+
+const GPU: &str = "none";
+const DISPLAY: &str = "headless";
+
+/// What a choice is compared by: `vf:1` is a `vf`.
+fn word(choice: &str) -> &str {
+    choice.split(':').next().unwrap_or(choice)
+}
+
+/// The value that a variant's condition is compared with: the flag's, or what the profile says.
+fn chosen(key: &str, choices: &Choices, flags: &[Tree], merged: &Tree) -> String {
+    match key {
+        "gpu" => word(choices.gpu.as_deref().unwrap_or(GPU)).to_owned(),
+        "display" => word(choices.display.as_deref().unwrap_or(DISPLAY)).to_owned(),
+        _ => firmware(flags, merged),
+    }
+}
+
+/// The kind of firmware that the guest will have, by what is known without the host.
+fn firmware(flags: &[Tree], merged: &Tree) -> String {
+    let said = |path: &[&str]| {
+        flags
+            .iter()
+            .rev()
+            .chain([merged])
+            .find_map(|tree| tree::text_at(tree, path))
+    };
+    if let Some(kind) = said(&["firmware", "type"]) {
+        return kind.to_owned();
+    }
+    let arch = said(&["machine", "arch"]).and_then(|arch| arch.parse().ok());
+    match (arch.unwrap_or_else(Arch::host), said(&["boot", "kernel"])) {
+        (Arch::X86_64, _) => "bios",
+        (Arch::Aarch64, Some(_)) => "none",
+        (Arch::Aarch64, None) => "uefi",
+    }
+    .to_owned()
+}
+
+/// Every device says which of its alternatives it is.
+fn complete(merged: &Tree) -> Result<(), ProfileError> {
+    for (kind, node) in merged {
+        let Branch::Table(devices) = &node.value else {
+            continue;
+        };
+        for (id, node) in devices {
+            let wanted = tree::alternatives(&[kind, id]);
+            let Branch::Table(device) = &node.value else {
+                continue;
+            };
+            if !wanted.is_empty() && !wanted.iter().any(|key| device.contains_key(*key)) {
+                return Err(ProfileError::NoAlternative {
+                    path: dotted(&[kind.clone(), id.clone()]),
+                    wanted,
+                    origin: node.origin.to_string(),
+                });
+            }
+        }
+    }
+    Ok(())
+}

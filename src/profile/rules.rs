@@ -1,0 +1,230 @@
+//! Rules between the values of a merged profile that hold on every host.
+
+use std::collections::BTreeMap;
+
+use super::schema::{
+    Aio, Cache, ChannelTable, CpuTable, DiskBus, DiskTable, FirmwareWord, Layer, Media,
+    NetworkTable, ShareTable,
+};
+use crate::ids::{Arch, Id};
+
+/// The agent's own port name.
+const AGENT_PORT: &str = "org.qemu.guest_agent.0";
+/// The longest name of a network device, in bytes (IFNAMSIZ without the final zero).
+const TAP_NAME: usize = 15;
+/// The longest 9p mount tag, in bytes (MAX_TAG_LEN in QEMU's hw/9pfs).
+const TAG: usize = 32;
+
+/// Less memory than this is a slip, in bytes.
+const LEAST_MEMORY: u64 = 1 << 20;
+
+/// A rule that is broken, and the key that breaks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Broken {
+    pub(super) path: Vec<String>,
+    pub(super) message: String,
+}
+
+struct Report(Vec<Broken>);
+
+impl Report {
+    fn add(&mut self, path: &[&str], message: impl Into<String>) {
+        self.0.push(Broken {
+            path: path.iter().map(ToString::to_string).collect(),
+            message: message.into(),
+        });
+    }
+}
+
+/// The rules that a merged profile breaks, in the order of its tables.
+pub(super) fn rules(layer: &Layer) -> Vec<Broken> {
+    let mut report = Report(Vec::new());
+    let machine = layer.machine.clone().unwrap_or_default();
+    let board = machine.r#type.as_deref().unwrap_or_default();
+    if machine.gic.is_some() && machine.arch.unwrap_or_else(Arch::host) != Arch::Aarch64 {
+        report.add(&["machine", "gic"], "only aarch64 machines have a GIC");
+    }
+    cpu(layer.cpu.as_ref(), &mut report);
+    let memory = layer.memory.as_ref().and_then(|memory| memory.size);
+    if let Some(size) = memory.filter(|size| size.as_bytes() < LEAST_MEMORY) {
+        report.add(
+            &["memory", "size"],
+            format!("{size} bytes are too little for any guest; a unit may be missing, as in `4G`"),
+        );
+    }
+    boot(layer, &mut report);
+    disks(layer.disk.as_ref(), board, &mut report);
+    networks(layer.network.as_ref(), &mut report);
+    let agent = layer.agent.as_ref().and_then(|agent| agent.enabled) == Some(true);
+    channels(layer.channel.as_ref(), agent, &mut report);
+    shares(layer.share.as_ref(), &mut report);
+    if layer
+        .vsock
+        .as_ref()
+        .and_then(|vsock| vsock.cid)
+        .is_some_and(|cid| cid < 3)
+    {
+        report.add(&["vsock", "cid"], "context ids of guests start at 3");
+    }
+    report.0
+}
+
+fn cpu(cpu: Option<&CpuTable>, report: &mut Report) {
+    let Some(cpu) = cpu else { return };
+    let parts = [
+        ("sockets", cpu.sockets),
+        ("cores", cpu.cores),
+        ("threads", cpu.threads),
+    ];
+    for (key, value) in parts.into_iter().chain([("count", cpu.count)]) {
+        if value == Some(0) {
+            report.add(&["cpu", key], "expected at least 1");
+        }
+    }
+    let product = parts
+        .iter()
+        .filter_map(|(_, value)| *value)
+        .fold(1u32, u32::saturating_mul);
+    let topology = parts.iter().all(|(_, value)| value.is_some());
+    if let Some(count) = cpu.count.filter(|count| *count > 0 && product > 0) {
+        if (topology && count != product) || count % product != 0 {
+            report.add(
+                &["cpu", "count"],
+                format!("{count} processors do not fit the topology (sockets × cores × threads = {product})"),
+            );
+        }
+    }
+}
+
+fn boot(layer: &Layer, report: &mut Report) {
+    let boot = layer.boot.clone().unwrap_or_default();
+    if boot.kernel.is_none() {
+        for (key, value) in [("initrd", &boot.initrd), ("append", &boot.append)] {
+            if value.is_some() {
+                report.add(&["boot", key], "means nothing without `boot.kernel`");
+            }
+        }
+        if layer.firmware.as_ref().and_then(|firmware| firmware.r#type) == Some(FirmwareWord::None)
+        {
+            report.add(
+                &["firmware", "type"],
+                "a guest without firmware needs `boot.kernel`",
+            );
+        }
+    }
+}
+
+fn disks(disks: Option<&BTreeMap<Id, DiskTable>>, board: &str, report: &mut Report) {
+    let mut order = BTreeMap::new();
+    for (id, disk) in disks.into_iter().flatten() {
+        let id = id.as_str();
+        let cdrom = disk.media == Some(Media::Cdrom);
+        if disk.empty == Some(true) && !cdrom {
+            report.add(
+                &["disk", id, "empty"],
+                "only a drive with `media = \"cdrom\"` can be empty",
+            );
+        }
+        if disk.file.as_ref().is_some_and(|file| file.path.is_none()) {
+            report.add(&["disk", id, "file"], "has no `path`");
+        }
+        if disk.aio == Some(Aio::Native)
+            && !matches!(disk.cache, Some(Cache::None | Cache::Directsync))
+        {
+            report.add(
+                &["disk", id, "aio"],
+                "`native` needs `cache = \"none\"` or `\"directsync\"`",
+            );
+        }
+        match disk.bus {
+            Some(bus @ (DiskBus::Virtio | DiskBus::Nvme)) if cdrom => report.add(
+                &["disk", id, "bus"],
+                format!("`{bus}` has no CD-ROM drives"),
+            ),
+            Some(DiskBus::Ide)
+                if !board.is_empty() && board != "pc" && !board.starts_with("pc-i440fx") =>
+            {
+                report.add(
+                    &["disk", id, "bus"],
+                    format!("`{board}` has no IDE bus; `sata` is what comes nearest"),
+                );
+            }
+            _ => {}
+        }
+        if let Some(first) = disk.boot.and_then(|place| order.insert(place, id)) {
+            report.add(
+                &["disk", id, "boot"],
+                format!("the same place in the boot order as `{first}`"),
+            );
+        }
+        if disk.boot == Some(0) {
+            report.add(&["disk", id, "boot"], "the boot order starts at 1");
+        }
+    }
+}
+
+fn networks(networks: Option<&BTreeMap<Id, NetworkTable>>, report: &mut Report) {
+    let mut macs = BTreeMap::new();
+    for (id, network) in networks.into_iter().flatten() {
+        let id = id.as_str();
+        if let Some(name) = network.tap.as_ref().and_then(|tap| tap.name.as_deref()) {
+            if name.len() > TAP_NAME || name.contains(['/', ' ', ':', '%']) || name.starts_with('.')
+            {
+                report.add(
+                    &["network", id, "tap", "name"],
+                    format!("not a device's name (at most {TAP_NAME} bytes without `/`, `:`, `%` or a space)"),
+                );
+            }
+        }
+        if let Some(first) = network.mac.as_ref().and_then(|mac| macs.insert(mac, id)) {
+            report.add(
+                &["network", id, "mac"],
+                format!("the same address as `{first}`"),
+            );
+        }
+    }
+}
+
+fn channels(channels: Option<&BTreeMap<Id, ChannelTable>>, agent: bool, report: &mut Report) {
+    let mut ports = BTreeMap::new();
+    if agent {
+        ports.insert(AGENT_PORT, "the agent's");
+    }
+    for (id, channel) in channels.into_iter().flatten() {
+        let id = id.as_str();
+        if channel.enabled == Some(false) {
+            continue;
+        }
+        match channel.port.as_deref() {
+            None => report.add(&["channel", id], "has no `port`"),
+            Some(port) => {
+                if let Some(first) = ports.insert(port, id) {
+                    report.add(
+                        &["channel", id, "port"],
+                        format!("the same port name as {first}"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn shares(shares: Option<&BTreeMap<Id, ShareTable>>, report: &mut Report) {
+    let mut tags = BTreeMap::new();
+    for (id, share) in shares.into_iter().flatten() {
+        let id = id.as_str();
+        if share.path.is_none() {
+            report.add(&["share", id], "has no `path`");
+        }
+        let tag = share.tag.as_deref().unwrap_or(id);
+        if tag.len() > TAG {
+            report.add(
+                &["share", id, "tag"],
+                format!("longer than the {TAG} bytes that a tag may have"),
+            );
+        }
+        if let Some(first) = tags.insert(tag, id) {
+            report.add(&["share", id], format!("the same tag as `{first}`"));
+        }
+    }
+}

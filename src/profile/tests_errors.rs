@@ -1,0 +1,402 @@
+//! What the user reads when a profile or a flag is wrong, whole.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::Choices;
+use super::testing::{Home, set};
+
+/// The error of a profile with that text.
+fn told(text: &str) -> String {
+    let home = Home::new();
+    home.write("profiles/x.toml", text);
+    home.told("x", &Choices::default())
+}
+
+fn refused(flag: &str) -> String {
+    Home::new().told("ubuntu", &set(&[flag]))
+}
+
+#[test]
+fn unknown_keys() {
+    insta::assert_snapshot!(told("memroy.size = '1G'\n"), @r#"
+    error: $HOME/profiles/x.toml:1:1: unknown key `memroy`
+    1 | memroy.size = '1G'
+      | ^^^^^^
+    hint: did you mean `memory`?
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("summary = 'x'\n\n[disk.system]\nfile.path = 'a'\ncach = 'none'\n"), @r#"
+    error: $HOME/profiles/x.toml:5:1: unknown key `cach` in `disk.system`
+    5 | cach = 'none'
+      | ^^^^
+    hint: did you mean `cache`?
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[variant.big.memory]\nsice = '8G'\n"), @r#"
+    error: $HOME/profiles/x.toml:2:1: unknown key `sice` in `variant.big.memory`
+    2 | sice = '8G'
+      | ^^^^
+    hint: did you mean `size`?
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[balloon]\nzzz = 1\n"), @r#"
+    error: $HOME/profiles/x.toml:2:1: unknown key `zzz` in `balloon`
+    2 | zzz = 1
+      | ^^^
+    hint: the keys here are `enabled`
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[network.lan.none]\nzzz = 1\n"), @r#"
+    error: $HOME/profiles/x.toml:2:1: unknown key `zzz` in `network.lan.none`
+    2 | zzz = 1
+      | ^^^
+    hint: no key can stand here
+    exit 3
+    "#);
+}
+
+#[test]
+fn wrong_types_and_values() {
+    insta::assert_snapshot!(told("[memory]\nsize = 4\n"), @r#"
+    error: $HOME/profiles/x.toml:2:8: `memory.size`: expected a text, found 4
+    2 | size = 4
+      |        ^
+    hint: write it with its unit and in quotes, as in "4G"
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[memory]\nsize = '-1G'\n"), @r#"
+    error: $HOME/profiles/x.toml:2:8: `memory.size`: `-1G` is not a size (expected a positive number with K, M, G or T, as in `4G`)
+    2 | size = '-1G'
+      |        ^^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[cpu]\ncount = -1\n"), @r#"
+    error: $HOME/profiles/x.toml:2:9: `cpu.count`: expected a whole number from 0 to 4294967295, found -1
+    2 | count = -1
+      |         ^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("cpu.count = '4'\n"), @r#"
+    error: $HOME/profiles/x.toml:1:13: `cpu.count`: expected a whole number from 0 to 4294967295, found the text "4"
+    1 | cpu.count = '4'
+      |             ^^^
+    hint: write it without quotes: 4
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[disk.system]\nfile.path = 'a'\ncache = 'nome'\n"), @r#"
+    error: $HOME/profiles/x.toml:3:9: `disk.system.cache`: `nome` is not one of `none`, `writeback`, `writethrough`, `directsync`, `unsafe`
+    3 | cache = 'nome'
+      |         ^^^^^^
+    hint: did you mean `none`?
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("machine.gic = 3\n"), @r#"
+    error: $HOME/profiles/x.toml:1:15: `machine.gic`: expected a word in quotes
+    1 | machine.gic = 3
+      |               ^
+    hint: write the value in double quotes
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("network.lan.user = true\n"), @r#"
+    error: $HOME/profiles/x.toml:1:20: `network.lan.user`: expected a table, found true
+    1 | network.lan.user = true
+      |                    ^^^^
+    hint: a table is written in braces: { key = value }
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("trace = 'virtio*'\n"), @r#"
+    error: $HOME/profiles/x.toml:1:9: `trace`: expected a list, found the text "virtio*"
+    1 | trace = 'virtio*'
+      |         ^^^^^^^^^
+    hint: a list is written in brackets: ["a", "b"]
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("agent.enabled = 'true'\n"), @r#"
+    error: $HOME/profiles/x.toml:1:17: `agent.enabled`: expected `true` or `false`, found the text "true"
+    1 | agent.enabled = 'true'
+      |                 ^^^^^^
+    hint: write it without quotes: true
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("disk = 3\n"), @r#"
+    error: $HOME/profiles/x.toml:1:8: `disk`: expected a table, found 3
+    1 | disk = 3
+      |        ^
+    hint: a table is written in braces: { key = value }
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[disk.'a b']\nempty = true\n"), @r#"
+    error: $HOME/profiles/x.toml:1:7: `disk."a b"`: `a b` is not an id (expected 1 to 32 letters, digits, `-`, `_` or `.`, starting with a letter)
+    1 | [disk.'a b']
+      |       ^^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[network.lan]\nuser = {}\nmac = '52:54:00:zz:00:00'\n"), @r#"
+    error: $HOME/profiles/x.toml:3:7: `network.lan.mac`: `52:54:00:zz:00:00` is not a MAC address of one station (expected six hexadecimal bytes as in 52:54:00:ab:cd:11, the first one even)
+    3 | mac = '52:54:00:zz:00:00'
+      |       ^^^^^^^^^^^^^^^^^^^
+    exit 3
+    "#);
+}
+
+#[test]
+fn broken_texts() {
+    insta::assert_snapshot!(told("[cpu\ncount = 1\n"), @r#"
+    error: $HOME/profiles/x.toml:1:5: unclosed table, expected `]`
+    1 | [cpu
+      |     ^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[cpu]\ncount = \n"), @r#"
+    error: $HOME/profiles/x.toml:2:9: string values must be quoted, expected literal string
+    2 | count = 
+      |         ^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[cpu]\ncount = 1\ncount = 2\n"), @r#"
+    error: $HOME/profiles/x.toml:3:1: duplicate key
+    3 | count = 2
+      | ^^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("hello"), @r#"
+    error: $HOME/profiles/x.toml:1:6: key with no value, expected `=`
+    1 | hello
+      |      ^
+    exit 3
+    "#);
+}
+
+#[test]
+fn alternatives() {
+    insta::assert_snapshot!(told("[network.lan]\nuser = {}\ntap = { name = 'tap0' }\n"), @r#"
+    error: $HOME/profiles/x.toml:3:1: `network.lan` has both `user` (line 2) and `tap`
+    3 | tap = { name = 'tap0' }
+      | ^^^
+    hint: keep one of `user`, `tap`, `none`
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[variant.v.disk.cd.file]\npath = 'a'\n[variant.v.disk.cd]\nempty = true\n"), @r#"
+    error: $HOME/profiles/x.toml:4:1: `variant.v.disk.cd` has both `file` (line 1) and `empty`
+    4 | empty = true
+      | ^^^^^
+    hint: keep one of `file`, `empty`, `none`
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[network.lan]\nmodel = 'e1000'\n"), @r#"
+    error: `network.lan` says none of `user`, `tap`, `none` ($HOME/profiles/x.toml:1)
+    exit 3
+    "#);
+}
+
+#[test]
+fn extending() {
+    let home = Home::new();
+    home.write("profiles/a.toml", "extends = ['b']\n");
+    home.write("profiles/b.toml", "extends = ['c', 'base']\n");
+    home.write("profiles/c.toml", "extends = ['a']\n");
+    home.write("profiles/self.toml", "extends = ['self']\n");
+    home.write(
+        "profiles/lost.toml",
+        "extends = [\n  'base',\n  'unbuntu',\n]\n",
+    );
+    home.write("profiles/path.toml", "extends = ['../../etc/passwd']\n");
+    for n in 0..100 {
+        home.write(
+            &format!("profiles/p{n}.toml"),
+            format!("extends = ['p{}']\n", n + 1),
+        );
+    }
+    let told = |name: &str| home.told(name, &Choices::default());
+    insta::assert_snapshot!(told("b"), @r#"
+    error: profiles extend each other in a circle: $HOME/profiles/b.toml → $HOME/profiles/c.toml → $HOME/profiles/a.toml → $HOME/profiles/b.toml
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("self"), @r#"
+    error: $HOME/profiles/self.toml:1:12: there is no profile named `self` below this one
+    1 | extends = ['self']
+      |            ^^^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("p0"), @r#"
+    error: `extends` goes deeper than 32 profiles: $HOME/profiles/p0.toml → $HOME/profiles/p1.toml → … (29 more) → $HOME/profiles/p31.toml → $HOME/profiles/p32.toml
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("lost"), @r#"
+    error: $HOME/profiles/lost.toml:3:3: there is no profile named `unbuntu`
+    3 |   'unbuntu',
+      |   ^^^^^^^^^
+    hint: did you mean `ubuntu`?
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("path"), @r#"
+    error: $HOME/profiles/path.toml:1:12: there is no profile named `../../etc/passwd`
+    1 | extends = ['../../etc/passwd']
+      |            ^^^^^^^^^^^^^^^^^^
+    exit 3
+    "#);
+}
+
+#[test]
+fn files_that_are_no_profiles() {
+    let home = Home::new();
+    home.write("profiles/large.toml", "nonsense ".repeat(600_000));
+    home.write("profiles/latin.toml", b"summary = 'x'\nappend = '\xe4'\n");
+    home.write("profiles/folder.toml/x", "");
+    home.write(
+        "profiles/bin.toml",
+        (0..60_000u32).map(|n| (n % 128) as u8).collect::<Vec<_>>(),
+    );
+    nix::unistd::mkfifo(
+        &home.path("profiles/pipe.toml"),
+        nix::sys::stat::Mode::S_IRWXU,
+    )
+    .unwrap();
+    std::os::unix::fs::symlink("loop.toml", home.path("profiles/loop.toml")).unwrap();
+    let told = |name: &str| home.told(name, &Choices::default());
+    insta::assert_snapshot!(told("large"), @r#"
+    error: $HOME/profiles/large.toml is larger than a profile may be (1024 KiB)
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("latin"), @r#"
+    error: $HOME/profiles/latin.toml:2: not UTF-8 text
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("folder"), @r#"
+    error: $HOME/profiles/folder.toml is a directory and not a profile
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("pipe"), @r#"
+    error: $HOME/profiles/pipe.toml is a device, a pipe or a socket and not a profile
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("loop"), @r#"
+    error: cannot read $HOME/profiles/loop.toml: Too many levels of symbolic links (os error 40)
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("bin"), @r#"
+    error: $HOME/profiles/bin.toml:1:11: key with no value, expected `=`
+    1 | ��������� 
+      |           ^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("unbuntu"), @r#"
+    error: there is no machine file and no profile named `unbuntu`
+    hint: did you mean `ubuntu`?
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("qwertz"), @r#"
+    error: there is no machine file and no profile named `qwertz`
+    hint: `mvm profile list` shows the profiles
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("a b"), @r#"
+    error: `a b` is not the name of a profile (expected letters, digits, `-`, `_` or `.`)
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("/nowhere/x.toml"), @r#"
+    error: cannot read /nowhere/x.toml: No such file or directory (os error 2)
+    exit 3
+    "#);
+}
+
+#[test]
+fn flags() {
+    insta::assert_snapshot!(refused("memory.size"), @r#"
+    error: --set memory.size: expected KEY=VALUE
+    hint: as in `--set memory.size=8G`
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("memory.sizze=8G"), @r#"
+    error: --set memory.sizze=8G: unknown key `sizze` in `memory`
+    hint: did you mean `size`?
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("memory.size=-8G"), @r#"
+    error: --set memory.size=-8G: `-8G` is not a size (expected a positive number with K, M, G or T, as in `4G`)
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("cpu.count=four"), @r#"
+    error: --set cpu.count=four: expected a whole number from 0 to 4294967295, found the text "four"
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("cpu.count=-1"), @r#"
+    error: --set cpu.count=-1: expected a whole number from 0 to 4294967295, found -1
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("dsk.system.boot=1"), @r#"
+    error: --set dsk.system.boot=1: unknown key `dsk`
+    hint: did you mean `disk`?
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("disk.system.cache=nome"), @r#"
+    error: --set disk.system.cache=nome: `nome` is not one of `none`, `writeback`, `writethrough`, `directsync`, `unsafe`
+    hint: did you mean `none`?
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("disk.system={pth=1}"), @r#"
+    error: --set disk.system={pth=1}: unknown key `pth`
+    hint: the keys here are `file`, `empty`, `none`, `bus`, `media`, `cache`, `aio`, `discard`, `read-only`, `boot`, `ephemeral`, `serial`
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("qemu-args=-x"), @r#"
+    error: --set qemu-args=-x: expected a list, found the text "-x"
+    hint: a list is written in brackets: ["a", "b"]
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("a..b=1"), @r#"
+    error: --set a..b=1: `a..b` is not a key
+    hint: keys are joined by dots, as in `disk.system.read-only`
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("extends=['x']"), @r#"
+    error: --set extends=['x']: `extends` cannot be set by flag
+    hint: write a machine file that extends the profile
+    exit 2
+    "#);
+    insta::assert_snapshot!(refused("network.lan={user={}, tap={}}"), @r#"
+    error: --set network.lan={user={}, tap={}}: `network.lan` has both `user` and `tap`
+    exit 2
+    "#);
+}
+
+#[test]
+fn choices() {
+    let home = Home::new();
+    home.write(
+        "machines/m.toml",
+        "extends = ['arm-virt']\nvariants = ['rootfs', 'wachdog']\n",
+    );
+    let told = |choices: Choices| home.told("arm-virt", &choices);
+    let some = |text: &str| Some(text.to_owned());
+    insta::assert_snapshot!(told(Choices { variants: vec!["wachdog".into()], ..Choices::default() }), @r#"
+    error: --variant wachdog names no variant of arm-virt
+    hint: did you mean `watchdog`?
+    exit 2
+    "#);
+    insta::assert_snapshot!(home.told("m", &Choices::default()), @r#"
+    error: `variants` ($HOME/machines/m.toml:2): `wachdog` names no variant of m
+    hint: did you mean `watchdog`?
+    exit 3
+    "#);
+    insta::assert_snapshot!(told(Choices { firmware: some("uefy"), ..Choices::default() }), @r#"
+    error: --firmware uefy: expected one of `bios`, `uefi`, `none`
+    hint: did you mean `uefi`?
+    exit 2
+    "#);
+    insta::assert_snapshot!(told(Choices { gpu: some("vf:1"), ..Choices::default() }), @r#"
+    error: no variant of arm-virt answers to --gpu vf:1
+    hint: it has none for that flag
+    exit 2
+    "#);
+    insta::assert_snapshot!(told(Choices { display: some("gtk"), ..Choices::default() }), @r#"
+    error: no variant of arm-virt answers to --display gtk
+    hint: it has none for that flag
+    exit 2
+    "#);
+    let headless = Choices {
+        display: some("headless"),
+        gpu: some("none"),
+        ..Choices::default()
+    };
+    assert!(home.load("arm-virt", &headless).is_ok());
+}
