@@ -3,6 +3,7 @@
 //! [`HostFacts::read`] gathers only what was asked for ([`Needs`]): a start that uses TCG does not probe
 //! KVM, and only the QEMU of the guest's architecture is looked at.
 
+mod bounded;
 pub mod cpu;
 pub mod doctor;
 pub mod facts;

@@ -1,17 +1,15 @@
 //! The probe in a process of its own, which can be abandoned: an ioctl that hangs in the kernel cannot
 //! be taken back, and nothing of mvm may hang with it.
 
-use std::io::Read;
-use std::os::fd::AsFd;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use kvm_ioctls::Kvm;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::vm::{self, Probe};
 use super::{Abilities, AbsentWhy, KvmFacts, KvmState, Measured};
+use crate::host::bounded;
 
 /// How long one run of the loop may take in the virtual machine.
 const RUN_LIMIT: Duration = Duration::from_millis(30);
@@ -106,7 +104,7 @@ pub(super) fn run() -> (KvmFacts, bool) {
     run_command(command, CHILD_LIMIT)
 }
 
-fn run_command(mut command: Command, limit: Duration) -> (KvmFacts, bool) {
+fn run_command(command: Command, limit: Duration) -> (KvmFacts, bool) {
     let broken = |reason: String| KvmFacts {
         state: KvmState::Broken,
         reason,
@@ -114,77 +112,30 @@ fn run_command(mut command: Command, limit: Duration) -> (KvmFacts, bool) {
         abilities: None,
         cached: false,
     };
-    let spawned = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let mut child = match spawned {
-        Ok(child) => child,
+    // A process in an uninterruptible ioctl does not die; it is left behind.
+    let outcome = match bounded::run(command, b"", limit) {
+        Ok(outcome) => outcome,
         Err(e) => {
             let why = format!("the KVM probe could not be started: {e}");
             return (broken(why), false);
         }
     };
-    let until = Instant::now() + limit;
-    let answer = read_until(&mut child, until);
-    let parsed = answer
-        .as_deref()
-        .and_then(|text| serde_json::from_slice::<KvmFacts>(text).ok());
-    if let Some(facts) = parsed {
-        reap(&mut child, until);
+    let answer = outcome.stdout.as_deref();
+    if let Some(facts) = answer.and_then(|text| serde_json::from_slice(text).ok()) {
         return (facts, true);
     }
-    // A process in an uninterruptible ioctl does not die; it is left behind.
-    let _ = child.kill();
-    let status = reap(&mut child, Instant::now() + Duration::from_millis(50));
-    let why = match (answer, status) {
-        (Some(_), Some(status)) => {
-            format!("the KVM probe ended without an answer ({status})")
-        }
+    let why = match (answer, outcome.status) {
+        (Some(_), Some(status)) => format!("the KVM probe ended without an answer ({status})"),
         _ => format!("KVM did not answer within {} ms", limit.as_millis()),
     };
     (broken(why), false)
-}
-
-/// Everything that the child prints; `None` where it is still at it when the time is up.
-fn read_until(child: &mut Child, until: Instant) -> Option<Vec<u8>> {
-    let mut out = child.stdout.take()?;
-    let mut text = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut fds = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, timeout) {
-            Ok(0) => return None,
-            Ok(_) => match out.read(&mut buffer) {
-                Ok(0) | Err(_) => return Some(text),
-                Ok(n) => text.extend_from_slice(&buffer[..n]),
-            },
-            Err(Errno::EINTR) => {}
-            Err(_) => return None,
-        }
-    }
-}
-
-/// Waits for the child's end, but not for ever.
-fn reap(child: &mut Child, until: Instant) -> Option<std::process::ExitStatus> {
-    loop {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Some(status);
-        }
-        if Instant::now() >= until {
-            return None;
-        }
-        std::thread::sleep(Duration::from_micros(200));
-    }
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
     use super::*;
+    use std::time::Instant;
 
     fn measured(guest_rounds: u64, guest_ns: u64) -> Measured {
         Measured {

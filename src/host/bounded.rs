@@ -1,0 +1,147 @@
+//! Child processes that are waited for only so long.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// How long a killed child has to be gone. One that hangs in the kernel is left behind.
+const KILL_LIMIT: Duration = Duration::from_millis(50);
+
+/// The last part of what a child wrote to stderr, in bytes.
+const TAIL: u64 = 2000;
+
+/// What came of a child.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// All of its stdout; `None` where it was still at it when the time was up.
+    pub(crate) stdout: Option<Vec<u8>>,
+    /// The end of its stderr.
+    pub(crate) stderr: String,
+    /// How it ended; `None` where it could not be made to.
+    pub(crate) status: Option<ExitStatus>,
+}
+
+/// Runs a child to the end of its stdout, or kills it when `limit` is over.
+///
+/// `input` must fit into a pipe; stdin stays open until the end, because closing it is a signal of its
+/// own to some programs.
+pub(crate) fn run(mut command: Command, input: &[u8], limit: Duration) -> io::Result<Outcome> {
+    assert!(input.len() <= 60_000, "the input must fit into a pipe");
+    let stderr = tempfile::tempfile()?;
+    let stdin = if input.is_empty() {
+        Stdio::null()
+    } else {
+        Stdio::piped()
+    };
+    let mut child = command
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(stderr.try_clone()?)
+        .spawn()?;
+    let until = Instant::now() + limit;
+    let stdin = child.stdin.take();
+    if let Some(mut pipe) = stdin.as_ref() {
+        // A child that has gone away already says why on its stderr.
+        let _ = pipe.write_all(input);
+    }
+    let stdout = read_until(&mut child, until);
+    drop(stdin);
+    let mut status = None;
+    if stdout.is_some() {
+        status = reap(&mut child, until);
+    }
+    if status.is_none() {
+        let _ = child.kill();
+        status = reap(&mut child, Instant::now() + KILL_LIMIT);
+    }
+    Ok(Outcome {
+        stdout,
+        stderr: tail(stderr),
+        status,
+    })
+}
+
+/// Everything that the child prints; `None` where it is still at it when the time is up.
+fn read_until(child: &mut Child, until: Instant) -> Option<Vec<u8>> {
+    let mut out = child.stdout.take()?;
+    let mut text = Vec::new();
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) => return None,
+            Ok(_) => match out.read(&mut buffer) {
+                Ok(0) | Err(_) => return Some(text),
+                Ok(n) => text.extend_from_slice(&buffer[..n]),
+            },
+            Err(Errno::EINTR) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Waits for the child's end, but not for ever.
+fn reap(child: &mut Child, until: Instant) -> Option<ExitStatus> {
+    loop {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Some(status);
+        }
+        if Instant::now() >= until {
+            return None;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn tail(mut file: File) -> String {
+    let length = file.metadata().map_or(0, |m| m.len());
+    let mut bytes = Vec::new();
+    let from = SeekFrom::Start(length.saturating_sub(TAIL));
+    if file.seek(from).is_ok() {
+        // What could be read is all that is shown.
+        let _ = file.take(TAIL).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_child_that_hangs_is_killed() {
+        let start = Instant::now();
+        let said = run(
+            shell("echo x; exec sleep 60"),
+            b"",
+            Duration::from_millis(50),
+        )
+        .unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert_eq!(said.stdout, None);
+        assert!(!said.status.unwrap().success());
+    }
+
+    #[test]
+    fn input_output_and_the_end_of_stderr() {
+        let script = "read a; echo \"got $a\"; i=0; while [ $i -lt 900 ]; do echo line $i >&2; i=$((i+1)); done; exit 3";
+        let said = run(shell(script), b"this\n", Duration::from_secs(20)).unwrap();
+        assert_eq!(said.stdout.unwrap(), b"got this\n");
+        assert_eq!(said.status.unwrap().code(), Some(3));
+        assert!(said.stderr.ends_with("line 899") && said.stderr.len() <= 2000);
+    }
+}
