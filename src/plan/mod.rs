@@ -1,7 +1,9 @@
 //! What will be done, as data: the steps, their inverses, and the command line.
 
 pub mod apply;
+pub mod build;
 pub mod journal;
+pub mod render;
 pub mod step;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,94 @@
+//! Machine and command line to plan: which changes the host needs, in which order. Pure.
+
+use std::path::Path;
+
+use super::Plan;
+use super::step::Step;
+use crate::host::links::LinkFacts;
+use crate::machine::{Firmware, Machine, NicBackend};
+use crate::qemu::command::{CommandLine, FdSource};
+
+/// The mode of directories that only their owner may look into.
+const PRIVATE_DIR: u32 = 0o700;
+/// The mode of files that only their owner may read.
+const PRIVATE_FILE: u32 = 0o600;
+
+/// The plan that starts `machine` with `command`. A tap that is among the host's `links` is used and
+/// left as it is.
+pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan {
+    let run = &machine.run_dir;
+    // Nothing but the run-time directory comes before the lock: another process may own the rest.
+    let mut steps = vec![
+        make_dir(run, false),
+        Step::Lock {
+            path: run.join("lock"),
+        },
+        make_dir(&machine.state_dir, true),
+        make_dir(&machine.state_dir.join("log"), true),
+    ];
+    if let Firmware::Flash {
+        vars: Some(vars), ..
+    } = &machine.firmware
+    {
+        steps.push(Step::CopyFile {
+            from: vars.template.clone(),
+            to: vars.path.clone(),
+            mode: PRIVATE_FILE,
+        });
+    }
+    for disk in &machine.disks {
+        if let (Some(image), Some(overlay)) = (&disk.image, &disk.overlay) {
+            steps.push(Step::CreateOverlay {
+                path: overlay.clone(),
+                backing: image.path.clone(),
+                backing_format: image.format,
+            });
+        }
+    }
+    for nic in &machine.nics {
+        if let NicBackend::Tap {
+            name,
+            bridge,
+            address,
+            ..
+        } = &nic.backend
+        {
+            if !links.0.contains_key(name) {
+                steps.push(Step::CreateTap {
+                    name: name.clone(),
+                    bridge: bridge.clone(),
+                    address: address.clone(),
+                    vnet_hdr: true,
+                });
+            }
+        }
+    }
+    let listen = |path: &Path| Step::Listen {
+        path: path.to_owned(),
+    };
+    steps.extend(command.fds.iter().filter_map(|fd| match &fd.source {
+        FdSource::Listen(path) => Some(listen(path)),
+        FdSource::Lock(_) | FdSource::Tap(_) | FdSource::Device(_) => None,
+    }));
+    steps.extend(["qmp.sock", "control.sock"].map(|name| listen(&run.join(name))));
+    steps.extend(
+        machine
+            .consoles
+            .iter()
+            .filter(|console| !console.pty)
+            .map(|console| listen(&run.join(format!("console-{}.sock", console.id)))),
+    );
+    Plan {
+        machine,
+        steps,
+        command,
+    }
+}
+
+fn make_dir(path: &Path, keep: bool) -> Step {
+    Step::MakeDir {
+        path: path.to_owned(),
+        mode: PRIVATE_DIR,
+        keep,
+    }
+}

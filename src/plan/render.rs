@@ -1,0 +1,161 @@
+//! What `--dry-run` shows: the plan for people and for scripts. Pure text.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::Plan;
+use super::step::Step;
+use crate::machine::AccelKind;
+use crate::qemu::command::{FIRST_FD, FdSource};
+
+/// The plan as one JSON object: `steps`, `program`, `args` (the real ones), `env`, `fds`, `accel`,
+/// `notes` and `machine`. Scripts rely on its shape.
+pub fn json(plan: &Plan) -> Value {
+    let fds: Vec<Value> = plan
+        .command
+        .fds
+        .iter()
+        .zip(FIRST_FD..)
+        .map(|(fd, number)| {
+            let (what, of) = match &fd.source {
+                FdSource::Listen(path) => ("listen", json!(path)),
+                FdSource::Lock(path) => ("lock", json!(path)),
+                FdSource::Tap(name) => ("tap", json!(name)),
+                FdSource::Device(path) => ("device", json!(path)),
+            };
+            json!({ "fd": number, "name": fd.name, "what": what, "of": of })
+        })
+        .collect();
+    let env: serde_json::Map<String, Value> = plan
+        .command
+        .env
+        .iter()
+        .map(|(name, value)| (name.clone(), json!(value)))
+        .collect();
+    json!({
+        "name": plan.machine.name,
+        "accel": plan.machine.accel,
+        "notes": plan.machine.notes,
+        "steps": plan.steps,
+        "program": plan.command.program,
+        "args": plan.command.argv(),
+        "env": env,
+        "fds": fds,
+        "machine": plan.machine,
+    })
+}
+
+/// The plan for people: what would be done, then a command line that can be pasted.
+pub fn text(plan: &Plan) -> String {
+    let machine = &plan.machine;
+    let accel = match machine.accel.chosen {
+        AccelKind::Kvm => "KVM",
+        AccelKind::Tcg => "TCG",
+    };
+    let mut text = format!(
+        "# {}, from {}, on {accel}: {}\n",
+        machine.name, machine.profile, machine.accel.reason
+    );
+    for note in &machine.notes {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# note: {note}");
+    }
+    text.push_str("\n# What would be done, in this order:\n");
+    for (index, step) in plan.steps.iter().enumerate() {
+        let _ = writeln!(text, "# {:>3}. {}", index + 1, describe(step));
+    }
+    text.push_str(
+        "\n# Then, with file descriptors where paths of sockets and devices stand here:\n",
+    );
+    text.push_str(&command(plan));
+    text.push('\n');
+    text
+}
+
+/// The command line as a person could paste it: one switch a line, quoted for a POSIX shell.
+pub fn command(plan: &Plan) -> String {
+    let mut lines = vec![String::new()];
+    let assignments = plan
+        .command
+        .env
+        .iter()
+        .map(|(name, value)| format!("{name}={}", quote(value)));
+    let program = quote(&plan.command.program.to_string_lossy());
+    lines[0] = assignments.chain([program]).collect::<Vec<_>>().join(" ");
+    let mut switch_open = false;
+    for arg in plan.command.shown() {
+        // A value goes beside its switch.
+        match lines.last_mut() {
+            Some(line) if switch_open && !arg.starts_with('-') => {
+                line.push(' ');
+                line.push_str(&quote(&arg));
+                switch_open = false;
+            }
+            _ => {
+                switch_open = arg.starts_with('-');
+                lines.push(quote(&arg));
+            }
+        }
+    }
+    lines.join(" \\\n  ")
+}
+
+/// Quoted for a POSIX shell. A NUL cannot be in an argument at all; the resolver refuses it.
+fn quote(text: &str) -> String {
+    shlex::try_quote(text).map_or_else(|_| String::from("''"), std::borrow::Cow::into_owned)
+}
+
+/// The step in plain words.
+pub fn describe(step: &Step) -> String {
+    match step {
+        Step::MakeDir { path, mode, keep } => {
+            let after = if *keep {
+                ""
+            } else {
+                ", removed when the guest is gone"
+            };
+            format!(
+                "make the directory {} (mode {mode:04o}){after}",
+                path.display()
+            )
+        }
+        Step::Lock { path } => format!("take the guest's lock {}", path.display()),
+        Step::CopyFile { from, to, .. } => {
+            format!(
+                "copy {} to {}, unless that is there",
+                from.display(),
+                to.display()
+            )
+        }
+        Step::CreateOverlay {
+            path,
+            backing,
+            backing_format,
+        } => format!(
+            "make the throw-away overlay {} over {} ({backing_format})",
+            path.display(),
+            backing.display()
+        ),
+        Step::CreateTap {
+            name,
+            bridge,
+            address,
+            ..
+        } => {
+            let mut text = format!("make the tap device {name}");
+            if let Some(bridge) = bridge {
+                let _ = write!(text, " on the bridge {bridge}");
+            }
+            if let Some(address) = address {
+                let _ = write!(text, " with the address {address}");
+            }
+            text.push_str(", removed when the guest is gone");
+            text
+        }
+        Step::Listen { path } => format!("listen on {} (mode 0600)", path.display()),
+        Step::RemoveFile { path } => format!("remove {}", path.display()),
+        Step::RemoveDir { path } => format!("remove the directory {}", path.display()),
+        Step::DeleteTap { name } => format!("remove the tap device {name}"),
+    }
+}
