@@ -20,4 +20,5 @@ pub mod ops;
 pub mod plan;
 pub mod profile;
 pub mod qemu;
+pub mod settings;
 pub mod units;
