@@ -11,6 +11,7 @@
 //! Outcome | failure | crash ──► journal, newest first ──► the host as it was
 //! ```
 
+pub mod cli;
 pub mod dirs;
 pub mod error;
 pub mod host;
