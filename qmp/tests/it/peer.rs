@@ -49,8 +49,11 @@ impl Peer {
     }
 
     pub(crate) async fn answer(&mut self, request: &Value, value: Value) {
-        self.line(&json!({"return": value, "id": request["id"]}).to_string())
-            .await;
+        let mut reply = json!({ "return": value });
+        if let Some(id) = request.get("id") {
+            reply["id"] = id.clone();
+        }
+        self.line(&reply.to_string()).await;
     }
 
     /// Plays the opening and returns the negotiation request.
