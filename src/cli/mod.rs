@@ -5,11 +5,14 @@
 
 pub mod output;
 
+mod choices;
 mod completions;
 mod console;
 mod control;
+mod create;
 mod disk;
 mod drive;
+mod edit;
 mod eject;
 mod failure;
 mod guests;
@@ -17,14 +20,17 @@ mod insert;
 mod kill;
 mod list;
 mod log;
+mod machine_file;
 mod man;
 mod memory;
 mod monitor;
 mod pause;
+mod profile;
 mod qmp;
 mod reboot;
 mod reference;
 mod relay;
+mod remove;
 mod reset;
 mod resume;
 mod stop;
@@ -96,6 +102,11 @@ enum Command {
     Eject(eject::EjectArgs),
     Qmp(qmp::QmpArgs),
     #[command(subcommand)]
+    Profile(profile::ProfileCommand),
+    Create(create::CreateArgs),
+    Edit(edit::EditArgs),
+    Remove(remove::RemoveArgs),
+    #[command(subcommand)]
     Disk(disk::DiskCommand),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
@@ -125,6 +136,10 @@ impl Cli {
             Command::Insert(args) => insert::run(&args, &context),
             Command::Eject(args) => eject::run(&args, &context),
             Command::Qmp(args) => qmp::run(&args, &context),
+            Command::Profile(command) => profile::run(&command, &context),
+            Command::Create(args) => create::run(&args, &context),
+            Command::Edit(args) => edit::run(&args, &context),
+            Command::Remove(args) => remove::run(&args, &context),
             Command::Disk(command) => disk::run(command, &context),
             Command::Completions(args) => completions::run(&args),
             Command::Man(args) => man::run(&args),

@@ -5,6 +5,8 @@ mod dependencies;
 mod disk;
 mod env;
 mod guests;
+mod machines;
+mod profiles;
 
 /// A file of this folder that is no module here would be a test that never runs.
 #[test]
