@@ -5,13 +5,16 @@ use std::borrow::Cow;
 
 /// A buffer larger than this is given back once it is empty.
 const KEEP: usize = 16 << 10;
+/// QEMU gives up on a message nested deeper than 1024 in the middle, and takes what follows for
+/// messages of their own. It must never get one.
+const MAX_DEPTH: usize = 1000;
 
 /// What a client said.
 #[derive(Debug, PartialEq)]
 pub(super) enum Frame<'a> {
     /// Something in balanced braces or brackets, in standard JSON as far as quotes go.
     Message(Cow<'a, [u8]>),
-    /// Something that cannot be part of JSON here.
+    /// Something that cannot be part of JSON here, or is nested too deep.
     Junk,
 }
 
@@ -28,6 +31,8 @@ pub(super) struct Framer {
     escaped: bool,
     /// There are quotes that standard JSON lacks.
     quirks: bool,
+    /// This message is nested too deep.
+    too_deep: bool,
 }
 
 impl Framer {
@@ -72,10 +77,14 @@ impl Framer {
                         self.start = self.at - 1;
                     }
                     self.depth += 1;
+                    self.too_deep |= self.depth > MAX_DEPTH;
                 }
                 b'}' | b']' if self.depth == 0 => return Some(self.junk()),
                 b'}' | b']' => {
                     self.depth -= 1;
+                    if self.depth == 0 && self.too_deep {
+                        return Some(self.junk());
+                    }
                     if self.depth == 0 {
                         return Some(self.message());
                     }
@@ -104,6 +113,7 @@ impl Framer {
         self.quote = None;
         self.escaped = false;
         self.quirks = false;
+        self.too_deep = false;
         Frame::Junk
     }
 
@@ -203,6 +213,8 @@ mod tests {
         assert_eq!(frames(b"}\n{\"a\":1}"), ["junk", "{\"a\":1}"]);
         assert_eq!(frames(b"{\"a\":\"\xff{\"a\":1}"), ["junk", "{\"a\":1}"]);
         assert_eq!(frames(b"{\"a\":\"b\n{\"a\":1}"), ["junk", "{\"a\":1}"]);
+        let deep = [vec![b'['; 1001], vec![b']'; 1001], b"{}".to_vec()].concat();
+        assert_eq!(frames(&deep), ["junk", "{}"]);
         assert_eq!(frames(b"5\n6 \"x\"\n"), ["junk", "junk", "junk"]);
     }
 }

@@ -34,7 +34,8 @@ pub struct Limits {
     /// Clients at once; more are hung up on.
     pub clients: usize,
     /// Bytes of one request, and of the requests that wait for their turn. A client that goes
-    /// beyond the former is hung up on, at the latter it is not read any further.
+    /// beyond the former is hung up on, at the latter it is not read any further. More than 2 MiB
+    /// count as 2 MiB: QEMU cuts a message off after two million tokens.
     pub request: usize,
     /// Bytes that a client has not read yet, beyond which it gets no more events until it has read
     /// them all. What it missed is then told as one event named [`crate::EVENTS_LOST`].
@@ -48,7 +49,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             clients: 100,
-            request: 4 << 20,
+            request: 1 << 20,
             unread_events: 64 << 10,
             stalled: Duration::from_secs(300),
         }
@@ -116,7 +117,8 @@ impl Server {
 
     /// The same with other limits and with a say in the clients' commands.
     #[must_use]
-    pub fn with(qmp: &Qmp, limits: Limits, hook: impl Hook) -> Self {
+    pub fn with(qmp: &Qmp, mut limits: Limits, hook: impl Hook) -> Self {
+        limits.request = limits.request.min(2 << 20);
         let shared = Arc::new(Shared {
             handle: Arc::clone(&qmp.handle),
             limits,
