@@ -11,7 +11,6 @@
 //! Outcome | failure | crash ──► journal, newest first ──► the host as it was
 //! ```
 
-pub mod cli;
 pub mod dirs;
 pub mod error;
 pub mod host;
@@ -21,5 +20,4 @@ pub mod ops;
 pub mod plan;
 pub mod profile;
 pub mod qemu;
-pub mod settings;
 pub mod units;

@@ -1,6 +1,29 @@
 //! The resolved machine: what mvm runs. Complete, comparable, and without a "decide later".
 
+pub mod board;
+pub mod boot;
+pub mod check;
+pub mod cpu;
+pub mod disk;
+pub mod drivers;
+pub mod error;
+pub mod extras;
+pub mod files;
+mod names;
+pub mod net;
+pub mod ports;
+mod resolve;
+pub mod slots;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
+
+pub use error::ResolveError;
+pub use files::wanted;
+pub use resolve::{Inputs, arch, image_folders, resolve};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +57,7 @@ pub struct Machine {
     pub kernel: Option<Kernel>,
     /// The firmware.
     pub firmware: Firmware,
-    /// Disks and drives, in the order of their names.
+    /// Disks and drives: those with a place in the boot order first, then by name.
     pub disks: Vec<Disk>,
     /// Network cards, in the order of their names.
     pub nics: Vec<Nic>,
@@ -68,6 +91,15 @@ pub struct Machine {
     pub run_dir: PathBuf,
     /// The guest's state directory.
     pub state_dir: PathBuf,
+}
+
+impl Machine {
+    /// Whether there is a controller of virtio consoles and channels.
+    pub fn has_serial_controller(&self) -> bool {
+        self.agent
+            || !self.channels.is_empty()
+            || self.consoles.iter().any(|console| console.virtio)
+    }
 }
 
 /// The QEMU that runs the guest, and what of it shapes the command line.

@@ -54,8 +54,7 @@ pub fn check(dirs: &Dirs, name: &str) -> Result<Vec<Problem>, ProfileError> {
             if problems.contains(&problem) {
                 continue;
             }
-            // Where the place is in the variant, it says so itself.
-            if let Some(variant) = variant.filter(|_| !problem.message.starts_with("variant ")) {
+            if let Some(variant) = variant {
                 problem.message = format!("with variant {variant}: {}", problem.message);
             }
             problems.push(problem);

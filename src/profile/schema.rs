@@ -176,7 +176,7 @@ words! {
 table! {
     /// `[cpu]`
     CpuTable {
-        /// QEMU's name of the model, or `auto` (the default): `host` under KVM, `max` under TCG.
+        /// QEMU's name of the model, or `auto`: `host` under KVM, `max` under TCG.
         model: String,
         /// How many the guest has. By default the product of the topology, else 1.
         count: u32,
@@ -192,7 +192,7 @@ table! {
 table! {
     /// `[memory]`
     MemoryTable {
-        /// The guest's memory, as in `4G`. By default `1G`.
+        /// The guest's memory, as in `4G`.
         size: Size,
     }
 }
@@ -202,7 +202,7 @@ table! {
     BootTable {
         /// The kernel image; a relative path is looked up in the image folders.
         kernel: String,
-        /// The initial ramdisk, looked up likewise.
+        /// The initial ramdisk.
         initrd: String,
         /// The kernel's command line.
         append: String,
@@ -244,18 +244,17 @@ table! {
         none: NoDevice,
         /// What the guest sees it on. By default `virtio`, for a CD-ROM `sata` (`scsi` on `virt`).
         bus: DiskBus,
-        /// A disk or a CD-ROM drive; by default a disk.
+        /// A disk or a CD-ROM drive.
         media: Media,
-        /// What the host's page cache is used for. By default `writeback`.
+        /// The host's page cache: `none`, `writeback`, `writethrough`, `directsync` or `unsafe`.
         cache: Cache,
-        /// How QEMU does its I/O. By default `threads`.
+        /// How QEMU does its I/O: `threads`, `native` (needs cache `none` or `directsync`) or `io_uring`.
         aio: Aio,
-        /// Whether the guest's discards free space in the image. By default they do not.
+        /// Whether the guest's discards free space in the image.
         discard: bool,
-        /// The guest cannot write. By default so for a CD-ROM.
+        /// The guest cannot write.
         read_only: bool,
-        /// The place in the boot order, 1 first. Where no disk of a guest without a kernel says one, disks
-        /// come before CD-ROMs, in the order of their names.
+        /// The place in the boot order, 1 first.
         boot: u32,
         /// Writes go to a throw-away overlay that is gone when the guest stops.
         ephemeral: bool,
@@ -333,7 +332,7 @@ words! {
     Aio {
         /// A pool of threads.
         Threads = "threads",
-        /// Linux AIO; needs cache `none` or `directsync`.
+        /// Linux AIO.
         Native = "native",
         /// io_uring.
         IoUring = "io_uring",
@@ -349,7 +348,7 @@ table! {
         tap: TapNet,
         /// No card: takes away one that a lower layer gave, as in `none = {}`.
         none: NoDevice,
-        /// What the guest sees. By default `virtio`.
+        /// What the guest sees.
         model: NicModel,
         /// The card's address. By default one derived from the guest's and the card's name.
         mac: MacAddr,
@@ -400,9 +399,9 @@ words! {
 table! {
     /// `[console.NAME]`
     ConsoleTable {
-        /// What the guest sees. By default `serial` for `main` and `virtio` for the others.
+        /// What the guest sees.
         device: ConsoleDevice,
-        /// Where it leads on the host. By default `mvm`.
+        /// Where it leads on the host.
         backend: ConsoleBackend,
     }
 }
@@ -432,7 +431,7 @@ words! {
 table! {
     /// `[channel.NAME]`: a virtio-serial port whose other end is a socket that `mvm show` tells.
     ChannelTable {
-        /// The name that the guest sees under `/dev/virtio-ports`. By default the table's.
+        /// The name that the guest sees under `/dev/virtio-ports`.
         port: String,
         /// `false` takes away one that a lower layer gave.
         enabled: bool,
@@ -442,8 +441,7 @@ table! {
 table! {
     /// `[agent]`
     AgentTable {
-        /// Whether the guest has the agent's channel, `org.qemu.guest_agent.0`. By default so where the table
-        /// is there.
+        /// Whether the guest has the agent's channel, `org.qemu.guest_agent.0`.
         enabled: bool,
     }
 }
@@ -457,7 +455,7 @@ table! {
         tag: String,
         /// The guest cannot write.
         read_only: bool,
-        /// How owners and modes are kept. By default `mapped-xattr`.
+        /// How owners and modes are kept.
         security_model: SecurityModel,
     }
 }
@@ -479,9 +477,9 @@ words! {
 table! {
     /// `[rng]`: virtio-rng.
     RngTable {
-        /// Whether the guest has one. By default so where the table is there.
+        /// Whether the guest has one.
         enabled: bool,
-        /// The host's source. By default `/dev/urandom`.
+        /// The host's source.
         source: String,
     }
 }
@@ -489,7 +487,7 @@ table! {
 table! {
     /// `[balloon]`: virtio-balloon, for `mvm memory`.
     BalloonTable {
-        /// Whether the guest has one. By default so where the table is there.
+        /// Whether the guest has one.
         enabled: bool,
     }
 }
@@ -497,11 +495,11 @@ table! {
 table! {
     /// `[watchdog]`
     WatchdogTable {
-        /// Whether the guest has one. By default so where the table is there.
+        /// Whether the guest has one.
         enabled: bool,
-        /// The device. By default `i6300esb`.
+        /// The device.
         model: WatchdogModel,
-        /// What QEMU does when the guest does not feed it. By default `reset`.
+        /// What QEMU does when the guest does not feed it.
         action: WatchdogAction,
     }
 }
@@ -535,7 +533,7 @@ words! {
 table! {
     /// `[vsock]`
     VsockTable {
-        /// Whether the guest has one. By default so where the table is there.
+        /// Whether the guest has one.
         enabled: bool,
         /// The guest's context id, 3 or more. By default one derived from the guest's name.
         cid: u32,
@@ -564,7 +562,6 @@ table! {
     /// `[lifecycle]`
     LifecycleTable {
         /// How long `mvm stop` and a SIGTERM to the supervisor wait for the guest to shut down.
-        /// By default `60s`.
         stop_timeout: Span,
     }
 }

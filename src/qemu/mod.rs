@@ -1,3 +1,84 @@
-//! Machine to QEMU command line: one file per family of switches, pure.
+//! The machine as a QEMU command line: one module per family of switches. Pure.
 
+mod args;
+mod board;
+mod boot;
 pub mod command;
+mod disk;
+mod extras;
+#[cfg(test)]
+mod live;
+mod net;
+mod ports;
+
+use args::{Args, Object};
+use command::{Arg, CommandLine, FdSource};
+
+use crate::machine::drivers::{self, Virtio};
+use crate::machine::slots::Slots;
+use crate::machine::{BoardKind, Bus, Machine};
+
+/// What the families of switches have in common.
+#[derive(Debug, Clone, Copy)]
+struct Context {
+    slots: Slots,
+    board: BoardKind,
+    /// Whether virtio devices do their DMA through an IOMMU.
+    translated: bool,
+}
+
+impl Context {
+    /// A virtio device on this board's bus.
+    fn virtio(self, kind: Virtio, id: &str) -> Object {
+        let driver = drivers::virtio(kind, self.board.bus());
+        let device = Object::device(driver, id);
+        if self.translated {
+            // Without the first the device passes the IOMMU by; a legacy device cannot have it.
+            device
+                .set("iommu_platform", true)
+                .set("disable-legacy", "on")
+        } else {
+            device
+        }
+    }
+}
+
+/// The command line that starts the machine.
+pub fn command_line(machine: &Machine) -> CommandLine {
+    let context = Context {
+        slots: Slots::of(machine),
+        board: machine.board.kind,
+        translated: machine.board.virtio_iommu,
+    };
+    let mut args = Args::default();
+    args.fd("lock", FdSource::Lock(machine.run_dir.join("lock")));
+    // The supervisor lets the guest run when it is connected to the consoles.
+    args.args.push(Arg::Real("-S".to_owned()));
+    board::add(&mut args, machine);
+    boot::add(&mut args, machine);
+    if context.board.bus() == Bus::Mmio {
+        // virtio 1.0 rather than the draft before it.
+        let modern = args::Options::with("driver", "virtio-mmio")
+            .set("property", "force-legacy")
+            .set("value", "false");
+        args.options("-global", modern);
+    }
+    ports::monitors(&mut args, machine);
+    extras::first(&mut args, machine, context);
+    ports::add(&mut args, machine, context);
+    disk::add(&mut args, machine, context);
+    net::add(&mut args, machine, context);
+    extras::add(&mut args, machine, context);
+    for pattern in &machine.trace {
+        args.options("-trace", args::Options::with("enable", pattern));
+    }
+    for arg in &machine.qemu_args {
+        args.flag(arg);
+    }
+    CommandLine {
+        program: machine.qemu.binary.clone(),
+        args: args.args,
+        env: Vec::new(),
+        fds: args.fds,
+    }
+}

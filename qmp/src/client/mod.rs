@@ -7,21 +7,26 @@ use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
-use tokio::{net::UnixStream, sync::oneshot, task::AbortHandle, time::Instant};
+use tokio::{
+    io::AsyncReadExt,
+    net::{UnixStream, unix::OwnedReadHalf},
+    sync::oneshot,
+    task::AbortHandle,
+    time::Instant,
+};
 
 use self::core::{Core, Reply, Sink};
 pub use self::greet::{Greeting, negotiate_and_leave};
 use crate::{
     QmpError,
     events::Events,
-    sock::Socket,
     wire::{self, ErrorBody, Lines},
 };
 
 /// What keeps a connection open: its tasks end with the last of these.
 pub(crate) struct Handle {
     pub(crate) core: Arc<Core>,
-    pub(crate) greeting: Greeting,
+    greeting: Greeting,
     tasks: [AbortHandle; 2],
 }
 
@@ -71,11 +76,11 @@ impl Qmp {
         let mut lines = Lines::default();
         let greeting = greet::greet(&stream, &mut lines, deadline).await?;
         let oob = greeting.has_oob();
-        let socket = Arc::new(Socket::new(stream)?);
-        let core = Arc::new(Core::new(Arc::clone(&socket)));
+        let (reader, writer) = stream.into_split();
+        let core = Arc::new(Core::new(writer));
         let queue = core.subscribe();
         let tasks = [
-            tokio::spawn(read_all(Arc::clone(&core), socket, lines)).abort_handle(),
+            tokio::spawn(read_all(Arc::clone(&core), reader, lines)).abort_handle(),
             tokio::spawn(Arc::clone(&core).write_unsent()).abort_handle(),
         ];
         let handle = Arc::new(Handle {
@@ -277,7 +282,7 @@ fn decode<T: for<'de> Deserialize<'de>>(command: &str, reply: &RawValue) -> Resu
 }
 
 /// The reader task: everything QEMU says, until it says no more.
-async fn read_all(core: Arc<Core>, socket: Arc<Socket>, mut lines: Lines) {
+async fn read_all(core: Arc<Core>, mut socket: OwnedReadHalf, mut lines: Lines) {
     loop {
         while let Some(line) = lines.next_line() {
             match line {
@@ -285,7 +290,7 @@ async fn read_all(core: Arc<Core>, socket: Arc<Socket>, mut lines: Lines) {
                 Err(length) => core.junk(format!("a line of more than {length} bytes").as_bytes()),
             }
         }
-        match socket.append(lines.space()).await {
+        match socket.read_buf(lines.space()).await {
             Ok(0) => break,
             Ok(_) => {}
             // What QEMU's end looks like when it had not read everything.

@@ -5,7 +5,4 @@ mod agent;
 mod client;
 mod peer;
 mod qemu;
-mod raw;
 mod scripted;
-mod server;
-mod shared;

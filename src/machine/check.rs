@@ -1,0 +1,104 @@
+//! What the machine needs of this QEMU, found missing before anything is touched.
+
+use super::drivers::{RNG_SOURCE, needed};
+use super::{Machine, NicBackend};
+use crate::error::{ExitCode, Hint};
+use crate::host::QemuCaps;
+use crate::host::qemu::Lacks;
+
+/// This QEMU lacks something.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LackError {
+    /// A device type.
+    #[error("{what} needs the device {name}, which this QEMU ({version}) lacks: {why}")]
+    Device {
+        /// Which part of the profile needs it.
+        what: String,
+        /// The device type.
+        name: &'static str,
+        /// QEMU's version.
+        version: String,
+        /// Why it is not there.
+        why: Lacks,
+    },
+    /// A backend or an option.
+    #[error("{what} needs {name}, which this QEMU ({version}) is built without")]
+    Backend {
+        /// Which part of the profile needs it.
+        what: String,
+        /// The backend.
+        name: &'static str,
+        /// QEMU's version.
+        version: String,
+    },
+}
+
+impl Hint for LackError {
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Device {
+                why: Lacks::Since(version),
+                ..
+            } => vec![format!(
+                "install QEMU {version} or later, or name one in `qemu.binary`"
+            )],
+            Self::Device {
+                why: Lacks::Module(_),
+                ..
+            } => vec!["install the package of your distribution that has this module".to_owned()],
+            Self::Device { .. } => Vec::new(),
+            Self::Backend { name, .. } if name.contains("sandbox") => {
+                vec!["leave `qemu.sandbox` out: it is used where QEMU has it".to_owned()]
+            }
+            Self::Backend { .. } => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Host
+    }
+}
+
+/// Whether this QEMU has every device, backend and object that the machine needs. What it did not tell
+/// is not held against it.
+pub(super) fn check(machine: &Machine, caps: &QemuCaps) -> Result<(), LackError> {
+    let version = || caps.version.to_string();
+    if !caps.devices.is_empty() {
+        let missing = needed(machine)
+            .into_iter()
+            .find(|needed| !caps.has_device(needed.driver));
+        if let Some(missing) = missing {
+            return Err(LackError::Device {
+                what: missing.what,
+                name: missing.driver,
+                version: version(),
+                why: caps.why_lacks(missing.driver),
+            });
+        }
+    }
+    if machine.rng.is_some() && !caps.objects.is_empty() && !caps.has_object(RNG_SOURCE) {
+        return Err(LackError::Backend {
+            what: "`[rng]`".to_owned(),
+            name: RNG_SOURCE,
+            version: version(),
+        });
+    }
+    for nic in &machine.nics {
+        let name = match nic.backend {
+            NicBackend::User { .. } => "user",
+            NicBackend::Tap { .. } => "tap",
+        };
+        if !caps.netdevs.is_empty() && !caps.netdevs.contains(name) {
+            return Err(LackError::Backend {
+                what: format!("network `{}`", nic.id),
+                name: if name == "user" {
+                    "user networking (libslirp)"
+                } else {
+                    "tap networking"
+                },
+                version: version(),
+            });
+        }
+    }
+    Ok(())
+}

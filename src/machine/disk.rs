@@ -1,0 +1,448 @@
+//! Disks and CD-ROM drives.
+
+use std::path::{Path, PathBuf};
+
+use super::error::ResolveError;
+use super::files::{find, shown};
+use super::{BoardKind, Bus, Disk, Image};
+use crate::error::{ExitCode, Hint};
+use crate::host::QemuCaps;
+use crate::host::images::{Content, FileKind, ImageFacts, Images};
+use crate::ids::Id;
+use crate::profile::schema::{Aio, Cache, DiskBus, DiskFile, DiskFormat, DiskTable, Layer, Media};
+
+/// A disk that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DiskError {
+    /// No image, and not said to be empty.
+    #[error("disk `{0}` names no image")]
+    NoFile(Id),
+    /// A disk without a medium.
+    #[error("disk `{0}` is empty; only a drive with `media = \"cdrom\"` can be")]
+    EmptyDisk(Id),
+    /// A bus that the board does not have.
+    #[error("disk `{id}`: the board {board} has no {bus} bus for it")]
+    NoBus {
+        /// The disk.
+        id: Id,
+        /// The bus.
+        bus: DiskBus,
+        /// The board.
+        board: BoardKind,
+        /// The buses it has.
+        has: &'static str,
+    },
+    /// CD-ROM drives exist on some buses only.
+    #[error("disk `{id}`: there are no CD-ROM drives on the bus {bus}")]
+    NoCdrom {
+        /// The disk.
+        id: Id,
+        /// The bus.
+        bus: DiskBus,
+    },
+    /// Linux AIO needs O_DIRECT.
+    #[error(
+        "disk `{id}`: `aio = \"native\"` needs cache `none` or `directsync`, and it is `{cache}`"
+    )]
+    NativeCache {
+        /// The disk.
+        id: Id,
+        /// The cache mode.
+        cache: Cache,
+    },
+    /// This QEMU does not have the I/O engine.
+    #[error("disk `{id}`: this QEMU ({version}) is built without `aio = \"{aio}\"`")]
+    NoAio {
+        /// The disk.
+        id: Id,
+        /// The engine.
+        aio: Aio,
+        /// QEMU's version.
+        version: String,
+    },
+    /// Settings that contradict each other.
+    #[error("disk `{id}` is both {first} and {second}")]
+    Contradiction {
+        /// The disk.
+        id: Id,
+        /// The one.
+        first: &'static str,
+        /// The other.
+        second: &'static str,
+    },
+    /// Too long a serial number, or an odd character in it.
+    #[error(
+        "disk `{id}`: the serial number {serial:?} is not {max} printable ASCII characters or fewer"
+    )]
+    Serial {
+        /// The disk.
+        id: Id,
+        /// The serial number.
+        serial: String,
+        /// How many characters the bus takes.
+        max: usize,
+    },
+    /// The image is in another format than the profile says.
+    #[error("disk `{id}`: {path:?} is not a qcow2 image, and `format` says so")]
+    NotQcow2 {
+        /// The disk.
+        id: Id,
+        /// The image.
+        path: PathBuf,
+    },
+    /// The image looks like one that QEMU would have to convert first.
+    #[error("disk `{id}`: {path:?} is {format}, which no guest can use as it is")]
+    OtherFormat {
+        /// The disk.
+        id: Id,
+        /// The image.
+        path: PathBuf,
+        /// What it looks like.
+        format: String,
+    },
+    /// Neither file nor block device.
+    #[error("disk `{id}`: {path:?} is neither a regular file nor a block device")]
+    NoImage {
+        /// The disk.
+        id: Id,
+        /// The path.
+        path: PathBuf,
+    },
+    /// The image cannot be written by this user.
+    #[error("disk `{id}`: {path:?} cannot be written by this user")]
+    ReadOnly {
+        /// The disk.
+        id: Id,
+        /// The image.
+        path: PathBuf,
+    },
+    /// One image, two disks.
+    #[error("disks `{first}` and `{second}` are the same image {path:?}")]
+    Twice {
+        /// The one.
+        first: Id,
+        /// The other.
+        second: Id,
+        /// The image.
+        path: PathBuf,
+    },
+    /// Places in the boot order count from 1.
+    #[error("disk `{0}`: `boot = 0`; the first place is 1")]
+    BootZero(Id),
+    /// One place in the boot order, two disks.
+    #[error("disks `{first}` and `{second}` both have place {place} in the boot order")]
+    BootTwice {
+        /// The one.
+        first: Id,
+        /// The other.
+        second: Id,
+        /// The place.
+        place: u32,
+    },
+}
+
+impl Hint for DiskError {
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoFile(id) => vec![
+                format!("set `disk.{id}.file = {{ path = \"NAME.qcow2\" }}`"),
+                "`mvm disk create NAME.qcow2 --size 20G` makes an image".to_owned(),
+            ],
+            Self::EmptyDisk(id) => vec![format!("name an image in `disk.{id}.file`")],
+            Self::NoBus { has, .. } => vec![format!("it has {has}")],
+            Self::NoCdrom { .. } => vec!["drives are on sata, scsi, ide or usb".to_owned()],
+            Self::NativeCache { id, .. } => vec![format!("set `disk.{id}.cache = \"none\"`")],
+            Self::NotQcow2 { id, .. } => {
+                vec![format!(
+                    "leave `disk.{id}.file.format` out: the image itself tells it"
+                )]
+            }
+            Self::OtherFormat { path, id, format } => vec![
+                if format.starts_with("a ") && !format.contains("archive") {
+                    format!(
+                        "`mvm disk import {}` makes a qcow2 image of it",
+                        shown(path)
+                    )
+                } else {
+                    "unpack it first".to_owned()
+                },
+                format!(
+                    "set `disk.{id}.file.format = \"raw\"` where the guest is to see these very bytes"
+                ),
+            ],
+            Self::ReadOnly { id, .. } => vec![format!(
+                "set `disk.{id}.read-only = true`, or `disk.{id}.ephemeral = true` to keep the writes in a throw-away overlay"
+            )],
+            Self::Twice { .. } => {
+                vec!["one image can be two disks only where none is written: `read-only` or `ephemeral`".to_owned()]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::NoAio { .. } | Self::ReadOnly { .. } => ExitCode::Host,
+            _ => ExitCode::Profile,
+        }
+    }
+}
+
+/// What disks are resolved against.
+pub(super) struct Around<'a> {
+    pub(super) board: BoardKind,
+    pub(super) caps: &'a QemuCaps,
+    pub(super) images: &'a Images,
+    pub(super) run_dir: &'a Path,
+    /// Without a kernel of its own the guest boots from a disk.
+    pub(super) boots_from_disk: bool,
+}
+
+/// All disks: those with a place in the boot order first, then by name.
+pub(super) fn disks(
+    layer: &Layer,
+    around: &Around,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Disk>, ResolveError> {
+    let mut disks = Vec::new();
+    let mut identities: Vec<(Id, (u64, u64), bool)> = Vec::new();
+    for (id, table) in layer.disk.iter().flatten() {
+        let (disk, facts) = disk(id, table, around, notes)?;
+        if let Some(facts) = facts {
+            let shared = disk.read_only || disk.overlay.is_some();
+            for (first, identity, first_shared) in &identities {
+                if *identity == facts.identity && !(shared && *first_shared) {
+                    return Err(DiskError::Twice {
+                        first: first.clone(),
+                        second: id.clone(),
+                        path: facts.path.clone(),
+                    }
+                    .into());
+                }
+            }
+            identities.push((id.clone(), facts.identity, shared));
+        }
+        disks.push(disk);
+    }
+    order(&mut disks, around.boots_from_disk)?;
+    Ok(disks)
+}
+
+/// Sorts by boot order, and gives one to guests that need it and do not say any.
+fn order(disks: &mut [Disk], boots_from_disk: bool) -> Result<(), DiskError> {
+    // Stable: what has no place stays in the order of the names.
+    disks.sort_by_key(|disk| disk.boot.unwrap_or(u32::MAX));
+    for pair in disks.windows(2) {
+        match (pair[0].boot, pair[1].boot) {
+            (Some(place), Some(other)) if place == other => {
+                return Err(DiskError::BootTwice {
+                    first: pair[0].id.clone(),
+                    second: pair[1].id.clone(),
+                    place,
+                });
+            }
+            _ => {}
+        }
+    }
+    if boots_from_disk && disks.iter().all(|disk| disk.boot.is_none()) {
+        disks.sort_by_key(|disk| disk.media == Media::Cdrom);
+        for (place, disk) in (1..).zip(disks) {
+            disk.boot = Some(place);
+        }
+    }
+    Ok(())
+}
+
+fn disk<'a>(
+    id: &Id,
+    table: &DiskTable,
+    around: &Around<'a>,
+    notes: &mut Vec<String>,
+) -> Result<(Disk, Option<&'a ImageFacts>), ResolveError> {
+    let media = table.media.unwrap_or(Media::Disk);
+    let cdrom = media == Media::Cdrom;
+    let bus = bus(id, table.bus, cdrom, around.board)?;
+    let cache = table.cache.unwrap_or(Cache::Writeback);
+    let aio = table.aio.unwrap_or(Aio::Threads);
+    let read_only = table.read_only.unwrap_or(cdrom);
+    let ephemeral = table.ephemeral.unwrap_or(false);
+    let contradiction = |first, second| DiskError::Contradiction {
+        id: id.clone(),
+        first,
+        second,
+    };
+    if cdrom && ephemeral {
+        return Err(contradiction("a CD-ROM drive", "ephemeral").into());
+    }
+    if cdrom && !read_only {
+        return Err(contradiction("a CD-ROM drive", "writable").into());
+    }
+    if read_only && ephemeral {
+        return Err(contradiction("read-only", "ephemeral").into());
+    }
+    if aio == Aio::Native && !matches!(cache, Cache::None | Cache::Directsync) {
+        return Err(DiskError::NativeCache {
+            id: id.clone(),
+            cache,
+        }
+        .into());
+    }
+    if !around.caps.aio.is_empty() && !around.caps.aio.contains(aio.as_str()) {
+        return Err(DiskError::NoAio {
+            id: id.clone(),
+            aio,
+            version: around.caps.version.to_string(),
+        }
+        .into());
+    }
+    if table.boot == Some(0) {
+        return Err(DiskError::BootZero(id.clone()).into());
+    }
+    let (image, facts) = match (&table.file, table.empty) {
+        (_, Some(true)) if cdrom => (None, None),
+        (_, Some(true)) => return Err(DiskError::EmptyDisk(id.clone()).into()),
+        (None, _) => return Err(DiskError::NoFile(id.clone()).into()),
+        (Some(file), _) => {
+            let (image, facts) = image(id, file, around.images, notes)?;
+            if !read_only && !ephemeral && !facts.writable {
+                return Err(DiskError::ReadOnly {
+                    id: id.clone(),
+                    path: image.path,
+                }
+                .into());
+            }
+            (Some(image), Some(facts))
+        }
+    };
+    let disk = Disk {
+        id: id.clone(),
+        image,
+        overlay: ephemeral.then(|| around.run_dir.join(format!("disk-{id}.overlay.qcow2"))),
+        bus,
+        media,
+        cache,
+        aio,
+        discard: table.discard.unwrap_or(false),
+        read_only,
+        boot: table.boot,
+        serial: serial(id, table.serial.as_deref(), bus)?,
+    };
+    Ok((disk, facts))
+}
+
+fn bus(
+    id: &Id,
+    asked: Option<DiskBus>,
+    cdrom: bool,
+    board: BoardKind,
+) -> Result<DiskBus, DiskError> {
+    let bus = asked.unwrap_or(match (cdrom, board) {
+        (false, _) => DiskBus::Virtio,
+        (true, BoardKind::Q35 | BoardKind::Pc) => DiskBus::Sata,
+        (true, _) => DiskBus::Scsi,
+    });
+    let there = match board.bus() {
+        Bus::Mmio => matches!(bus, DiskBus::Virtio | DiskBus::Scsi),
+        Bus::Pci | Bus::Pcie => bus != DiskBus::Ide || board == BoardKind::Pc,
+    };
+    if !there {
+        return Err(DiskError::NoBus {
+            id: id.clone(),
+            bus,
+            board,
+            has: match board {
+                BoardKind::Microvm => "virtio and scsi (virtio-scsi)",
+                BoardKind::Pc => "virtio, scsi, sata, ide, nvme and usb",
+                BoardKind::Q35 | BoardKind::Virt => "virtio, scsi, sata, nvme and usb",
+            },
+        });
+    }
+    if cdrom && matches!(bus, DiskBus::Virtio | DiskBus::Nvme) {
+        return Err(DiskError::NoCdrom {
+            id: id.clone(),
+            bus,
+        });
+    }
+    Ok(bus)
+}
+
+/// How long a serial number the devices take: they cut it (virtio-blk, ATA, NVMe) or refuse it (SCSI).
+fn serial(id: &Id, serial: Option<&str>, bus: DiskBus) -> Result<Option<String>, DiskError> {
+    let max = match bus {
+        DiskBus::Scsi | DiskBus::Usb => 36,
+        DiskBus::Virtio | DiskBus::Sata | DiskBus::Ide | DiskBus::Nvme => 20,
+    };
+    match serial {
+        // NVMe drives are told apart by theirs, and QEMU makes none without.
+        None if bus == DiskBus::Nvme => Ok(Some(id.as_str().chars().take(max).collect())),
+        None => Ok(None),
+        Some(text)
+            if (1..=max).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') =>
+        {
+            Ok(Some(text.to_owned()))
+        }
+        Some(text) => Err(DiskError::Serial {
+            id: id.clone(),
+            serial: text.chars().take(80).collect(),
+            max,
+        }),
+    }
+}
+
+fn image<'a>(
+    id: &Id,
+    file: &DiskFile,
+    images: &'a Images,
+    notes: &mut Vec<String>,
+) -> Result<(Image, &'a ImageFacts), ResolveError> {
+    let Some(text) = file.path.as_deref() else {
+        return Err(DiskError::NoFile(id.clone()).into());
+    };
+    let facts = find(images, &format!("disk `{id}`"), text, || {
+        let name = shown(Path::new(text));
+        Some(format!(
+            "`mvm disk create {name} --size 20G` makes an empty one, `mvm disk import FILE {name}` takes over one that you have"
+        ))
+    })?;
+    let path = facts.path.clone();
+    if !matches!(facts.kind, FileKind::File | FileKind::Block) {
+        return Err(DiskError::NoImage {
+            id: id.clone(),
+            path,
+        }
+        .into());
+    }
+    let format = match (file.format, &facts.content) {
+        (Some(DiskFormat::Raw), Some(Content::Qcow2 { .. })) => {
+            notes.push(format!(
+                "disk `{id}`: {path:?} is a qcow2 image, and the guest sees its raw bytes because `format` says so"
+            ));
+            DiskFormat::Raw
+        }
+        (Some(DiskFormat::Raw), _) => DiskFormat::Raw,
+        (_, Some(Content::Qcow2 { .. })) => DiskFormat::Qcow2,
+        (Some(DiskFormat::Qcow2), _) => {
+            return Err(DiskError::NotQcow2 {
+                id: id.clone(),
+                path,
+            }
+            .into());
+        }
+        (None, Some(Content::Other(format))) => {
+            return Err(DiskError::OtherFormat {
+                id: id.clone(),
+                path,
+                format: format.clone(),
+            }
+            .into());
+        }
+        (None, _) => DiskFormat::Raw,
+    };
+    let image = Image {
+        path,
+        format,
+        block_device: facts.kind == FileKind::Block,
+    };
+    Ok((image, facts))
+}

@@ -1,0 +1,162 @@
+//! The names of QEMU's device types, in one place: the command line uses them, and the check against
+//! what this QEMU has names the same.
+
+use super::{BoardKind, Bus, Machine};
+use crate::profile::schema::{DiskBus, Media, NicModel, WatchdogModel};
+
+/// The kinds of virtio device that a guest has at most one of, or that a table gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Virtio {
+    /// A disk.
+    Blk,
+    /// A SCSI controller.
+    Scsi,
+    /// A network card.
+    Net,
+    /// The controller of consoles and channels.
+    Serial,
+    /// The random number generator.
+    Rng,
+    /// The memory balloon.
+    Balloon,
+    /// The virtual socket.
+    Vsock,
+    /// A 9p share.
+    Share,
+    /// The IOMMU.
+    Iommu,
+}
+
+/// The device type on that bus.
+pub const fn virtio(kind: Virtio, bus: Bus) -> &'static str {
+    match (kind, bus) {
+        (Virtio::Blk, Bus::Mmio) => "virtio-blk-device",
+        (Virtio::Blk, _) => "virtio-blk-pci",
+        (Virtio::Scsi, Bus::Mmio) => "virtio-scsi-device",
+        (Virtio::Scsi, _) => "virtio-scsi-pci",
+        (Virtio::Net, Bus::Mmio) => "virtio-net-device",
+        (Virtio::Net, _) => "virtio-net-pci",
+        (Virtio::Serial, Bus::Mmio) => "virtio-serial-device",
+        (Virtio::Serial, _) => "virtio-serial-pci",
+        (Virtio::Rng, Bus::Mmio) => "virtio-rng-device",
+        (Virtio::Rng, _) => "virtio-rng-pci",
+        (Virtio::Balloon, Bus::Mmio) => "virtio-balloon-device",
+        (Virtio::Balloon, _) => "virtio-balloon-pci",
+        (Virtio::Vsock, Bus::Mmio) => "vhost-vsock-device",
+        (Virtio::Vsock, _) => "vhost-vsock-pci",
+        (Virtio::Share, Bus::Mmio) => "virtio-9p-device",
+        (Virtio::Share, _) => "virtio-9p-pci",
+        (Virtio::Iommu, _) => "virtio-iommu-pci",
+    }
+}
+
+/// The port that a PCI Express device sits behind.
+pub const ROOT_PORT: &str = "pcie-root-port";
+/// The AHCI controller of boards without one of their own.
+pub const AHCI: &str = "ich9-ahci";
+/// The USB controller.
+pub const USB: &str = "qemu-xhci";
+/// A USB mass storage device whose SCSI device is a device of its own.
+pub const USB_SCSI: &str = "usb-bot";
+/// A port for bytes.
+pub const SERIAL_PORT: &str = "virtserialport";
+/// A port with a console.
+pub const CONSOLE_PORT: &str = "virtconsole";
+/// The object that reads the host's random numbers.
+pub const RNG_SOURCE: &str = "rng-random";
+
+/// A network card.
+pub const fn nic(model: NicModel, board: BoardKind) -> &'static str {
+    match (model, board) {
+        (NicModel::Virtio, _) => virtio(Virtio::Net, board.bus()),
+        (NicModel::E1000, BoardKind::Pc) => "e1000",
+        (NicModel::E1000, _) => "e1000e",
+    }
+}
+
+/// A disk or drive.
+pub const fn disk(bus: DiskBus, media: Media, board: BoardKind) -> &'static str {
+    match (bus, media) {
+        (DiskBus::Virtio, _) => virtio(Virtio::Blk, board.bus()),
+        (DiskBus::Nvme, _) => "nvme",
+        (DiskBus::Scsi, Media::Disk) => "scsi-hd",
+        (DiskBus::Scsi | DiskBus::Usb, Media::Cdrom) => "scsi-cd",
+        (DiskBus::Usb, Media::Disk) => "usb-storage",
+        (DiskBus::Sata | DiskBus::Ide, Media::Disk) => "ide-hd",
+        (DiskBus::Sata | DiskBus::Ide, Media::Cdrom) => "ide-cd",
+    }
+}
+
+/// A watchdog.
+pub const fn watchdog(model: WatchdogModel) -> &'static str {
+    match model {
+        WatchdogModel::I6300esb => "i6300esb",
+    }
+}
+
+/// A device type that a machine needs, and what for.
+pub(crate) struct Needed {
+    pub(crate) driver: &'static str,
+    pub(crate) what: String,
+}
+
+/// Every device type that the machine needs, each at least once.
+pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
+    let board = machine.board.kind;
+    let bus = board.bus();
+    let mut needed = Vec::new();
+    let mut need = |driver, what: String| needed.push(Needed { driver, what });
+    for disk in &machine.disks {
+        let what = format!("disk `{}`", disk.id);
+        need(self::disk(disk.bus, disk.media, board), what.clone());
+        match (disk.bus, disk.media) {
+            (DiskBus::Scsi, _) => need(virtio(Virtio::Scsi, bus), what),
+            (DiskBus::Sata, _) if board != BoardKind::Q35 => need(AHCI, what),
+            (DiskBus::Usb, Media::Disk) => need(USB, what),
+            (DiskBus::Usb, Media::Cdrom) => {
+                need(USB, what.clone());
+                need(USB_SCSI, what);
+            }
+            _ => {}
+        }
+    }
+    for nic in &machine.nics {
+        need(self::nic(nic.model, board), format!("network `{}`", nic.id));
+    }
+    for share in &machine.shares {
+        need(virtio(Virtio::Share, bus), format!("share `{}`", share.id));
+    }
+    if machine.has_serial_controller() {
+        let what = "a virtio console or channel".to_owned();
+        need(virtio(Virtio::Serial, bus), what);
+    }
+    for console in machine.consoles.iter().filter(|console| console.virtio) {
+        need(CONSOLE_PORT, format!("console `{}`", console.id));
+    }
+    if machine.agent || !machine.channels.is_empty() {
+        need(SERIAL_PORT, "a channel".to_owned());
+    }
+    if machine.rng.is_some() {
+        need(virtio(Virtio::Rng, bus), "`[rng]`".to_owned());
+    }
+    if machine.balloon {
+        need(virtio(Virtio::Balloon, bus), "`[balloon]`".to_owned());
+    }
+    if let Some(watchdog) = &machine.watchdog {
+        need(self::watchdog(watchdog.model), "`[watchdog]`".to_owned());
+    }
+    if machine.vsock.is_some() {
+        need(virtio(Virtio::Vsock, bus), "`[vsock]`".to_owned());
+    }
+    if machine.board.virtio_iommu {
+        need(virtio(Virtio::Iommu, bus), "`[iommu]`".to_owned());
+    }
+    if super::slots::Slots::of(machine)
+        .root_ports()
+        .next()
+        .is_some()
+    {
+        need(ROOT_PORT, "the ports of PCI Express devices".to_owned());
+    }
+    needed
+}

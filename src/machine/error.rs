@@ -1,0 +1,111 @@
+//! Why a profile does not make a machine on this host.
+
+use super::board::BoardError;
+use super::boot::BootError;
+use super::check::LackError;
+use super::cpu::CpuError;
+use super::disk::DiskError;
+use super::extras::ExtraError;
+use super::files::FileError;
+use super::net::NetError;
+use super::ports::PortError;
+use super::slots::SlotError;
+use crate::error::{ExitCode, Hint};
+
+/// Why a profile does not make a machine on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The architecture, the QEMU, the machine type or the accelerator.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// The processors or the memory.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// The kernel or the firmware.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A file that the profile names.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A network card.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// A console or a channel.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Another device.
+    #[error(transparent)]
+    Extra(#[from] ExtraError),
+    /// The board has no place for all devices.
+    #[error(transparent)]
+    Slot(#[from] SlotError),
+    /// This QEMU lacks something.
+    #[error(transparent)]
+    Lack(#[from] LackError),
+    /// A text with a NUL byte, which no argument of a program can hold.
+    #[error("{0} holds a NUL character, which cannot be handed to QEMU")]
+    Nul(String),
+    /// A directory of mvm's that QEMU's options, being UTF-8, cannot name.
+    #[error("{0} is not UTF-8, which QEMU's options need")]
+    NotUtf8(String),
+    /// Two devices of one name.
+    #[error("`{id}` is the name of both {first} and {second}")]
+    SameName {
+        /// The name.
+        id: String,
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// A name that mvm uses itself.
+    #[error("{what} cannot be called `{id}`: names that begin with `mvm-` are mvm's own")]
+    ReservedName {
+        /// The device.
+        what: String,
+        /// The name.
+        id: String,
+    },
+}
+
+impl Hint for ResolveError {
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Board(e) => e.hints(),
+            Self::Cpu(e) => e.hints(),
+            Self::Boot(e) => e.hints(),
+            Self::Disk(e) => e.hints(),
+            Self::File(e) => e.hints(),
+            Self::Net(e) => e.hints(),
+            Self::Port(e) => e.hints(),
+            Self::Extra(e) => e.hints(),
+            Self::Slot(e) => e.hints(),
+            Self::Lack(e) => e.hints(),
+            Self::SameName { .. } => vec![
+                "disks, network cards and shares of a guest share one set of names: rename one"
+                    .to_owned(),
+            ],
+            Self::Nul(_) | Self::NotUtf8(_) | Self::ReservedName { .. } => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Board(e) => e.exit_code(),
+            Self::Cpu(e) => e.exit_code(),
+            Self::Boot(e) => e.exit_code(),
+            Self::Disk(e) => e.exit_code(),
+            Self::File(e) => e.exit_code(),
+            Self::Net(e) => e.exit_code(),
+            Self::Port(e) => e.exit_code(),
+            Self::Extra(e) => e.exit_code(),
+            Self::Slot(e) => e.exit_code(),
+            Self::Lack(e) => e.exit_code(),
+            Self::NotUtf8(_) => ExitCode::Host,
+            Self::Nul(_) | Self::SameName { .. } | Self::ReservedName { .. } => ExitCode::Profile,
+        }
+    }
+}

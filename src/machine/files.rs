@@ -1,0 +1,165 @@
+//! The files that a profile names, found through the facts about them.
+
+use std::path::PathBuf;
+
+use super::error::ResolveError;
+use crate::error::{ExitCode, Hint};
+use crate::host::images::{FileKind, ImageFacts, Images, Look};
+use crate::profile::schema::Layer;
+
+/// A file that a profile names and that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FileError {
+    /// It is nowhere.
+    #[error("{what}: there is no {text:?}{}", at(looked))]
+    Missing {
+        /// What it was to be.
+        what: String,
+        /// As the profile names it.
+        text: String,
+        /// Where it was looked for.
+        looked: Vec<PathBuf>,
+        /// How to get one.
+        fix: Option<String>,
+    },
+    /// It could not be looked at.
+    #[error("{what}: cannot look at {path:?}: {why}")]
+    Failed {
+        /// What it was to be.
+        what: String,
+        /// The full path.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
+    /// It cannot be read.
+    #[error("{what}: {path:?} cannot be read by this user")]
+    Unreadable {
+        /// What it was to be.
+        what: String,
+        /// The full path.
+        path: PathBuf,
+    },
+    /// It is something else.
+    #[error("{what}: {path:?} is not {expected}")]
+    WrongKind {
+        /// What it was to be.
+        what: String,
+        /// The full path.
+        path: PathBuf,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// QEMU's JSON takes UTF-8 only.
+    #[error("{what}: the path {path:?} is not UTF-8, which QEMU's options need")]
+    NotUtf8 {
+        /// What it was to be.
+        what: String,
+        /// The full path.
+        path: PathBuf,
+    },
+}
+
+fn at(looked: &[PathBuf]) -> String {
+    match looked {
+        [] => String::new(),
+        // The path itself when it was absolute, or the one folder there is.
+        looked => {
+            let list: Vec<String> = looked.iter().map(|path| format!("{path:?}")).collect();
+            format!(" (looked for {})", list.join(", "))
+        }
+    }
+}
+
+impl Hint for FileError {
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Missing { fix, .. } => fix.iter().cloned().collect(),
+            Self::Unreadable { path, .. } => {
+                vec![format!("`ls -l` shows who may read it: {}", shown(path))]
+            }
+            Self::Failed { .. } | Self::WrongKind { .. } | Self::NotUtf8 { .. } => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Host
+    }
+}
+
+/// A path as a shell takes it.
+pub(super) fn shown(path: &std::path::Path) -> String {
+    let text = path.to_string_lossy();
+    shlex::try_quote(&text).map_or_else(|_| format!("{text:?}"), |quoted| quoted.into_owned())
+}
+
+/// Every file that a profile names: what [`crate::host::images::look`] has to look for.
+pub fn wanted(layer: &Layer) -> Vec<&str> {
+    let mut wanted = Vec::new();
+    for disk in layer.disk.iter().flat_map(|disks| disks.values()) {
+        if let Some(file) = &disk.file {
+            wanted.extend(file.path.as_deref());
+        }
+    }
+    if let Some(boot) = &layer.boot {
+        wanted.extend(boot.kernel.as_deref());
+        wanted.extend(boot.initrd.as_deref());
+    }
+    if let Some(firmware) = &layer.firmware {
+        wanted.extend(firmware.file.as_deref());
+        wanted.extend(firmware.nvram_template.as_deref());
+    }
+    for share in layer.share.iter().flat_map(|shares| shares.values()) {
+        wanted.extend(share.path.as_deref());
+    }
+    wanted.extend(layer.rng.iter().filter_map(|rng| rng.source.as_deref()));
+    wanted
+}
+
+/// The facts about a file, or why there are none.
+pub(super) fn find<'a>(
+    images: &'a Images,
+    what: &str,
+    text: &str,
+    fix: impl FnOnce() -> Option<String>,
+) -> Result<&'a ImageFacts, FileError> {
+    match images.get(text) {
+        Some(Look::Found(facts)) if facts.path.to_str().is_none() => Err(FileError::NotUtf8 {
+            what: what.to_owned(),
+            path: facts.path.clone(),
+        }),
+        Some(Look::Found(facts)) if !facts.readable => Err(FileError::Unreadable {
+            what: what.to_owned(),
+            path: facts.path.clone(),
+        }),
+        Some(Look::Found(facts)) => Ok(facts),
+        Some(Look::Failed { path, why }) => Err(FileError::Failed {
+            what: what.to_owned(),
+            path: path.clone(),
+            why: why.clone(),
+        }),
+        found => Err(FileError::Missing {
+            what: what.to_owned(),
+            text: text.to_owned(),
+            looked: match found {
+                Some(Look::Missing { looked }) => looked.clone(),
+                _ => Vec::new(),
+            },
+            fix: fix(),
+        }),
+    }
+}
+
+/// The path of a regular file.
+pub(super) fn regular(images: &Images, what: &str, text: &str) -> Result<PathBuf, ResolveError> {
+    let facts = find(images, what, text, || None)?;
+    if facts.kind != FileKind::File {
+        return Err(FileError::WrongKind {
+            what: what.to_owned(),
+            path: facts.path.clone(),
+            expected: "a regular file",
+        }
+        .into());
+    }
+    Ok(facts.path.clone())
+}

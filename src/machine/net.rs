@@ -1,0 +1,464 @@
+//! Network cards.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::names;
+use super::{BoardKind, Bus, Forward, Nic, NicBackend};
+use crate::error::{ExitCode, Hint};
+use crate::host::links::LinkKind;
+use crate::host::{DeviceNode, HostFacts};
+use crate::ids::{GuestName, Id, MacAddr};
+use crate::profile::schema::{Layer, NetworkTable, NicModel, TapNet, UserNet};
+
+/// A network card that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NetError {
+    /// Nowhere to send packets.
+    #[error("network `{0}` says neither `user` nor `tap` nor `none`")]
+    NoBackend(Id),
+    /// Two places to send packets.
+    #[error("network `{0}` says both `user` and `tap`; it is one of them")]
+    TwoBackends(Id),
+    /// A port forward that cannot be read.
+    #[error(
+        "network `{id}`: {text:?} is not a port forward (expected `2222:22`, `udp:5353:53` or `127.0.0.1:8080:80`)"
+    )]
+    BadForward {
+        /// The network.
+        id: Id,
+        /// The text.
+        text: String,
+    },
+    /// One port, two forwards.
+    #[error("networks `{first}` and `{second}` both forward the host's port {port}")]
+    ForwardTwice {
+        /// The one.
+        first: Id,
+        /// The other.
+        second: Id,
+        /// The port, as in `tcp 127.0.0.1:2222`.
+        port: String,
+    },
+    /// Not a name that the kernel takes.
+    #[error(
+        "network `{id}`: {name:?} is not a network device's name (1 to 15 letters, digits, `-`, `_`, `.`)"
+    )]
+    BadLinkName {
+        /// The network.
+        id: Id,
+        /// The name.
+        name: String,
+    },
+    /// The tap has no name.
+    #[error("network `{0}`: `tap` names no device")]
+    NoTapName(Id),
+    /// The name is taken by something else.
+    #[error("network `{id}`: {name} exists on the host and is not a tap device")]
+    NotATap {
+        /// The network.
+        id: Id,
+        /// The name.
+        name: String,
+    },
+    /// The bridge is not one, or not there.
+    #[error("network `{id}`: there is no bridge {name} on the host")]
+    NoBridge {
+        /// The network.
+        id: Id,
+        /// The bridge.
+        name: String,
+    },
+    /// Not an address with prefix length.
+    #[error(
+        "network `{id}`: {text:?} is not an address with prefix length (expected one as in `192.168.77.1/24`)"
+    )]
+    BadAddress {
+        /// The network.
+        id: Id,
+        /// The text.
+        text: String,
+    },
+    /// A bridge's port has no address of its own.
+    #[error("network `{0}`: a tap that joins a bridge has no address of its own")]
+    BridgeAndAddress(Id),
+    /// The host cannot make taps.
+    #[error("network `{id}`: taps cannot be had here: {node}: {why}")]
+    NoTun {
+        /// The network.
+        id: Id,
+        /// The device node.
+        node: String,
+        /// What is in the way.
+        why: String,
+    },
+    /// vhost was asked for and is not there.
+    #[error("network `{id}`: `vhost = true`, and {node} cannot be used: {why}")]
+    NoVhost {
+        /// The network.
+        id: Id,
+        /// The device node.
+        node: String,
+        /// What is in the way.
+        why: String,
+    },
+    /// vhost is for virtio.
+    #[error("network `{0}`: vhost is for the model virtio")]
+    VhostModel(Id),
+    /// One tap, two cards.
+    #[error("networks `{first}` and `{second}` both use the tap {name}")]
+    TapTwice {
+        /// The one.
+        first: Id,
+        /// The other.
+        second: Id,
+        /// The tap.
+        name: String,
+    },
+    /// One address, two cards.
+    #[error("networks `{first}` and `{second}` have the same address {mac}")]
+    MacTwice {
+        /// The one.
+        first: Id,
+        /// The other.
+        second: Id,
+        /// The address.
+        mac: MacAddr,
+    },
+    /// A model that the board cannot have.
+    #[error("network `{id}`: the board {board} has no {model}, only virtio")]
+    NoModel {
+        /// The network.
+        id: Id,
+        /// The model.
+        model: NicModel,
+        /// The board.
+        board: BoardKind,
+    },
+}
+
+impl Hint for NetError {
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NoBackend(id) | Self::TwoBackends(id) => vec![format!(
+                "`[network.{id}.user]` is QEMU's own NAT, `[network.{id}.tap]` a device of the host"
+            )],
+            Self::NoBridge { name, .. } => vec![format!(
+                "`ip link add {name} type bridge` makes one, `ip link set {name} up` starts it"
+            )],
+            Self::NoTun { .. } => vec!["`modprobe tun` loads the driver".to_owned()],
+            Self::NoVhost { .. } => vec![
+                "`modprobe vhost_net` loads the driver; without `vhost` it is used where the host has it"
+                    .to_owned(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::NotATap { .. }
+            | Self::NoBridge { .. }
+            | Self::NoTun { .. }
+            | Self::NoVhost { .. } => ExitCode::Host,
+            _ => ExitCode::Profile,
+        }
+    }
+}
+
+/// All network cards, in the order of their names.
+pub(super) fn nics(
+    layer: &Layer,
+    guest: &GuestName,
+    board: BoardKind,
+    facts: &HostFacts,
+) -> Result<Vec<Nic>, NetError> {
+    let mut nics: Vec<Nic> = Vec::new();
+    for (id, table) in layer.network.iter().flatten() {
+        // `none` takes away what a lower layer gave, whatever that was.
+        if table.none.is_some() {
+            continue;
+        }
+        let nic = nic(id, table, guest, board, facts)?;
+        for other in &nics {
+            conflict(other, &nic)?;
+        }
+        nics.push(nic);
+    }
+    Ok(nics)
+}
+
+fn nic(
+    id: &Id,
+    table: &NetworkTable,
+    guest: &GuestName,
+    board: BoardKind,
+    facts: &HostFacts,
+) -> Result<Nic, NetError> {
+    let model = table.model.unwrap_or(NicModel::Virtio);
+    if board.bus() == Bus::Mmio && model != NicModel::Virtio {
+        return Err(NetError::NoModel {
+            id: id.clone(),
+            model,
+            board,
+        });
+    }
+    let backend = match (&table.user, &table.tap) {
+        (Some(user), None) => user_backend(id, user)?,
+        (None, Some(tap)) => tap_backend(id, tap, model, facts)?,
+        (None, None) => return Err(NetError::NoBackend(id.clone())),
+        (Some(_), Some(_)) => return Err(NetError::TwoBackends(id.clone())),
+    };
+    Ok(Nic {
+        id: id.clone(),
+        model,
+        mac: table.mac.clone().unwrap_or_else(|| names::mac(guest, id)),
+        backend,
+    })
+}
+
+fn user_backend(id: &Id, user: &UserNet) -> Result<NicBackend, NetError> {
+    let mut forwards: Vec<Forward> = Vec::new();
+    for text in user.forward.iter().flatten() {
+        let forward = forward(text).ok_or_else(|| NetError::BadForward {
+            id: id.clone(),
+            text: text.chars().take(80).collect(),
+        })?;
+        if let Some(same) = forwards.iter().find(|other| same_port(other, &forward)) {
+            return Err(NetError::ForwardTwice {
+                first: id.clone(),
+                second: id.clone(),
+                port: same.to_string(),
+            });
+        }
+        forwards.push(forward);
+    }
+    Ok(NicBackend::User {
+        forwards,
+        restrict: user.restrict.unwrap_or(false),
+    })
+}
+
+/// `[tcp:|udp:][ADDRESS:]HOST:GUEST`
+fn forward(text: &str) -> Option<Forward> {
+    let (udp, rest) = match text.split_once(':')? {
+        ("tcp", rest) => (false, rest),
+        ("udp", rest) => (true, rest),
+        _ => (false, text),
+    };
+    let parts: Vec<&str> = rest.split(':').collect();
+    let (address, host, guest) = match parts.as_slice() {
+        [host, guest] => (Ipv4Addr::LOCALHOST, host, guest),
+        [address, host, guest] => (address.parse().ok()?, host, guest),
+        _ => return None,
+    };
+    let port = |text: &str| {
+        // `parse` takes a leading `+`.
+        let digits = text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|port| digits && *port > 0)
+    };
+    Some(Forward {
+        udp,
+        address,
+        host: port(host)?,
+        guest: port(guest)?,
+    })
+}
+
+impl std::fmt::Display for Forward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let protocol = if self.udp { "udp" } else { "tcp" };
+        write!(f, "{protocol} {}:{}", self.address, self.host)
+    }
+}
+
+/// Whether two forwards listen on one port of one address (0.0.0.0 is all of them).
+fn same_port(a: &Forward, b: &Forward) -> bool {
+    let all = a.address.is_unspecified() || b.address.is_unspecified();
+    a.udp == b.udp && a.host == b.host && (all || a.address == b.address)
+}
+
+/// `IFNAMSIZ` of `linux/if.h` less the final NUL; `/`, `:` and white space the kernel refuses
+/// (`dev_valid_name`), the others would have to be quoted everywhere.
+fn is_link_name(name: &str) -> bool {
+    (1..=15).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+        && !name.starts_with(['-', '.'])
+}
+
+fn tap_backend(
+    id: &Id,
+    tap: &TapNet,
+    model: NicModel,
+    facts: &HostFacts,
+) -> Result<NicBackend, NetError> {
+    let name = tap
+        .name
+        .clone()
+        .ok_or_else(|| NetError::NoTapName(id.clone()))?;
+    for name in [Some(&name), tap.bridge.as_ref()].into_iter().flatten() {
+        if !is_link_name(name) {
+            return Err(NetError::BadLinkName {
+                id: id.clone(),
+                name: name.chars().take(80).collect(),
+            });
+        }
+    }
+    match facts.links.get(&name) {
+        Some(LinkKind::Tap { .. }) => {}
+        Some(_) => {
+            return Err(NetError::NotATap {
+                id: id.clone(),
+                name,
+            });
+        }
+        None => new_tap(id, tap, facts)?,
+    }
+    if !facts.tun.usable {
+        return Err(NetError::NoTun {
+            id: id.clone(),
+            node: facts.tun.path.clone(),
+            why: why(&facts.tun),
+        });
+    }
+    let virtio = model == NicModel::Virtio;
+    let vhost = match tap.vhost {
+        Some(true) if !virtio => return Err(NetError::VhostModel(id.clone())),
+        Some(true) if !facts.vhost_net.usable => {
+            return Err(NetError::NoVhost {
+                id: id.clone(),
+                node: facts.vhost_net.path.clone(),
+                why: why(&facts.vhost_net),
+            });
+        }
+        Some(asked) => asked,
+        None => virtio && facts.vhost_net.usable,
+    };
+    Ok(NicBackend::Tap {
+        name,
+        bridge: tap.bridge.clone(),
+        address: tap.address.clone(),
+        vhost,
+    })
+}
+
+/// What a tap that mvm makes needs.
+fn new_tap(id: &Id, tap: &TapNet, facts: &HostFacts) -> Result<(), NetError> {
+    if let Some(bridge) = &tap.bridge {
+        if facts.links.get(bridge) != Some(LinkKind::Bridge) {
+            return Err(NetError::NoBridge {
+                id: id.clone(),
+                name: bridge.clone(),
+            });
+        }
+        if tap.address.is_some() {
+            return Err(NetError::BridgeAndAddress(id.clone()));
+        }
+    }
+    match &tap.address {
+        Some(text) if !is_address(text) => Err(NetError::BadAddress {
+            id: id.clone(),
+            text: text.chars().take(80).collect(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn is_address(text: &str) -> bool {
+    let Some((address, length)) = text.split_once('/') else {
+        return false;
+    };
+    let max = match address.parse() {
+        Ok(IpAddr::V4(_)) => 32,
+        Ok(IpAddr::V6(_)) => 128,
+        Err(_) => return false,
+    };
+    length.bytes().all(|b| b.is_ascii_digit())
+        && length.parse::<u8>().is_ok_and(|length| length <= max)
+}
+
+pub(super) fn why(node: &DeviceNode) -> String {
+    node.why_not
+        .as_ref()
+        .map_or_else(|| "it cannot be opened".to_owned(), ToString::to_string)
+}
+
+fn conflict(first: &Nic, second: &Nic) -> Result<(), NetError> {
+    let ids = || (first.id.clone(), second.id.clone());
+    if first.mac == second.mac {
+        let (first, second_id) = ids();
+        return Err(NetError::MacTwice {
+            first,
+            second: second_id,
+            mac: second.mac.clone(),
+        });
+    }
+    match (&first.backend, &second.backend) {
+        (NicBackend::Tap { name, .. }, NicBackend::Tap { name: other, .. }) if name == other => {
+            let (first, second) = ids();
+            Err(NetError::TapTwice {
+                first,
+                second,
+                name: name.clone(),
+            })
+        }
+        (NicBackend::User { forwards: a, .. }, NicBackend::User { forwards: b, .. }) => {
+            let same = a.iter().find(|one| b.iter().any(|two| same_port(one, two)));
+            same.map_or(Ok(()), |same| {
+                let (first, second) = ids();
+                Err(NetError::ForwardTwice {
+                    first,
+                    second,
+                    port: same.to_string(),
+                })
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwards_as_people_write_them() {
+        let shown = |text: &str| forward(text).map(|f| format!("{f} -> {}", f.guest));
+        assert_eq!(
+            shown("2222:22").as_deref(),
+            Some("tcp 127.0.0.1:2222 -> 22")
+        );
+        assert_eq!(
+            shown("udp:5353:53").as_deref(),
+            Some("udp 127.0.0.1:5353 -> 53")
+        );
+        assert_eq!(
+            shown("tcp:0.0.0.0:8080:80").as_deref(),
+            Some("tcp 0.0.0.0:8080 -> 80")
+        );
+        for bad in [
+            "", "22", "0:22", "+1:22", "65536:1", "a:b", "sctp:1:2", "1:2:3", "::1:1:2", "1:2,x=y",
+        ] {
+            assert_eq!(forward(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_and_addresses_of_taps() {
+        assert!(is_link_name("mvm-tap0"));
+        for bad in ["", "sixteen-letters-", "a/b", "a b", "-x", "..", "tap,x"] {
+            assert!(!is_link_name(bad), "{bad}");
+        }
+        assert!(is_address("192.168.77.1/24") && is_address("fd00::1/64"));
+        for bad in [
+            "192.168.77.1",
+            "192.168.77.1/33",
+            "x/8",
+            "10.0.0.1/+8",
+            "10.0.0.1/",
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Profile and facts make a machine: pure, and every question answered.
+
+use std::path::Path;
+
+use super::error::ResolveError;
+use super::{
+    Firmware, Machine, Qemu, board, boot, check, cpu, disk, extras, names, net, ports, slots,
+};
+use crate::dirs::Dirs;
+use crate::host::{HostFacts, Images, QemuCaps};
+use crate::ids::GuestName;
+use crate::profile::schema::{Layer, MachineTable};
+use crate::units::{Size, Span};
+
+/// How long a graceful stop may take when the profile does not say.
+const STOP_TIMEOUT: Span = Span::secs(60);
+
+/// All that a machine is made from.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The guest's name.
+    pub name: &'a GuestName,
+    /// The name of its profile or machine file.
+    pub profile: &'a str,
+    /// The merged profile.
+    pub layer: &'a Layer,
+    /// The host.
+    pub facts: &'a HostFacts,
+    /// The files that [`super::files::wanted`] names.
+    pub images: &'a Images,
+    /// Where mvm keeps things; absolute.
+    pub dirs: &'a Dirs,
+}
+
+/// Makes the machine.
+pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
+    let Inputs {
+        name,
+        profile,
+        layer,
+        facts,
+        images,
+        dirs,
+    } = *inputs;
+    no_nul(layer)?;
+    let run_dir = dirs.guest_runtime(name);
+    let state_dir = dirs.guest_state(name);
+    for dir in [&run_dir, &state_dir] {
+        if dir.to_str().is_none() {
+            return Err(ResolveError::NotUtf8(format!("{dir:?}")));
+        }
+    }
+    let table = layer.machine.clone().unwrap_or_default();
+    let (arch, caps) = board::qemu(&table, facts)?;
+    let accel = board::accel(&table, arch, caps, facts)?;
+    let board = board::board(layer, &table, arch, caps, &accel, facts)?;
+    let cpu_table = layer.cpu.clone().unwrap_or_default();
+    let cpu = cpu::cpu(&cpu_table, arch, &board, &accel, caps, facts)?;
+    let memory = cpu::memory(layer)?;
+    let kernel = boot::kernel(layer, images)?;
+    let firmware = boot::firmware(
+        layer,
+        &board,
+        kernel.as_ref(),
+        caps,
+        &facts.firmware,
+        images,
+        &state_dir,
+    )?;
+    let mut notes = Vec::new();
+    let disks = disk::disks(
+        layer,
+        &disk::Around {
+            board: board.kind,
+            caps,
+            images,
+            run_dir: &run_dir,
+            boots_from_disk: kernel.is_none(),
+        },
+        &mut notes,
+    )?;
+    if kernel.is_none() && disks.is_empty() && matches!(firmware, Firmware::Builtin) {
+        notes.push(
+            "there is neither a kernel nor a disk: the guest will not get past its BIOS".to_owned(),
+        );
+    }
+    crowd(&mut notes, memory, cpu.count, facts);
+    let (agent, channels) = ports::channels(layer)?;
+    let machine = Machine {
+        name: name.clone(),
+        profile: profile.to_owned(),
+        uuid: names::uuid(name),
+        arch,
+        nics: net::nics(layer, name, board.kind, facts)?,
+        consoles: ports::consoles(layer)?,
+        channels,
+        agent,
+        shares: extras::shares(layer, images)?,
+        rng: extras::rng(layer, images)?,
+        balloon: extras::balloon(layer),
+        watchdog: extras::watchdog(layer, board.kind)?,
+        vsock: extras::vsock(layer, name, facts)?,
+        board,
+        accel,
+        cpu,
+        memory,
+        kernel,
+        firmware,
+        disks,
+        trace: layer.trace.clone().unwrap_or_default(),
+        qemu_args: layer.qemu_args.clone().unwrap_or_default(),
+        stop_timeout: layer
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.stop_timeout)
+            .unwrap_or(STOP_TIMEOUT),
+        qemu: qemu(layer, caps)?,
+        notes,
+        run_dir,
+        state_dir,
+    };
+    ids(&machine)?;
+    slots::check(&machine)?;
+    check::check(&machine, caps)?;
+    Ok(machine)
+}
+
+/// The architecture that a profile's guest has: the QEMU of which the facts are needed.
+pub fn arch(layer: &Layer, host: crate::ids::Arch) -> crate::ids::Arch {
+    let MachineTable { arch, .. } = layer.machine.clone().unwrap_or_default();
+    arch.unwrap_or(host)
+}
+
+fn qemu(layer: &Layer, caps: &QemuCaps) -> Result<Qemu, ResolveError> {
+    let asked = layer.qemu.as_ref().and_then(|qemu| qemu.sandbox);
+    let has = caps.options.is_empty() || caps.has_option("sandbox", "enable");
+    if asked == Some(true) && !has {
+        return Err(check::LackError::Backend {
+            what: "`qemu.sandbox = true`".to_owned(),
+            name: "the seccomp sandbox",
+            version: caps.version.to_string(),
+        }
+        .into());
+    }
+    let version = caps.version;
+    Ok(Qemu {
+        binary: caps.binary.clone(),
+        version: (version.0, version.1, version.2),
+        sandbox: asked.unwrap_or(has),
+    })
+}
+
+/// Says when the guest is more than the host has.
+fn crowd(notes: &mut Vec<String>, memory: Size, cpus: u32, facts: &HostFacts) {
+    let available = facts.memory.available;
+    if available > 0 && memory.as_bytes() > available {
+        let available = Size::mib(available >> 20);
+        notes.push(format!(
+            "the guest's {memory} of memory are more than the {available} that this host has free"
+        ));
+    }
+    let online = facts.cpu.online;
+    if online > 0 && cpus > online {
+        notes.push(format!(
+            "the guest's {cpus} processors are more than the {online} of this host"
+        ));
+    }
+}
+
+/// Device names are one name space in QEMU, and node names of disks another.
+fn ids(machine: &Machine) -> Result<(), ResolveError> {
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let mut claim = |id: String, what: &str| match seen.iter().find(|(other, _)| *other == id) {
+        Some((_, first)) => Err(ResolveError::SameName {
+            id,
+            first: first.clone(),
+            second: what.to_owned(),
+        }),
+        None => {
+            seen.push((id, what.to_owned()));
+            Ok(())
+        }
+    };
+    let disks = machine.disks.iter().map(|disk| (&disk.id, "disk"));
+    let nics = machine.nics.iter().map(|nic| (&nic.id, "network"));
+    let shares = machine.shares.iter().map(|share| (&share.id, "share"));
+    for (id, kind) in disks.chain(nics).chain(shares) {
+        let what = format!("{kind} `{id}`");
+        if id.as_str().starts_with("mvm-") {
+            return Err(ResolveError::ReservedName {
+                what: kind.to_owned(),
+                id: id.to_string(),
+            });
+        }
+        claim(id.to_string(), &what)?;
+    }
+    // The nodes below a disk's own.
+    for disk in &machine.disks {
+        for suffix in ["-file", "-base", "-base-file"] {
+            let twin = machine
+                .disks
+                .iter()
+                .find(|other| other.id.as_str() == format!("{}{suffix}", disk.id));
+            if let Some(twin) = twin {
+                return Err(ResolveError::SameName {
+                    id: twin.id.to_string(),
+                    first: format!("disk `{}`", twin.id),
+                    second: format!("a part of disk `{}`", disk.id),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Finds a NUL in any text of the profile: no program can be given one.
+fn no_nul(layer: &Layer) -> Result<(), ResolveError> {
+    // A layer is plain data; if it could not be written, there would be nothing to look through.
+    let value = serde_json::to_value(layer).unwrap_or_default();
+    match find_nul(&value, &mut Vec::new()) {
+        Some(path) => Err(ResolveError::Nul(format!("`{path}`"))),
+        None => Ok(()),
+    }
+}
+
+fn find_nul(value: &serde_json::Value, path: &mut Vec<String>) -> Option<String> {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if text.contains('\0') => Some(path.join(".")),
+        Value::Array(values) => values.iter().enumerate().find_map(|(index, value)| {
+            path.push(index.to_string());
+            let found = find_nul(value, path);
+            path.pop();
+            found
+        }),
+        Value::Object(values) => values.iter().find_map(|(key, value)| {
+            path.push(key.clone());
+            let found = find_nul(value, path);
+            path.pop();
+            found
+        }),
+        _ => None,
+    }
+}
+
+/// The folders that relative paths of a profile are looked up in: the state directory's own, then
+/// those that `mvm.toml` names.
+pub fn image_folders(dirs: &Dirs, more: &[impl AsRef<Path>]) -> Vec<std::path::PathBuf> {
+    std::iter::once(dirs.images())
+        .chain(more.iter().map(|folder| folder.as_ref().to_owned()))
+        .collect()
+}

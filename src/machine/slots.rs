@@ -1,0 +1,351 @@
+//! Where each device sits, so that a guest finds it at the same place at every start.
+//!
+//! A device that a guest has at most one of has a fixed slot. Named ones (cards, disks, shares) follow
+//! in order. On PCI Express each of those sits behind a root port of its own, because only there it can
+//! be unplugged; the others are on the root bus, which costs the guest nothing to look at. Ports of
+//! cards come before those of disks, so that another disk does not rename the cards.
+//!
+//! ```text
+//!            q35, virt (pcie.0)          pc (pci.0)         microvm (virtio-mmio-bus.N)
+//! 00         host bridge                 host bridge        0 serial  1 rng  2 balloon
+//! 01, 02     display, GPU                PIIX3, display     3 vsock   4 scsi
+//! 03 - 0b    one of a kind               one of a kind
+//! 0c - 1f    10-11 ports of cards        cards, disks,      5 - 23 cards, disks, shares
+//!            12-15 ports of disks        shares
+//!            16-17 ports of shares
+//!            1f ICH9 (q35)
+//! ```
+
+use super::{BoardKind, Bus, Machine};
+use crate::error::{ExitCode, Hint};
+use crate::profile::schema::DiskBus;
+
+/// Devices that a guest has at most one of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Single {
+    /// The virtio-iommu.
+    Iommu,
+    /// The controller of virtio consoles and channels.
+    Serial,
+    /// The random number generator.
+    Rng,
+    /// The balloon.
+    Balloon,
+    /// The watchdog.
+    Watchdog,
+    /// The virtual socket.
+    Vsock,
+    /// The SCSI controller.
+    Scsi,
+    /// The USB controller.
+    Usb,
+    /// The AHCI controller.
+    Ahci,
+}
+
+/// Devices that have names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Named {
+    Nic,
+    Disk,
+    Share,
+}
+
+/// Where a device sits: QEMU's `bus` and `addr`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The bus.
+    pub bus: String,
+    /// Slot and function on it; none on virtio-mmio, where a bus holds one device.
+    pub addr: Option<String>,
+}
+
+/// A root port that a device sits behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootPort {
+    /// The port's number on this board, 0 first; it makes the id, the chassis and the slot's number.
+    pub number: u8,
+}
+
+impl RootPort {
+    /// QEMU's id.
+    pub fn id(&self) -> String {
+        format!("mvm-port-{}", self.number)
+    }
+
+    /// Slot and function on the root bus: eight ports share a slot.
+    pub fn addr(&self) -> String {
+        let slot = FIRST_PORT_SLOT + self.number / 8;
+        format!("{slot:#x}.{:#x}", self.number % 8)
+    }
+
+    /// Whether the others of its slot hide behind it.
+    pub fn is_first_of_slot(&self) -> bool {
+        self.number % 8 == 0
+    }
+}
+
+const FIRST_PORT_SLOT: u8 = 0x10;
+const PCI_FIRST_NAMED: u8 = 0x0c;
+const PCI_NAMED: usize = 0x20 - PCI_FIRST_NAMED as usize;
+const MMIO_FIRST_NAMED: u8 = 5;
+/// microvm has 24 transports where it has two I/O APICs, as it does with ACPI.
+const MMIO_NAMED: usize = 24 - MMIO_FIRST_NAMED as usize;
+/// The first port and how many there are, for cards, disks and shares.
+const PORTS: [(u8, usize); 3] = [(0, 16), (16, 32), (48, 16)];
+const SATA_PORTS: usize = 6;
+const IDE_UNITS: usize = 4;
+const USB_PORTS: usize = 15;
+const SCSI_TARGETS: usize = 255;
+
+/// The board has no place for all devices.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{count} {what} are more than the {max} that the board {board} has places for")]
+pub struct SlotError {
+    count: usize,
+    what: &'static str,
+    max: usize,
+    board: BoardKind,
+}
+
+impl Hint for SlotError {
+    fn hints(&self) -> Vec<String> {
+        if self.what.contains("virtio") {
+            vec!["disks with `bus = \"scsi\"` share one place".to_owned()]
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Profile
+    }
+}
+
+/// The places of a machine's devices.
+#[derive(Debug, Clone, Copy)]
+pub struct Slots {
+    bus: Bus,
+    /// Cards, disks with a function of their own, shares.
+    counts: [usize; 3],
+}
+
+impl Slots {
+    /// The places of that machine's devices.
+    pub fn of(machine: &Machine) -> Self {
+        Self {
+            bus: machine.board.kind.bus(),
+            counts: [
+                machine.nics.len(),
+                machine.disks.iter().filter(|disk| own(disk.bus)).count(),
+                machine.shares.len(),
+            ],
+        }
+    }
+
+    /// The place of a device that a guest has at most one of.
+    pub fn single(self, single: Single) -> Place {
+        let pci = match single {
+            Single::Iommu => 0x03,
+            Single::Serial => 0x04,
+            Single::Rng => 0x05,
+            Single::Balloon => 0x06,
+            Single::Watchdog => 0x07,
+            Single::Vsock => 0x08,
+            Single::Scsi => 0x09,
+            Single::Usb => 0x0a,
+            Single::Ahci => 0x0b,
+        };
+        // What is no virtio device cannot be on virtio-mmio; `resolve` refuses it.
+        let mmio = match single {
+            Single::Serial => 0,
+            Single::Rng => 1,
+            Single::Balloon => 2,
+            Single::Vsock => 3,
+            _ => 4,
+        };
+        self.place(pci, mmio)
+    }
+
+    /// The place of the network card with that index.
+    pub fn nic(self, index: usize) -> Place {
+        self.named(Named::Nic, index)
+    }
+
+    /// The place of a disk with a function of its own; the index counts only those.
+    pub fn disk(self, index: usize) -> Place {
+        self.named(Named::Disk, index)
+    }
+
+    /// The place of the share with that index.
+    pub fn share(self, index: usize) -> Place {
+        self.named(Named::Share, index)
+    }
+
+    /// The root ports that the machine needs, in order.
+    pub fn root_ports(self) -> impl Iterator<Item = RootPort> {
+        let counts = match self.bus {
+            Bus::Pcie => self.counts,
+            Bus::Pci | Bus::Mmio => [0; 3],
+        };
+        PORTS
+            .into_iter()
+            .zip(counts)
+            .flat_map(|((first, _), count)| {
+                (0..count).map(move |n| RootPort {
+                    number: first + small(n),
+                })
+            })
+    }
+
+    fn named(self, named: Named, index: usize) -> Place {
+        let [nics, disks, _] = self.counts;
+        let (class, before) = match named {
+            Named::Nic => (0, 0),
+            Named::Disk => (1, nics),
+            Named::Share => (2, nics + disks),
+        };
+        match self.bus {
+            Bus::Pcie => {
+                let port = RootPort {
+                    number: PORTS[class].0 + small(index),
+                };
+                Place {
+                    bus: port.id(),
+                    addr: Some("0x0".to_owned()),
+                }
+            }
+            Bus::Pci | Bus::Mmio => {
+                let number = small(before + index);
+                self.place(
+                    PCI_FIRST_NAMED.saturating_add(number),
+                    MMIO_FIRST_NAMED.saturating_add(number),
+                )
+            }
+        }
+    }
+
+    fn place(self, pci: u8, mmio: u8) -> Place {
+        match self.bus {
+            Bus::Pcie | Bus::Pci => Place {
+                bus: self.root().to_owned(),
+                addr: Some(format!("{pci:#x}")),
+            },
+            Bus::Mmio => Place {
+                bus: format!("virtio-mmio-bus.{mmio}"),
+                addr: None,
+            },
+        }
+    }
+
+    /// The bus that the root ports are on.
+    pub fn root(self) -> &'static str {
+        match self.bus {
+            Bus::Pcie => "pcie.0",
+            Bus::Pci | Bus::Mmio => "pci.0",
+        }
+    }
+}
+
+/// Whether a disk on that bus is a PCI function (or virtio-mmio device) of its own.
+pub fn own(bus: DiskBus) -> bool {
+    matches!(bus, DiskBus::Virtio | DiskBus::Nvme)
+}
+
+/// `check` keeps numbers far below 255.
+fn small(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+/// Whether the board has places for all devices.
+pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
+    let board = machine.board.kind;
+    let slots = Slots::of(machine);
+    let fits = |count, what, max| {
+        if count <= max {
+            Ok(())
+        } else {
+            Err(SlotError {
+                count,
+                what,
+                max,
+                board,
+            })
+        }
+    };
+    let [nics, disks, shares] = slots.counts;
+    let all = nics + disks + shares;
+    match slots.bus {
+        Bus::Pcie => {
+            fits(nics, "network cards", PORTS[0].1)?;
+            fits(disks, "virtio and NVMe disks", PORTS[1].1)?;
+            fits(shares, "shares", PORTS[2].1)?;
+        }
+        Bus::Pci => fits(
+            all,
+            "network cards, virtio and NVMe disks and shares",
+            PCI_NAMED,
+        )?,
+        Bus::Mmio => fits(all, "network cards, virtio disks and shares", MMIO_NAMED)?,
+    }
+    for (bus, what, max) in [
+        (DiskBus::Sata, "SATA disks and drives", SATA_PORTS),
+        (DiskBus::Ide, "IDE disks and drives", IDE_UNITS),
+        (DiskBus::Usb, "USB disks and drives", USB_PORTS),
+        (DiskBus::Scsi, "SCSI disks and drives", SCSI_TARGETS),
+    ] {
+        let on_it = machine.disks.iter().filter(|disk| disk.bus == bus);
+        fits(on_it.count(), what, max)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_disk_moves_no_card_and_no_share() {
+        let places = |disks| {
+            let slots = Slots {
+                bus: Bus::Pcie,
+                counts: [2, disks, 1],
+            };
+            (slots.nic(0), slots.nic(1), slots.share(0))
+        };
+        assert_eq!(places(1), places(9));
+    }
+
+    #[test]
+    fn no_two_devices_share_a_place() {
+        for (bus, counts) in [
+            (Bus::Pcie, [16, 32, 16]),
+            (Bus::Pci, [5, 10, 5]),
+            (Bus::Mmio, [5, 10, 4]),
+        ] {
+            let slots = Slots { bus, counts };
+            let mut places: Vec<String> = (0..counts[0])
+                .map(|n| slots.nic(n))
+                .chain((0..counts[1]).map(|n| slots.disk(n)))
+                .chain((0..counts[2]).map(|n| slots.share(n)))
+                .chain([slots.single(Single::Serial), slots.single(Single::Scsi)])
+                .map(|place| format!("{place:?}"))
+                .chain(slots.root_ports().map(|port| port.addr()))
+                .collect();
+            let all = places.len();
+            places.sort();
+            places.dedup();
+            assert_eq!(places.len(), all, "{bus:?}");
+        }
+    }
+
+    #[test]
+    fn ports_share_slots_by_eight() {
+        let port = RootPort { number: 17 };
+        assert_eq!(
+            (port.addr().as_str(), port.is_first_of_slot()),
+            ("0x12.0x1", false)
+        );
+        assert!(RootPort { number: 16 }.is_first_of_slot());
+    }
+}

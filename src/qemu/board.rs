@@ -1,0 +1,65 @@
+//! The switches of the board: `-machine`, `-accel`, `-cpu`, `-smp`, `-m`, `-sandbox`.
+
+use super::args::{Args, Options};
+use crate::machine::{AccelKind, BoardKind, Firmware, Machine};
+
+pub(super) fn add(args: &mut Args, machine: &Machine) {
+    let name = Options::with("guest", machine.name.as_str()).set("debug-threads", "on");
+    args.options("-name", name);
+    args.raw("-uuid", machine.uuid.to_string());
+    args.flag("-nodefaults");
+    args.flag("-no-user-config");
+    args.raw("-display", "none");
+    if machine.qemu.sandbox {
+        let sandbox = Options::new("on")
+            .set("obsolete", "deny")
+            .set("elevateprivileges", "deny")
+            .set("spawn", "deny")
+            .set("resourcecontrol", "deny");
+        args.options("-sandbox", sandbox);
+    }
+    args.options("-machine", board(machine));
+    args.raw(
+        "-accel",
+        match machine.accel.chosen {
+            AccelKind::Kvm => "kvm",
+            AccelKind::Tcg => "tcg",
+        },
+    );
+    // The model's own features follow it after commas: here they are meant.
+    args.raw("-cpu", machine.cpu.model.clone());
+    let cpu = &machine.cpu;
+    let smp = Options::with("cpus", &cpu.count.to_string())
+        .set("sockets", cpu.sockets)
+        .set("cores", cpu.cores)
+        .set("threads", cpu.threads);
+    args.options("-smp", smp);
+    let mib = machine.memory.as_bytes() >> 20;
+    args.options("-m", Options::with("size", &format!("{mib}M")));
+}
+
+fn board(machine: &Machine) -> Options {
+    let board = &machine.board;
+    let mut options = Options::new(&board.machine_type);
+    match board.kind {
+        // Nothing of VMware's is here that would answer at that port.
+        BoardKind::Q35 | BoardKind::Pc => options = options.set("vmport", "off"),
+        // The clock, and the second I/O APIC, which makes room for 24 devices instead of 8.
+        BoardKind::Microvm => options = options.set("rtc", "on").set("ioapic2", "on"),
+        BoardKind::Virt => {}
+    }
+    if let Some(gic) = board.gic {
+        options = options.set("gic-version", gic);
+    }
+    if let Firmware::Flash { vars, smm, .. } = &machine.firmware {
+        options = options.set("pflash0", super::boot::CODE_NODE);
+        if vars.is_some() {
+            options = options.set("pflash1", super::boot::VARS_NODE);
+        }
+        if *smm {
+            options = options.set("smm", "on");
+        }
+    }
+    // A guest's memory in a core file helps nobody and fills the disk.
+    options.set("dump-guest-core", "off")
+}

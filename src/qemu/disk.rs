@@ -1,0 +1,201 @@
+//! Disks and drives: the chain of block nodes, the controllers, the devices.
+//!
+//! The node `ID` is what the device sees; `ID-file` is the file below it. A throw-away overlay takes
+//! those names, and the image below it is `ID-base` over `ID-base-file`, opened read-only.
+
+use serde_json::json;
+
+use super::Context;
+use super::args::{Args, Object, path};
+use crate::machine::drivers::{self, Virtio};
+use crate::machine::slots::{Single, own};
+use crate::machine::{BoardKind, Disk, Image, Machine};
+use crate::profile::schema::{Aio, Cache, DiskBus, DiskFormat, Media};
+
+const SCSI: &str = "mvm-scsi";
+const USB: &str = "mvm-usb";
+const AHCI: &str = "mvm-ahci";
+
+pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
+    controllers(args, machine, context);
+    // Each bus counts its own.
+    let mut counts = [0u32; 6];
+    for disk in &machine.disks {
+        if let Some(image) = &disk.image {
+            nodes(args, disk, image);
+        }
+        let count = &mut counts[match disk.bus {
+            DiskBus::Virtio | DiskBus::Nvme => 0,
+            DiskBus::Scsi => 1,
+            DiskBus::Sata => 2,
+            DiskBus::Ide => 3,
+            DiskBus::Usb => 4,
+        }];
+        device(args, machine, disk, *count, context);
+        *count += 1;
+    }
+}
+
+fn controllers(args: &mut Args, machine: &Machine, context: Context) {
+    let has = |bus| machine.disks.iter().any(|disk| disk.bus == bus);
+    if has(DiskBus::Scsi) {
+        let place = context.slots.single(Single::Scsi);
+        args.device(context.virtio(Virtio::Scsi, SCSI).at(place));
+    }
+    if has(DiskBus::Sata) && context.board != BoardKind::Q35 {
+        let place = context.slots.single(Single::Ahci);
+        args.device(Object::device(drivers::AHCI, AHCI).at(place));
+    }
+    if has(DiskBus::Usb) {
+        let place = context.slots.single(Single::Usb);
+        let xhci = Object::device(drivers::USB, USB).at(place);
+        args.device(xhci.set("p2", 15).set("p3", 15));
+    }
+}
+
+/// How the nodes of an image are opened.
+#[derive(Clone, Copy)]
+struct Opened {
+    direct: bool,
+    no_flush: bool,
+    aio: Aio,
+    discard: bool,
+    read_only: bool,
+}
+
+fn nodes(args: &mut Args, disk: &Disk, image: &Image) {
+    let opened = Opened {
+        direct: matches!(disk.cache, Cache::None | Cache::Directsync),
+        no_flush: disk.cache == Cache::Unsafe,
+        aio: disk.aio,
+        discard: disk.discard,
+        read_only: disk.read_only || disk.overlay.is_some(),
+    };
+    let file = if image.block_device {
+        "host_device"
+    } else {
+        "file"
+    };
+    let name = match &disk.overlay {
+        Some(_) => format!("{}-base", disk.id),
+        None => disk.id.to_string(),
+    };
+    pair(
+        args,
+        &name,
+        file,
+        &path(&image.path),
+        image.format,
+        opened,
+        None,
+    );
+    if let Some(overlay) = &disk.overlay {
+        // It is gone when the guest stops, so nothing has to reach the disk. The run-time directory
+        // may be a tmpfs, which takes no O_DIRECT.
+        let opened = Opened {
+            direct: false,
+            no_flush: true,
+            aio: Aio::Threads,
+            read_only: false,
+            ..opened
+        };
+        let id = disk.id.as_str();
+        let overlay = path(overlay);
+        pair(
+            args,
+            id,
+            "file",
+            &overlay,
+            DiskFormat::Qcow2,
+            opened,
+            Some(&name),
+        );
+    }
+}
+
+/// The node of a file and the node of its format.
+fn pair(
+    args: &mut Args,
+    name: &str,
+    driver: &str,
+    file: &str,
+    format: DiskFormat,
+    opened: Opened,
+    backing: Option<&str>,
+) {
+    let below = format!("{name}-file");
+    let cache = json!({ "direct": opened.direct, "no-flush": opened.no_flush });
+    let discard = if opened.discard { "unmap" } else { "ignore" };
+    let protocol = Object::new("driver", driver)
+        .set("node-name", below.as_str())
+        .set("filename", file)
+        .set("aio", opened.aio.as_str())
+        .set("cache", cache.clone())
+        .set("discard", discard)
+        .set("read-only", opened.read_only);
+    args.json("-blockdev", protocol);
+    let node = Object::new("driver", format.as_str())
+        .set("node-name", name)
+        .set("file", below)
+        .set_some("backing", backing)
+        .set("cache", cache)
+        .set("discard", discard)
+        // Zeroes that the guest writes are freed as well, as its discards are.
+        .set_some("detect-zeroes", opened.discard.then_some("unmap"))
+        .set("read-only", opened.read_only);
+    args.json("-blockdev", node);
+}
+
+fn device(args: &mut Args, machine: &Machine, disk: &Disk, index: u32, context: Context) {
+    let driver = drivers::disk(disk.bus, disk.media, context.board);
+    let id = disk.id.as_str();
+    let device = match disk.bus {
+        DiskBus::Virtio => context.virtio(Virtio::Blk, id),
+        _ => Object::device(driver, id),
+    };
+    let device = match (disk.bus, disk.media) {
+        (bus, _) if own(bus) => device.at(context.slots.disk(index as usize)),
+        (DiskBus::Scsi, _) => device
+            .set("bus", format!("{SCSI}.0"))
+            .set("scsi-id", index)
+            .set("lun", 0),
+        (DiskBus::Sata, _) => {
+            let controller = match context.board {
+                BoardKind::Q35 => "ide",
+                _ => AHCI,
+            };
+            device.set("bus", format!("{controller}.{index}"))
+        }
+        (DiskBus::Ide, _) => device
+            .set("bus", format!("ide.{}", index / 2))
+            .set("unit", index % 2),
+        (_, Media::Disk) => device
+            .set("bus", format!("{USB}.0"))
+            .set("port", (index + 1).to_string()),
+        (_, Media::Cdrom) => {
+            let bot = format!("mvm-usb-{id}");
+            args.device(
+                Object::device(drivers::USB_SCSI, bot.as_str())
+                    .set("bus", format!("{USB}.0"))
+                    .set("port", (index + 1).to_string()),
+            );
+            device
+                .set("bus", format!("{bot}.0"))
+                .set("scsi-id", 0)
+                .set("lun", 0)
+        }
+    };
+    let synchronous = matches!(disk.cache, Cache::Writethrough | Cache::Directsync);
+    let boots = machine.kernel.is_none();
+    args.device(
+        device
+            .set_some("drive", disk.image.as_ref().map(|_| id))
+            .set_some("serial", disk.serial.as_deref())
+            .set_some(
+                "write-cache",
+                (synchronous && disk.overlay.is_none()).then_some("off"),
+            )
+            // With a kernel of its own the guest boots from no disk.
+            .set_some("bootindex", disk.boot.filter(|_| boots)),
+    );
+}

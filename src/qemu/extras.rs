@@ -1,0 +1,85 @@
+//! The devices that a guest has one of, and shares.
+
+use super::Context;
+use super::args::{Args, Object, Options, path};
+use super::command::FdSource;
+use crate::machine::drivers::{self, RNG_SOURCE, Virtio};
+use crate::machine::slots::Single;
+use crate::machine::{Machine, Share};
+
+/// What other devices depend on: the IOMMU, the ports of PCI Express.
+pub(super) fn first(args: &mut Args, machine: &Machine, context: Context) {
+    if machine.board.virtio_iommu {
+        let driver = drivers::virtio(Virtio::Iommu, context.board.bus());
+        let place = context.slots.single(Single::Iommu);
+        args.device(Object::device(driver, "mvm-iommu").at(place));
+    }
+    for port in context.slots.root_ports() {
+        args.device(
+            Object::device(drivers::ROOT_PORT, port.id())
+                .set("bus", context.slots.root())
+                .set("addr", port.addr())
+                .set("chassis", u32::from(port.number) + 1)
+                .set("slot", u32::from(port.number) + 1)
+                // Nothing behind them wants ports of the x86's small I/O space by itself.
+                .set("io-reserve", 0)
+                .set_some("multifunction", port.is_first_of_slot().then_some(true)),
+        );
+    }
+}
+
+pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
+    for (index, share) in machine.shares.iter().enumerate() {
+        let fsdev = format!("fs-{}", share.id);
+        args.options("-fsdev", folder(share, &fsdev));
+        args.device(
+            context
+                .virtio(Virtio::Share, share.id.as_str())
+                .at(context.slots.share(index))
+                .set("fsdev", fsdev)
+                .set("mount_tag", share.tag.as_str()),
+        );
+    }
+    if let Some(source) = &machine.rng {
+        let object = Object::new("qom-type", RNG_SOURCE)
+            .set("id", "mvm-rng-source")
+            .set("filename", path(source));
+        args.json("-object", object);
+        let rng = context.virtio(Virtio::Rng, "mvm-rng");
+        let rng = rng.at(context.slots.single(Single::Rng));
+        args.device(rng.set("rng", "mvm-rng-source"));
+    }
+    if machine.balloon {
+        let balloon = context.virtio(Virtio::Balloon, "mvm-balloon");
+        args.device(balloon.at(context.slots.single(Single::Balloon)));
+    }
+    if let Some(watchdog) = &machine.watchdog {
+        let device = Object::device(drivers::watchdog(watchdog.model), "mvm-watchdog");
+        args.device(device.at(context.slots.single(Single::Watchdog)));
+        let action = Options::with("watchdog", watchdog.action.as_str());
+        args.options("-action", action);
+    }
+    if let Some(cid) = machine.vsock {
+        let vsock = context.virtio(Virtio::Vsock, "mvm-vsock");
+        let vsock = vsock
+            .at(context.slots.single(Single::Vsock))
+            .set("guest-cid", cid);
+        let real = vsock.clone().set("vhostfd", "{fd:vsock}");
+        args.json_fd("-device", real, vsock);
+        args.fd("vsock", FdSource::Device("/dev/vhost-vsock".into()));
+    }
+}
+
+fn folder(share: &Share, id: &str) -> Options {
+    let options = Options::new("local")
+        .set("id", id)
+        .set("path", path(&share.path))
+        .set("security_model", share.security_model)
+        // One share can hold several file systems of the host, whose inode numbers clash.
+        .set("multidevs", "remap");
+    if share.read_only {
+        options.set("readonly", "on")
+    } else {
+        options
+    }
+}
