@@ -29,11 +29,12 @@ root=$roots/$script
     exec 9>"$roots/lock"
     flock 9
     [ ! -e "$root/complete" ] || exit 0
-    say "unpacking Debian 13 with its Rust compiler into $roots (some minutes, 1 GB)"
+    say "unpacking Debian 13 with its Rust compiler into $roots (a minute, 1 GB)"
     tmp=$roots/tmp.$$
     trap 'rm -rf "$tmp"' EXIT
     trap 'exit 1' INT TERM HUP
     rm -rf "$roots"/tmp.* "$root"
+    find "$roots" -maxdepth 1 -name '[0-9a-f]*[0-9a-f]' ! -name cargo -mtime +7 -exec rm -rf {} + # of older scripts
     mkdir -p "$tmp"
     host=$(dpkg --print-architecture)
     apt_root trixie "$host"
@@ -62,7 +63,7 @@ exec $ns --propagation private sh -euc '
     mount --rbind /dev "$root/dev"
     mount --bind /etc/ssl "$root/etc/ssl"
     mount --bind "$(readlink -f /etc/resolv.conf)" "$root/etc/resolv.conf"
-    exec chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 \
+    exec /usr/sbin/chroot "$root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin HOME=/root TERM="${TERM:-dumb}" LANG=C.UTF-8 \
         CARGO_HOME=/cargo CARGO_TARGET_DIR=/src/target/debian13 RUSTFLAGS="${RUSTFLAGS:-}" \
         CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
         CARGO_HTTP_CAINFO=/etc/ssl/certs/ca-certificates.crt \

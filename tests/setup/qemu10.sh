@@ -4,7 +4,8 @@
 #
 #   eval "$(tests/setup/qemu10.sh)"; cargo test      # MVM_QEMU_X86_64, MVM_QEMU_AARCH64, MVM_QEMU_IMG
 #
-# Where the machine's own QEMU is 10 or newer already (Debian 13), these are its paths.
+# Where the machine's own QEMU is 10 or newer already (Debian 13), these are its paths. With --present
+# it fails where there would be something to download.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/apt.sh"
@@ -29,6 +30,7 @@ if [ -n "$(find "$current" -maxdepth 0 -mtime -7 2>/dev/null)" ] && [ -x "$curre
     report "$(readlink -f "$current")/bin"
     exit
 fi
+[ "${1:-}" != --present ] || exit 1
 
 exec 9>"$qemus/lock"
 flock 9

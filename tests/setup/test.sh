@@ -1,0 +1,39 @@
+#!/bin/sh
+# All tests: with the machine's QEMU, then those with guests once more with QEMU 10 (where it is
+# unpacked already, or MVM_TEST_QEMU10=1 or CI=true ask for it; MVM_TEST_QEMU10=0 leaves it out).
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/../.."
+begin=$(date +%s)
+step() { printf '=== %s (after %s s)\n' "$1" $(($(date +%s) - begin)); }
+
+step "test guests"
+tests/guest/make.sh all
+
+# nextest ends a hanging test and runs the slow ones beside each other; cargo's own runner will do.
+if cargo nextest --version >/dev/null 2>&1; then
+    run() { cargo nextest run --locked --no-fail-fast "$@"; }
+else
+    run() { cargo test --locked --no-fail-fast "$@"; }
+fi
+
+step "build"
+cargo test --locked --workspace --no-run
+step "all tests, $(qemu-system-x86_64 --version | head -n 1)"
+run --workspace
+
+case ${MVM_TEST_QEMU10:-} in
+0) qemu10= ;;
+1) qemu10=$($here/qemu10.sh) ;;
+*) if [ "${CI:-}" = true ]; then qemu10=$($here/qemu10.sh); else qemu10=$($here/qemu10.sh --present || :); fi ;;
+esac
+if [ -n "$qemu10" ]; then
+    eval "$qemu10"
+    # Debian 13's own QEMU is 10: that was the first run.
+    if [ "$MVM_QEMU_X86_64" != "$(command -v qemu-system-x86_64)" ]; then
+        step "tests with guests, $("$MVM_QEMU_X86_64" --version | head -n 1)"
+        run --test it
+        run -p mvm-qmp
+    fi
+fi
+step "done"
