@@ -102,23 +102,26 @@ pub fn did_you_mean<'a>(
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's distance; words longer than 64 characters are nobody's slip.
+/// Levenshtein's distance, where two letters swapped count as one slip; words longer than 64 characters are nobody's slip.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     if a.len() > 64 || b.len() > 64 {
         return usize::MAX;
     }
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut next = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (above + 1)
-                .min(row[j] + 1)
-                .min(diagonal + usize::from(x != y));
-            diagonal = above;
+            let mut far = (row[j + 1] + 1)
+                .min(next[j] + 1)
+                .min(row[j] + usize::from(x != y));
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                far = far.min(before[j - 1] + 1);
+            }
+            next.push(far);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[b.len()]
 }
@@ -130,6 +133,7 @@ mod tests {
     #[test]
     fn a_slip_finds_its_word() {
         assert_eq!(did_you_mean("memroy", ["memory", "cpu"]), Some("memory"));
+        assert_eq!(did_you_mean("modle", ["model", "count"]), Some("model"));
         assert_eq!(did_you_mean("disks", ["disk", "display"]), Some("disk"));
         assert_eq!(did_you_mean("xyz", ["memory", "cpu"]), None);
     }

@@ -154,11 +154,13 @@ text_newtype!(
     GuestName,
     is_guest_name,
     "a guest name",
-    "1 to 40 letters, digits, `-`, `_` or `.`, starting with a letter or digit"
+    "1 to 40 letters, digits, `-`, `_` or `.`, starting with a letter or digit, and not `images`"
 );
 
 fn is_guest_name(text: &str) -> bool {
+    // `images` is the image folder's name, beside the guests' own folders.
     (1..=40).contains(&text.len())
+        && text != "images"
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text
             .bytes()
@@ -272,7 +274,17 @@ mod tests {
         for good in ["ubuntu", "u2", "7.2", "a-b_c.d"] {
             assert!(good.parse::<GuestName>().is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "-x", "a/b", "a b", "ä", &"x".repeat(41)] {
+        for bad in [
+            "",
+            ".",
+            "..",
+            "-x",
+            "a/b",
+            "a b",
+            "ä",
+            "images",
+            &"x".repeat(41),
+        ] {
             assert!(bad.parse::<GuestName>().is_err(), "{bad}");
         }
     }

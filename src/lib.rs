@@ -11,6 +11,7 @@
 //! Outcome | failure | crash ──► journal, newest first ──► the host as it was
 //! ```
 
+pub mod cli;
 pub mod dirs;
 pub mod error;
 pub mod host;
@@ -20,4 +21,5 @@ pub mod ops;
 pub mod plan;
 pub mod profile;
 pub mod qemu;
+pub mod settings;
 pub mod units;

@@ -1,2 +1,19 @@
-//! The `mvm` command.
-fn main() {}
+//! The `mvm` command: parse, run, render what went wrong once, end with the right code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mvm::cli::{Cli, output};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    output::start_logging(cli.verbose);
+    output::set_panic_hook();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.render();
+            ExitCode::from(failure.exit_code() as u8)
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //!   as JSON rather than ending the stream.
 //! - [`Events`] delivers QEMU's events to any number of subscribers.
 //! - [`Agent`] talks to the agent inside a guest, which may be silent, slow or not there at all.
+//! - [`Server`] shares one QEMU among any number of clients.
 //!
 //! Commands are plain names with JSON arguments, or the typed structs of [`qapi`]:
 //!
@@ -25,6 +26,7 @@ mod agent;
 mod client;
 mod error;
 mod events;
+mod server;
 mod sock;
 mod wire;
 
@@ -34,4 +36,5 @@ pub use error::QmpError;
 pub use events::{EVENTS_LOST, Event, Events, Timestamp};
 /// The typed commands and events, re-exported so that users agree on the version.
 pub use qapi;
+pub use server::{Answer, ClientCommand, Hook, Limits, Refusal, Server, Verdict};
 pub use sock::connect;

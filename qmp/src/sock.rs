@@ -3,24 +3,33 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::UnixStream as StdStream,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use rustix::{
+    buffer::spare_capacity,
     fs::{CWD, Mode, OFlags, openat},
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
     },
 };
-use tokio::net::UnixStream;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::UnixStream,
+};
 
 /// The longest path that fits a socket address, without its terminating zero.
 const MAX_PATH: usize = 107;
 /// File descriptors taken with one read. The kernel's own limit is 253.
 const MAX_FDS: usize = 16;
+/// Bytes received at once.
+const CHUNK: usize = 4 << 10;
 
 /// Connects to a Unix socket whose path may be of any length.
 ///
@@ -59,8 +68,90 @@ fn short_path(path: &Path) -> io::Result<(Option<OwnedFd>, PathBuf)> {
     Ok((Some(dir), short))
 }
 
+/// A connected socket that is waited for only in the direction that matters now.
+///
+/// A Unix socket reports that it can be written to each time its peer has read something. Waiting
+/// for both directions, as [`UnixStream`] does, means to be woken twice as often as needed.
+pub(crate) struct Socket {
+    inner: AsyncFd<StdStream>,
+}
+
+impl Socket {
+    pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
+        let inner = watch(stream.into_std()?, Interest::READABLE)?;
+        Ok(Self { inner })
+    }
+
+    /// Sends what the socket takes now. The descriptors go with the first byte.
+    pub(crate) fn try_send(&self, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
+        send(self.inner.get_ref(), bytes, fds)
+    }
+
+    /// Waits until the socket takes more.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        let twin = self.inner.get_ref().try_clone()?;
+        watch(twin, Interest::WRITABLE)?.writable().await.map(drop)
+    }
+
+    /// Receives bytes and descriptors, up to [`CHUNK`] and [`MAX_FDS`]; no bytes are the end of the
+    /// stream. The buffer lives for the call of `take` only, not as long as the wait.
+    pub(crate) async fn recv<T>(
+        &self,
+        mut take: impl FnMut(&[u8], Vec<OwnedFd>) -> T,
+    ) -> io::Result<T> {
+        self.read(|socket| {
+            let mut buf = [0; CHUNK];
+            let (n, fds) = recv(socket, &mut buf)?;
+            // Descriptors make a read short, too.
+            let short = n < CHUNK && fds.is_empty();
+            Ok((short && n > 0, take(&buf[..n], fds)))
+        })
+        .await
+    }
+
+    /// Appends to the spare room of `buf`; 0 is the end of the stream.
+    pub(crate) async fn append(&self, buf: &mut Vec<u8>) -> io::Result<usize> {
+        self.read(|socket| {
+            let room = buf.capacity() - buf.len();
+            let (n, _) = rustix::net::recv(socket, spare_capacity(buf), RecvFlags::DONTWAIT)?;
+            Ok((n > 0 && n < room, n))
+        })
+        .await
+    }
+
+    /// `once` tells whether it has read all there was, which saves asking again.
+    async fn read<T>(
+        &self,
+        mut once: impl FnMut(&StdStream) -> io::Result<(bool, T)>,
+    ) -> io::Result<T> {
+        loop {
+            tokio::task::consume_budget().await;
+            let mut ready = self.inner.readable().await?;
+            match once(self.inner.get_ref()) {
+                Ok((all, value)) => {
+                    if all {
+                        ready.clear_ready();
+                    }
+                    return Ok(value);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+#[expect(
+    deprecated,
+    reason = "its replacement is unsafe, against types whose descriptor changes; a std socket's does not"
+)]
+fn watch(socket: StdStream, interest: Interest) -> io::Result<AsyncFd<StdStream>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
 /// Sends once. The descriptors go with the first byte, so they must not be sent again after success.
-pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
+fn send(socket: impl AsFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<usize> {
     let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
     let mut space = Vec::new();
     if !borrowed.is_empty() {
@@ -82,8 +173,7 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8], fds: &[OwnedFd]) -> io::Resu
 }
 
 /// Receives once; 0 is the end of the stream. Descriptors beyond [`MAX_FDS`] are closed by the kernel.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the server"))]
-pub(crate) fn recv(socket: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+fn recv(socket: impl AsFd, buf: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;

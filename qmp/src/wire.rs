@@ -54,27 +54,43 @@ pub(crate) enum Outcome<'a> {
     Error(&'a RawValue),
 }
 
-/// A request line of our own.
-pub(crate) fn request(name: &str, arguments: Option<&Value>, oob: bool, id: u64) -> Vec<u8> {
-    let arguments = arguments.map(Value::to_string);
-    request_raw(name, arguments.as_deref(), oob, id)
-}
-
-/// A request line whose arguments are JSON text already.
-pub(crate) fn request_raw(name: &str, arguments: Option<&str>, oob: bool, id: u64) -> Vec<u8> {
-    let mut line = Vec::with_capacity(64 + arguments.map_or(0, str::len));
+/// A request but for its end. Space between JSON's tokens and empty arguments are left out.
+pub(crate) fn open_request(name: &str, arguments: Option<&str>, oob: bool) -> Vec<u8> {
+    let mut line = Vec::with_capacity(48 + arguments.map_or(0, str::len));
     line.extend_from_slice(if oob {
         b"{\"exec-oob\":"
     } else {
         b"{\"execute\":"
     });
     line.extend_from_slice(Value::from(name).to_string().as_bytes());
-    if let Some(arguments) = arguments {
-        line.extend_from_slice(b",\"arguments\":");
-        line.extend_from_slice(arguments.as_bytes());
+    let before = line.len();
+    line.extend_from_slice(b",\"arguments\":");
+    let start = line.len();
+    let mut in_string = false;
+    let mut escaped = false;
+    for byte in arguments.unwrap_or("{}").bytes() {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = byte == b'"';
+        }
+        line.push(byte);
     }
-    line.extend_from_slice(b",\"id\":");
-    line.extend_from_slice(id.to_string().as_bytes());
+    if line[start..] == *b"{}" {
+        line.truncate(before);
+    }
+    line
+}
+
+/// Ends what [`open_request`] began.
+pub(crate) fn close_request(mut line: Vec<u8>, id: Option<u64>) -> Vec<u8> {
+    if let Some(id) = id {
+        line.extend_from_slice(b",\"id\":");
+        line.extend_from_slice(id.to_string().as_bytes());
+    }
     line.extend_from_slice(b"}\n");
     line
 }
@@ -227,15 +243,30 @@ mod tests {
         assert!(lines.space().capacity() <= KEEP);
     }
 
+    fn request(name: &str, arguments: Option<&str>, oob: bool, id: Option<u64>) -> String {
+        String::from_utf8(close_request(open_request(name, arguments, oob), id)).unwrap()
+    }
+
     #[test]
-    fn requests_are_one_line_of_json() {
-        let line = request("a\"b", Some(&serde_json::json!({"x": "1\n2"})), true, 7);
-        let value: Value = serde_json::from_slice(&line).unwrap();
-        assert_eq!(
-            value,
-            serde_json::json!({"exec-oob": "a\"b", "arguments": {"x": "1\n2"}, "id": 7})
+    fn requests_are_short_lines_of_json() {
+        let line = request(
+            "a\"b",
+            Some("{ \"x\" :\n\"1 \\\" \\\\\", \"y\": [1, 2] }"),
+            true,
+            Some(7),
         );
-        assert_eq!(line.iter().filter(|&&b| b == b'\n').count(), 1);
+        assert_eq!(
+            line,
+            "{\"exec-oob\":\"a\\\"b\",\"arguments\":{\"x\":\"1 \\\" \\\\\",\"y\":[1,2]},\"id\":7}\n"
+        );
+        assert_eq!(
+            request("stop", Some(" { } "), false, None),
+            "{\"execute\":\"stop\"}\n"
+        );
+        assert_eq!(
+            request("stop", None, false, Some(1)),
+            "{\"execute\":\"stop\",\"id\":1}\n"
+        );
     }
 
     #[test]

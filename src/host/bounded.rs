@@ -27,10 +27,21 @@ pub(crate) struct Outcome {
 }
 
 /// Runs a child to the end of its stdout, or kills it when `limit` is over.
+pub(crate) fn run(command: Command, limit: Duration) -> io::Result<Outcome> {
+    talk(command, b"", b"", limit)
+}
+
+/// Gives a child `input`, and reads its stdout until it ends or its last line holds `end`, which must
+/// not be empty if `input` is not; then kills it.
 ///
 /// `input` must fit into a pipe; stdin stays open until the end, because closing it is a signal of its
 /// own to some programs.
-pub(crate) fn run(mut command: Command, input: &[u8], limit: Duration) -> io::Result<Outcome> {
+pub(crate) fn talk(
+    mut command: Command,
+    input: &[u8],
+    end: &[u8],
+    limit: Duration,
+) -> io::Result<Outcome> {
     assert!(input.len() <= 60_000, "the input must fit into a pipe");
     let stderr = tempfile::tempfile()?;
     let stdin = if input.is_empty() {
@@ -49,10 +60,11 @@ pub(crate) fn run(mut command: Command, input: &[u8], limit: Duration) -> io::Re
         // A child that has gone away already says why on its stderr.
         let _ = pipe.write_all(input);
     }
-    let stdout = read_until(&mut child, until);
+    let stdout = read_until(&mut child, end, until);
     drop(stdin);
     let mut status = None;
-    if stdout.is_some() {
+    let over = stdout.as_deref().is_some_and(|text| is_over(text, end));
+    if stdout.is_some() && !over {
         status = reap(&mut child, until);
     }
     if status.is_none() {
@@ -66,8 +78,9 @@ pub(crate) fn run(mut command: Command, input: &[u8], limit: Duration) -> io::Re
     })
 }
 
-/// Everything that the child prints; `None` where it is still at it when the time is up.
-fn read_until(child: &mut Child, until: Instant) -> Option<Vec<u8>> {
+/// Everything that the child prints, or everything up to a line with `end`; `None` where it is still at
+/// it when the time is up.
+fn read_until(child: &mut Child, end: &[u8], until: Instant) -> Option<Vec<u8>> {
     let mut out = child.stdout.take()?;
     let mut text = Vec::new();
     let mut buffer = vec![0; 65_536];
@@ -79,12 +92,26 @@ fn read_until(child: &mut Child, until: Instant) -> Option<Vec<u8>> {
             Ok(0) => return None,
             Ok(_) => match out.read(&mut buffer) {
                 Ok(0) | Err(_) => return Some(text),
-                Ok(n) => text.extend_from_slice(&buffer[..n]),
+                Ok(n) => {
+                    text.extend_from_slice(&buffer[..n]);
+                    if is_over(&text, end) {
+                        return Some(text);
+                    }
+                }
             },
             Err(Errno::EINTR) => {}
             Err(_) => return None,
         }
     }
+}
+
+/// Whether the last line is complete and holds `end`.
+fn is_over(text: &[u8], end: &[u8]) -> bool {
+    let Some(body) = text.strip_suffix(b"\n").filter(|_| !end.is_empty()) else {
+        return false;
+    };
+    let last = body.rsplit(|b| *b == b'\n').next().unwrap_or_default();
+    last.windows(end.len()).any(|w| w == end)
 }
 
 /// Waits for the child's end, but not for ever.
@@ -125,12 +152,8 @@ mod tests {
     #[test]
     fn a_child_that_hangs_is_killed() {
         let start = Instant::now();
-        let said = run(
-            shell("echo x; exec sleep 60"),
-            b"",
-            Duration::from_millis(50),
-        )
-        .unwrap();
+        let script = shell("echo x; exec sleep 60");
+        let said = run(script, Duration::from_millis(50)).unwrap();
         assert!(start.elapsed() < Duration::from_secs(5));
         assert_eq!(said.stdout, None);
         assert!(!said.status.unwrap().success());
@@ -139,9 +162,19 @@ mod tests {
     #[test]
     fn input_output_and_the_end_of_stderr() {
         let script = "read a; echo \"got $a\"; i=0; while [ $i -lt 900 ]; do echo line $i >&2; i=$((i+1)); done; exit 3";
-        let said = run(shell(script), b"this\n", Duration::from_secs(20)).unwrap();
+        let said = talk(shell(script), b"this\n", b"never", Duration::from_secs(20)).unwrap();
         assert_eq!(said.stdout.unwrap(), b"got this\n");
         assert_eq!(said.status.unwrap().code(), Some(3));
         assert!(said.stderr.ends_with("line 899") && said.stderr.len() <= 2000);
+    }
+
+    #[test]
+    fn a_child_that_said_its_word_need_not_end() {
+        let start = Instant::now();
+        let script = shell("read a; echo first; echo \"the $a\"; exec sleep 60");
+        let said = talk(script, b"end\n", b"the end", Duration::from_secs(20)).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(5));
+        assert_eq!(said.stdout.unwrap(), b"first\nthe end\n");
+        assert!(!is_over(b"the end", b"the end") && !is_over(b"the end\nx\n", b"the end"));
     }
 }

@@ -97,3 +97,44 @@ impl Roots {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 }
+
+impl HostFacts {
+    /// Reads what `needs` names. Never fails: what could not be read is told in its place.
+    pub fn read(roots: &Roots, needs: &Needs) -> Self {
+        let cpu = CpuFacts::read(roots);
+        let kernel = kernel_release(roots);
+        Self {
+            arch: Arch::host(),
+            os: OsRelease::read(roots),
+            memory: MemoryFacts::read(roots),
+            kvm: if needs.kvm {
+                KvmFacts::read(roots, &cpu, &kernel, needs.fresh)
+            } else {
+                KvmFacts::not_asked()
+            },
+            vhost_net: DeviceNode::probe(roots, "/dev/vhost-net"),
+            vhost_vsock: DeviceNode::probe(roots, "/dev/vhost-vsock"),
+            links: LinkFacts::read(&roots.sysfs),
+            tun: DeviceNode::probe(roots, "/dev/net/tun"),
+            qemu: needs
+                .qemu
+                .iter()
+                .map(|&arch| (arch, QemuFacts::read(roots, needs, arch, &kernel, &cpu)))
+                .collect(),
+            firmware: if needs.firmware {
+                FirmwareFacts::read(roots)
+            } else {
+                FirmwareFacts::default()
+            },
+            cpu,
+            kernel,
+        }
+    }
+}
+
+fn kernel_release(roots: &Roots) -> String {
+    std::fs::read_to_string(roots.path("/proc/sys/kernel/osrelease"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}

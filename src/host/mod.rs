@@ -13,6 +13,7 @@ pub mod kvm;
 pub mod links;
 pub mod node;
 pub mod os;
+pub mod packages;
 pub mod qemu;
 mod store;
 pub mod sysfs;

@@ -54,7 +54,8 @@ pub fn check(dirs: &Dirs, name: &str) -> Result<Vec<Problem>, ProfileError> {
             if problems.contains(&problem) {
                 continue;
             }
-            if let Some(variant) = variant {
+            // Where the place is in the variant, it says so itself.
+            if let Some(variant) = variant.filter(|_| !problem.message.starts_with("variant ")) {
                 problem.message = format!("with variant {variant}: {}", problem.message);
             }
             problems.push(problem);

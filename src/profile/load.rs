@@ -105,7 +105,7 @@ pub(super) fn locate(levels: &[Level], name: &str) -> Result<Found, ProfileError
     search::find(levels, 0, name)?.ok_or_else(|| unknown(levels, name))
 }
 
-fn unknown(levels: &[Level], name: &str) -> ProfileError {
+pub(super) fn unknown(levels: &[Level], name: &str) -> ProfileError {
     let known = search::all_names(levels);
     ProfileError::Unknown {
         name: shown(name),

@@ -96,7 +96,7 @@ pub(super) fn merge(
 }
 
 /// The flags as layers, lowest first.
-fn flags(choices: &Choices) -> Result<Vec<Tree>, ProfileError> {
+pub(super) fn flags(choices: &Choices) -> Result<Vec<Tree>, ProfileError> {
     let mut flags = Vec::new();
     if let Some(firmware) = &choices.firmware {
         let flag = format!("--firmware {}", shown(firmware));
@@ -220,6 +220,10 @@ fn firmware(flags: &[Tree], merged: &Tree) -> String {
     };
     if let Some(kind) = said(&["firmware", "type"]) {
         return kind.to_owned();
+    }
+    // A variable store is UEFI's.
+    if said(&["firmware", "nvram-template"]).is_some() {
+        return "uefi".to_owned();
     }
     let arch = said(&["machine", "arch"]).and_then(|arch| arch.parse().ok());
     match (arch.unwrap_or_else(Arch::host), said(&["boot", "kernel"])) {

@@ -10,6 +10,7 @@
 //! the layers are then merged as trees, in which each value remembers who said it.
 
 mod check;
+mod create;
 mod error;
 mod fault;
 mod load;
@@ -23,16 +24,23 @@ mod show;
 mod tree;
 
 pub use check::{Problem, check};
+pub use create::machine_text;
 pub use error::ProfileError;
 pub use fault::Fault;
 pub use load::{Choices, MAX_DEPTH, Origins, Profile, VariantState, load};
-pub use search::MAX_SIZE;
+pub use search::{MAX_SIZE, schema_json};
 pub use show::{Listed, MachineFile, Shown, list, machines, render, values};
 pub use tree::{Origin, Source};
 
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod tests_errors;
+#[cfg(test)]
+mod tests_random;
+#[cfg(test)]
+mod tests_show;

@@ -55,11 +55,12 @@ pub(super) fn faults(source: &Source, text: &str, limit: usize) -> Vec<Fault> {
     let (mut table, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         // What a broken text means is a guess; its syntax comes first.
-        return errors
-            .iter()
-            .take(limit)
-            .map(|error| syntax(&lines, error))
-            .collect();
+        let mut found: Vec<Fault> = errors.iter().map(|error| syntax(&lines, error)).collect();
+        found.sort_by_key(|fault| (fault.line, fault.column));
+        // Recovery trips over one place several times.
+        found.dedup();
+        found.truncate(limit);
+        return found;
     }
     let mut found = Vec::new();
     while found.len() < limit {

@@ -40,7 +40,6 @@ impl Report {
 pub(super) fn rules(layer: &Layer) -> Vec<Broken> {
     let mut report = Report(Vec::new());
     let machine = layer.machine.clone().unwrap_or_default();
-    let board = machine.r#type.as_deref().unwrap_or_default();
     if machine.gic.is_some() && machine.arch.unwrap_or_else(Arch::host) != Arch::Aarch64 {
         report.add(&["machine", "gic"], "only aarch64 machines have a GIC");
     }
@@ -53,9 +52,12 @@ pub(super) fn rules(layer: &Layer) -> Vec<Broken> {
         );
     }
     boot(layer, &mut report);
-    disks(layer.disk.as_ref(), board, &mut report);
+    disks(layer.disk.as_ref(), &mut report);
     networks(layer.network.as_ref(), &mut report);
-    let agent = layer.agent.as_ref().and_then(|agent| agent.enabled) == Some(true);
+    let agent = layer
+        .agent
+        .as_ref()
+        .is_some_and(|agent| agent.enabled != Some(false));
     channels(layer.channel.as_ref(), agent, &mut report);
     shares(layer.share.as_ref(), &mut report);
     if layer
@@ -114,7 +116,7 @@ fn boot(layer: &Layer, report: &mut Report) {
     }
 }
 
-fn disks(disks: Option<&BTreeMap<Id, DiskTable>>, board: &str, report: &mut Report) {
+fn disks(disks: Option<&BTreeMap<Id, DiskTable>>, report: &mut Report) {
     let mut order = BTreeMap::new();
     for (id, disk) in disks.into_iter().flatten() {
         let id = id.as_str();
@@ -136,20 +138,11 @@ fn disks(disks: Option<&BTreeMap<Id, DiskTable>>, board: &str, report: &mut Repo
                 "`native` needs `cache = \"none\"` or `\"directsync\"`",
             );
         }
-        match disk.bus {
-            Some(bus @ (DiskBus::Virtio | DiskBus::Nvme)) if cdrom => report.add(
+        if let Some(bus @ (DiskBus::Virtio | DiskBus::Nvme)) = disk.bus.filter(|_| cdrom) {
+            report.add(
                 &["disk", id, "bus"],
                 format!("`{bus}` has no CD-ROM drives"),
-            ),
-            Some(DiskBus::Ide)
-                if !board.is_empty() && board != "pc" && !board.starts_with("pc-i440fx") =>
-            {
-                report.add(
-                    &["disk", id, "bus"],
-                    format!("`{board}` has no IDE bus; `sata` is what comes nearest"),
-                );
-            }
-            _ => {}
+            );
         }
         if let Some(first) = disk.boot.and_then(|place| order.insert(place, id)) {
             report.add(
@@ -195,16 +188,8 @@ fn channels(channels: Option<&BTreeMap<Id, ChannelTable>>, agent: bool, report: 
         if channel.enabled == Some(false) {
             continue;
         }
-        match channel.port.as_deref() {
-            None => report.add(&["channel", id], "has no `port`"),
-            Some(port) => {
-                if let Some(first) = ports.insert(port, id) {
-                    report.add(
-                        &["channel", id, "port"],
-                        format!("the same port name as {first}"),
-                    );
-                }
-            }
+        if let Some(first) = ports.insert(channel.port.as_deref().unwrap_or(id), id) {
+            report.add(&["channel", id], format!("the same port name as {first}"));
         }
     }
 }

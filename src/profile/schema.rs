@@ -176,7 +176,7 @@ words! {
 table! {
     /// `[cpu]`
     CpuTable {
-        /// QEMU's name of the model, or `auto`: `host` under KVM, `max` under TCG.
+        /// QEMU's name of the model, or `auto` (the default): `host` under KVM, `max` under TCG.
         model: String,
         /// How many the guest has. By default the product of the topology, else 1.
         count: u32,
@@ -192,7 +192,7 @@ table! {
 table! {
     /// `[memory]`
     MemoryTable {
-        /// The guest's memory, as in `4G`.
+        /// The guest's memory, as in `4G`. By default `1G`.
         size: Size,
     }
 }
@@ -202,7 +202,7 @@ table! {
     BootTable {
         /// The kernel image; a relative path is looked up in the image folders.
         kernel: String,
-        /// The initial ramdisk.
+        /// The initial ramdisk, looked up likewise.
         initrd: String,
         /// The kernel's command line.
         append: String,
@@ -244,17 +244,18 @@ table! {
         none: NoDevice,
         /// What the guest sees it on. By default `virtio`, for a CD-ROM `sata` (`scsi` on `virt`).
         bus: DiskBus,
-        /// A disk or a CD-ROM drive.
+        /// A disk or a CD-ROM drive; by default a disk.
         media: Media,
-        /// The host's page cache: `none`, `writeback`, `writethrough`, `directsync` or `unsafe`.
+        /// What the host's page cache is used for. By default `writeback`.
         cache: Cache,
-        /// How QEMU does its I/O: `threads`, `native` (needs cache `none` or `directsync`) or `io_uring`.
+        /// How QEMU does its I/O. By default `threads`.
         aio: Aio,
-        /// Whether the guest's discards free space in the image.
+        /// Whether the guest's discards free space in the image. By default they do not.
         discard: bool,
-        /// The guest cannot write.
+        /// The guest cannot write. By default so for a CD-ROM.
         read_only: bool,
-        /// The place in the boot order, 1 first.
+        /// The place in the boot order, 1 first. Where no disk of a guest without a kernel says one, disks
+        /// come before CD-ROMs, in the order of their names.
         boot: u32,
         /// Writes go to a throw-away overlay that is gone when the guest stops.
         ephemeral: bool,
@@ -332,7 +333,7 @@ words! {
     Aio {
         /// A pool of threads.
         Threads = "threads",
-        /// Linux AIO.
+        /// Linux AIO; needs cache `none` or `directsync`.
         Native = "native",
         /// io_uring.
         IoUring = "io_uring",
@@ -348,7 +349,7 @@ table! {
         tap: TapNet,
         /// No card: takes away one that a lower layer gave, as in `none = {}`.
         none: NoDevice,
-        /// What the guest sees.
+        /// What the guest sees. By default `virtio`.
         model: NicModel,
         /// The card's address. By default one derived from the guest's and the card's name.
         mac: MacAddr,
@@ -399,9 +400,9 @@ words! {
 table! {
     /// `[console.NAME]`
     ConsoleTable {
-        /// What the guest sees.
+        /// What the guest sees. By default `serial` for `main` and `virtio` for the others.
         device: ConsoleDevice,
-        /// Where it leads on the host.
+        /// Where it leads on the host. By default `mvm`.
         backend: ConsoleBackend,
     }
 }
@@ -431,7 +432,7 @@ words! {
 table! {
     /// `[channel.NAME]`: a virtio-serial port whose other end is a socket that `mvm show` tells.
     ChannelTable {
-        /// The name that the guest sees under `/dev/virtio-ports`.
+        /// The name that the guest sees under `/dev/virtio-ports`. By default the table's.
         port: String,
         /// `false` takes away one that a lower layer gave.
         enabled: bool,
@@ -441,7 +442,8 @@ table! {
 table! {
     /// `[agent]`
     AgentTable {
-        /// Whether the guest has the agent's channel, `org.qemu.guest_agent.0`.
+        /// Whether the guest has the agent's channel, `org.qemu.guest_agent.0`. By default so where the table
+        /// is there.
         enabled: bool,
     }
 }
@@ -455,7 +457,7 @@ table! {
         tag: String,
         /// The guest cannot write.
         read_only: bool,
-        /// How owners and modes are kept.
+        /// How owners and modes are kept. By default `mapped-xattr`.
         security_model: SecurityModel,
     }
 }
@@ -477,9 +479,9 @@ words! {
 table! {
     /// `[rng]`: virtio-rng.
     RngTable {
-        /// Whether the guest has one.
+        /// Whether the guest has one. By default so where the table is there.
         enabled: bool,
-        /// The host's source.
+        /// The host's source. By default `/dev/urandom`.
         source: String,
     }
 }
@@ -487,7 +489,7 @@ table! {
 table! {
     /// `[balloon]`: virtio-balloon, for `mvm memory`.
     BalloonTable {
-        /// Whether the guest has one.
+        /// Whether the guest has one. By default so where the table is there.
         enabled: bool,
     }
 }
@@ -495,11 +497,11 @@ table! {
 table! {
     /// `[watchdog]`
     WatchdogTable {
-        /// Whether the guest has one.
+        /// Whether the guest has one. By default so where the table is there.
         enabled: bool,
-        /// The device.
+        /// The device. By default `i6300esb`.
         model: WatchdogModel,
-        /// What QEMU does when the guest does not feed it.
+        /// What QEMU does when the guest does not feed it. By default `reset`.
         action: WatchdogAction,
     }
 }
@@ -533,7 +535,7 @@ words! {
 table! {
     /// `[vsock]`
     VsockTable {
-        /// Whether the guest has one.
+        /// Whether the guest has one. By default so where the table is there.
         enabled: bool,
         /// The guest's context id, 3 or more. By default one derived from the guest's name.
         cid: u32,
@@ -562,6 +564,7 @@ table! {
     /// `[lifecycle]`
     LifecycleTable {
         /// How long `mvm stop` and a SIGTERM to the supervisor wait for the guest to shut down.
+        /// By default `60s`.
         stop_timeout: Span,
     }
 }

@@ -24,6 +24,13 @@ pub(super) fn built_in() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
+/// The JSON schema (draft-07) of profiles, for editors.
+pub fn schema_json() -> &'static str {
+    let file = BUILT_IN.get_file("schema.json");
+    file.and_then(include_dir::File::contents_utf8)
+        .expect("it lies beside the built-in profiles")
+}
+
 fn built_in_text(name: &str) -> Option<&'static str> {
     BUILT_IN.get_file(format!("{name}.toml"))?.contents_utf8()
 }

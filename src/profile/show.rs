@@ -197,6 +197,13 @@ pub fn render(profile: &Profile) -> String {
     out
 }
 
+/// A tree as TOML without origins.
+pub(super) fn plain_text(tree: &Tree) -> String {
+    let mut lines = Vec::new();
+    section(tree, &mut Vec::new(), &mut lines);
+    lines.iter().map(|(text, _)| format!("{text}\n")).collect()
+}
+
 /// The lines of a table: its own values first, then the tables in it.
 fn section<'a>(
     tree: &'a Tree,

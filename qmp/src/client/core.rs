@@ -13,15 +13,11 @@ use std::{
 };
 
 use serde_json::value::RawValue;
-use tokio::{
-    io::Interest,
-    net::unix::OwnedWriteHalf,
-    sync::{Notify, oneshot, watch},
-};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{
     events::Subscribers,
-    sock,
+    sock::Socket,
     wire::{self, ErrorBody, Message, Outcome},
 };
 
@@ -33,13 +29,12 @@ const MAX_AT_QEMU: usize = 7;
 pub(crate) type Reply = Result<Box<RawValue>, ErrorBody>;
 /// Takes a reply while it is still in the read buffer; `None` at the end of the connection.
 pub(crate) type Relay = Box<dyn FnOnce(Option<Outcome<'_>>) + Send>;
-/// Takes each event's name and line; `None` at the end of the connection.
-pub(crate) type Tap = Box<dyn Fn(Option<(&str, &[u8])>) + Send + Sync>;
+/// Takes each event's line; `None` at the end of the connection.
+pub(crate) type Tap = Arc<dyn Fn(Option<&[u8]>) + Send + Sync>;
 
 /// Where a reply goes.
 pub(crate) enum Sink {
     Call(oneshot::Sender<Reply>),
-    #[expect(dead_code, reason = "for the server")]
     Relay(Relay),
     /// Nobody waits any more.
     Abandoned,
@@ -65,6 +60,7 @@ impl Sink {
 /// A command on its way.
 pub(crate) struct Request {
     id: u64,
+    /// As [`wire::open_request`] made it.
     line: Vec<u8>,
     fds: Vec<OwnedFd>,
     oob: bool,
@@ -75,6 +71,8 @@ pub(crate) struct Request {
 struct Sent {
     id: u64,
     in_band: bool,
+    /// It was sent without its id.
+    nameless: bool,
     with_fds: bool,
     sink: Sink,
 }
@@ -100,15 +98,42 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    /// Which of the sent commands this is the reply to.
+    fn answered(&self, message: &Message<'_>) -> Option<usize> {
+        if let Some(id) = message.id.filter(|id| id.get() != "null") {
+            let id = id.get().parse::<u64>().ok()?;
+            return self
+                .sent
+                .iter()
+                .position(|sent| sent.id == id && !sent.nameless);
+        }
+        let nameless = self.sent.iter().position(|sent| sent.nameless);
+        if nameless.is_some() {
+            return nameless;
+        }
+        // What QEMU's JSON parser refuses and ours lets pass (two members of one name, code points
+        // that are no characters) is answered without an id, but in its turn: the turn of the
+        // oldest in-band command.
+        message.error?;
+        let in_band = self
+            .sent
+            .iter()
+            .enumerate()
+            .filter(|(_, sent)| sent.in_band);
+        in_band.min_by_key(|(_, sent)| sent.id).map(|(at, _)| at)
+    }
+}
+
 pub(crate) struct Core {
-    socket: OwnedWriteHalf,
+    socket: Arc<Socket>,
     state: Mutex<State>,
     has_unsent: Notify,
     closed: watch::Sender<bool>,
 }
 
 impl Core {
-    pub(crate) fn new(socket: OwnedWriteHalf) -> Self {
+    pub(crate) fn new(socket: Arc<Socket>) -> Self {
         Self {
             socket,
             state: Mutex::default(),
@@ -138,10 +163,9 @@ impl Core {
         }
         state.last_id += 1;
         let id = state.last_id;
-        let line = wire::request_raw(name, arguments, oob, id);
         let request = Request {
             id,
-            line,
+            line: wire::open_request(name, arguments, oob),
             fds,
             oob,
             sink,
@@ -178,16 +202,22 @@ impl Core {
             sink,
         } = request;
         let with_fds = !fds.is_empty();
+        // QEMU reads a monitor byte by byte, at some microseconds each: an id nobody needs is
+        // left out. Replies to in-band commands come in order, so while one command goes
+        // without, it can only be the first.
+        let nameless = !oob && state.in_band == 0;
+        let bytes = wire::close_request(line, (!nameless).then_some(id));
         state.sent.push(Sent {
             id,
             in_band: !oob,
+            nameless,
             with_fds,
             sink,
         });
         state.in_band += usize::from(!oob);
         state.fds_out |= with_fds;
         state.unsent.push_back(Unsent {
-            bytes: line,
+            bytes,
             done: 0,
             fds,
         });
@@ -198,10 +228,8 @@ impl Core {
 
     /// Writes what the socket takes; whether that was all.
     fn flush(&self, state: &mut State) -> bool {
-        let socket = self.socket.as_ref();
         while let Some(next) = state.unsent.front_mut() {
-            let write = || sock::send(socket, &next.bytes[next.done..], &next.fds);
-            match socket.try_io(Interest::WRITABLE, write) {
+            match self.socket.try_send(&next.bytes[next.done..], &next.fds) {
                 Ok(n) => {
                     next.fds.clear();
                     next.done += n;
@@ -226,7 +254,7 @@ impl Core {
         loop {
             self.has_unsent.notified().await;
             while !self.flush(&mut self.lock()) {
-                if self.socket.as_ref().writable().await.is_err() {
+                if self.socket.writable().await.is_err() {
                     return;
                 }
             }
@@ -235,12 +263,19 @@ impl Core {
 
     /// The caller of this command has gone. Its reply is dropped when it comes; if it was not sent, it never is.
     pub(crate) fn abandon(&self, id: u64) {
-        let mut state = self.lock();
-        if let Some(at) = state.waiting.iter().position(|request| request.id == id) {
-            state.waiting.remove(at);
-        } else if let Some(sent) = state.sent.iter_mut().find(|sent| sent.id == id) {
-            sent.sink = Sink::Abandoned;
+        if !self.withdraw(id) {
+            let mut state = self.lock();
+            if let Some(sent) = state.sent.iter_mut().find(|sent| sent.id == id) {
+                sent.sink = Sink::Abandoned;
+            }
         }
+    }
+
+    /// Takes a command back if it was not sent yet; whether that was so.
+    pub(crate) fn withdraw(&self, id: u64) -> bool {
+        let mut state = self.lock();
+        let at = state.waiting.iter().position(|request| request.id == id);
+        at.and_then(|at| state.waiting.remove(at)).is_some()
     }
 
     /// One line from QEMU.
@@ -254,7 +289,7 @@ impl Core {
             let taps = Arc::clone(&state.taps);
             drop(state);
             for tap in taps.iter() {
-                tap(Some((name, line)));
+                tap(Some(line));
             }
             return;
         }
@@ -263,9 +298,8 @@ impl Core {
             (None, Some(body)) => Outcome::Error(body),
             _ => return self.junk(line),
         };
-        let id = message.id.and_then(|id| id.get().parse::<u64>().ok());
         let mut state = self.lock();
-        let Some(at) = state.sent.iter().position(|sent| Some(sent.id) == id) else {
+        let Some(at) = state.answered(&message) else {
             drop(state);
             return self.junk(line);
         };
@@ -325,6 +359,17 @@ impl Core {
 
     pub(crate) fn subscribe(&self) -> Arc<crate::events::Queue> {
         self.lock().subscribers.add()
+    }
+
+    /// From now on, this is told every event and the end; at once, if that has been.
+    pub(crate) fn tap(&self, tap: Tap) {
+        let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            tap(None);
+        } else {
+            Arc::make_mut(&mut state.taps).push(tap);
+        }
     }
 
     pub(crate) fn junk_lines(&self) -> u64 {

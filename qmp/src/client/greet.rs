@@ -3,7 +3,7 @@
 use std::{io, path::Path, time::Duration};
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{net::UnixStream, time::Instant};
 
 use crate::{
@@ -152,7 +152,7 @@ pub async fn negotiate_and_leave(path: &Path, deadline: Duration) -> Result<Gree
     )
     .await?;
     let negotiate = async {
-        let request = wire::request(COMMAND, Some(&json!({})), false, 1);
+        let request = wire::close_request(wire::open_request(COMMAND, None, false), None);
         // A fresh socket takes so short a line whole.
         stream.writable().await?;
         if stream.try_write(&request)? != request.len() {

@@ -7,26 +7,21 @@ use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
-use tokio::{
-    io::AsyncReadExt,
-    net::{UnixStream, unix::OwnedReadHalf},
-    sync::oneshot,
-    task::AbortHandle,
-    time::Instant,
-};
+use tokio::{net::UnixStream, sync::oneshot, task::AbortHandle, time::Instant};
 
 use self::core::{Core, Reply, Sink};
 pub use self::greet::{Greeting, negotiate_and_leave};
 use crate::{
     QmpError,
     events::Events,
+    sock::Socket,
     wire::{self, ErrorBody, Lines},
 };
 
 /// What keeps a connection open: its tasks end with the last of these.
 pub(crate) struct Handle {
     pub(crate) core: Arc<Core>,
-    greeting: Greeting,
+    pub(crate) greeting: Greeting,
     tasks: [AbortHandle; 2],
 }
 
@@ -76,11 +71,11 @@ impl Qmp {
         let mut lines = Lines::default();
         let greeting = greet::greet(&stream, &mut lines, deadline).await?;
         let oob = greeting.has_oob();
-        let (reader, writer) = stream.into_split();
-        let core = Arc::new(Core::new(writer));
+        let socket = Arc::new(Socket::new(stream)?);
+        let core = Arc::new(Core::new(Arc::clone(&socket)));
         let queue = core.subscribe();
         let tasks = [
-            tokio::spawn(read_all(Arc::clone(&core), reader, lines)).abort_handle(),
+            tokio::spawn(read_all(Arc::clone(&core), socket, lines)).abort_handle(),
             tokio::spawn(Arc::clone(&core).write_unsent()).abort_handle(),
         ];
         let handle = Arc::new(Handle {
@@ -282,7 +277,7 @@ fn decode<T: for<'de> Deserialize<'de>>(command: &str, reply: &RawValue) -> Resu
 }
 
 /// The reader task: everything QEMU says, until it says no more.
-async fn read_all(core: Arc<Core>, mut socket: OwnedReadHalf, mut lines: Lines) {
+async fn read_all(core: Arc<Core>, socket: Arc<Socket>, mut lines: Lines) {
     loop {
         while let Some(line) = lines.next_line() {
             match line {
@@ -290,7 +285,7 @@ async fn read_all(core: Arc<Core>, mut socket: OwnedReadHalf, mut lines: Lines) 
                 Err(length) => core.junk(format!("a line of more than {length} bytes").as_bytes()),
             }
         }
-        match socket.read_buf(lines.space()).await {
+        match socket.append(lines.space()).await {
             Ok(0) => break,
             Ok(_) => {}
             // What QEMU's end looks like when it had not read everything.

@@ -5,4 +5,7 @@ mod agent;
 mod client;
 mod peer;
 mod qemu;
+mod raw;
 mod scripted;
+mod server;
+mod shared;

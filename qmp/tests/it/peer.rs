@@ -35,10 +35,16 @@ impl Peer {
         self.raw(format!("{text}\r\n")).await;
     }
 
-    /// The next line from the other side.
-    pub(crate) async fn request(&mut self) -> Value {
+    /// The next line from the other side, as it is.
+    pub(crate) async fn text(&mut self) -> String {
         let mut line = String::new();
         self.reader.read_line(&mut line).await.unwrap();
+        line
+    }
+
+    /// The next line from the other side.
+    pub(crate) async fn request(&mut self) -> Value {
+        let line = self.text().await;
         serde_json::from_str(&line).unwrap_or_else(|e| panic!("{line:?}: {e}"))
     }
 
@@ -49,8 +55,11 @@ impl Peer {
     }
 
     pub(crate) async fn answer(&mut self, request: &Value, value: Value) {
-        self.line(&json!({"return": value, "id": request["id"]}).to_string())
-            .await;
+        let mut reply = json!({ "return": value });
+        if let Some(id) = request.get("id") {
+            reply["id"] = id.clone();
+        }
+        self.line(&reply.to_string()).await;
     }
 
     /// Plays the opening and returns the negotiation request.

@@ -11,6 +11,9 @@ use super::vm::{self, Probe};
 use super::{Abilities, AbsentWhy, KvmFacts, KvmState, Measured};
 use crate::host::bounded;
 
+/// Set in the probe's process.
+const CHILD_MARK: &str = "MVM_KVM_PROBE";
+
 /// How long one run of the loop may take in the virtual machine.
 const RUN_LIMIT: Duration = Duration::from_millis(30);
 
@@ -99,21 +102,32 @@ fn failed(error: &vm::Error, abilities: Option<Abilities>) -> KvmFacts {
 /// Runs the probe in a child: this program, with the hidden argument. The second value says whether the
 /// verdict is one to keep for longer: a child that did not answer may have met a busy moment.
 pub(super) fn run() -> (KvmFacts, bool) {
+    // A program that has this library and not mvm's hidden command would start itself over and over.
+    if std::env::var_os(CHILD_MARK).is_some() {
+        return (
+            broken("the KVM probe asked for the KVM probe".to_owned()),
+            false,
+        );
+    }
     let mut command = Command::new("/proc/self/exe");
     command.args(["internal", "kvm-probe"]);
+    command.env(CHILD_MARK, "1");
     run_command(command, CHILD_LIMIT)
 }
 
-fn run_command(command: Command, limit: Duration) -> (KvmFacts, bool) {
-    let broken = |reason: String| KvmFacts {
+fn broken(reason: String) -> KvmFacts {
+    KvmFacts {
         state: KvmState::Broken,
         reason,
         measured: None,
         abilities: None,
         cached: false,
-    };
+    }
+}
+
+fn run_command(command: Command, limit: Duration) -> (KvmFacts, bool) {
     // A process in an uninterruptible ioctl does not die; it is left behind.
-    let outcome = match bounded::run(command, b"", limit) {
+    let outcome = match bounded::run(command, limit) {
         Ok(outcome) => outcome,
         Err(e) => {
             let why = format!("the KVM probe could not be started: {e}");

@@ -14,6 +14,9 @@ use crate::host::bounded;
 /// How long one QEMU process may take to answer everything; it takes a tenth of a second.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// The id of the last question.
+const LAST: &str = "mvm-last-question";
+
 /// Why a QEMU could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProbeError {
@@ -107,9 +110,10 @@ pub(super) fn ask(
         input.push_str(&question.to_string());
     }
     input.push('\n');
-    input.push_str(&json!({ "execute": "quit" }).to_string());
+    // Not `quit`: QEMU would leave before the end of its answers where we read slowly.
+    input.push_str(&json!({ "execute": "query-name", "id": LAST }).to_string());
     input.push('\n');
-    let outcome = bounded::run(command, input.as_bytes(), LIMIT)?;
+    let outcome = bounded::talk(command, input.as_bytes(), LAST.as_bytes(), LIMIT)?;
     let Some(stdout) = outcome.stdout else {
         return Err(ProbeError::Silent(outcome.stderr));
     };
@@ -147,7 +151,7 @@ pub(super) fn listed_by_help(binary: &Path, option: &str) -> Result<Names, Probe
     let mut command = Command::new(binary);
     command.args(["-nodefaults", "-no-user-config", "-machine", "none"]);
     command.args([option, "help"]);
-    let outcome = bounded::run(command, b"", LIMIT)?;
+    let outcome = bounded::run(command, LIMIT)?;
     let Some(stdout) = outcome.stdout else {
         return Err(ProbeError::Silent(outcome.stderr));
     };

@@ -127,7 +127,7 @@ pub(super) fn add_properties(
     let mut rest = questions.as_slice();
     let mut crashes = 0;
     while !rest.is_empty() {
-        // A pipe's worth at a time; see `bounded::run`.
+        // A pipe's worth at a time; see `bounded::talk`.
         let part = &rest[..rest.len().min(300)];
         let mut replies = ask(&caps.binary, part)?;
         let mut answered = 0;

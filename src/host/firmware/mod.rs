@@ -1,8 +1,17 @@
 //! Firmware images, found through descriptors in QEMU's interop schema (`docs/interop/firmware.json`).
+//!
+//! As that document asks: the user's folder goes before `/etc`, `/etc` before `/usr/share`; a file of the
+//! same name in an earlier folder stands for the later one, an empty one hides it; the names, sorted,
+//! are the order of preference. mvm's own descriptors, for hosts whose packages bring none, come last.
+
+mod read;
+mod select;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use select::{FirmwareWant, NoFirmware, select};
 
 /// The descriptors of this host, best first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

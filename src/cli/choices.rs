@@ -1,0 +1,117 @@
+//! The flags that change a profile, the same for `run`, `start`, `create` and `profile show`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::Failure;
+use crate::error::ExitCode;
+use crate::profile::Choices;
+use crate::units::Size;
+
+/// What is laid over the profile.
+#[derive(Debug, Clone, Default, Args)]
+#[command(about = None, long_about = None)]
+#[command(next_help_heading = "What is changed in the profile")]
+pub(super) struct ChoiceArgs {
+    /// Set any key, as in `memory.size=8G` or `disk.system.cache=none`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Switch a variant of the profile on
+    #[arg(long, value_name = "NAME")]
+    variant: Vec<String>,
+    /// The firmware: `bios`, `uefi` or `none`
+    #[arg(long, value_name = "KIND")]
+    firmware: Option<String>,
+    /// The display, for profiles with variants for it
+    #[arg(long, value_name = "KIND")]
+    display: Option<String>,
+    /// The GPU, for profiles with variants for it
+    #[arg(long, value_name = "KIND")]
+    gpu: Option<String>,
+    /// The memory: `memory.size`
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Size>,
+    /// The number of processors: `cpu.count`
+    #[arg(long, value_name = "COUNT")]
+    cpus: Option<u32>,
+    /// The image of the disk `system`; `./here` is taken as it is, `name` from the image folders
+    #[arg(long, value_name = "IMAGE")]
+    disk: Option<PathBuf>,
+    /// The kernel to start: `boot.kernel`
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Its initial ramdisk: `boot.initrd`
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Its command line: `boot.append`
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    append: Option<String>,
+}
+
+impl ChoiceArgs {
+    /// The choices for the profile: what is said with `--set` lies over the flags of their own.
+    pub(super) fn choices(&self) -> Result<Choices, Failure> {
+        let text = |key: &str, text: &str| format!("{key}={}", toml::Value::from(text));
+        let mut set = Vec::new();
+        set.extend(
+            self.memory
+                .map(|size| text("memory.size", &size.to_string())),
+        );
+        set.extend(self.cpus.map(|count| format!("cpu.count={count}")));
+        for (key, path) in [
+            ("disk.system.file.path", &self.disk),
+            ("boot.kernel", &self.kernel),
+            ("boot.initrd", &self.initrd),
+        ] {
+            if let Some(path) = path {
+                set.push(text(key, &place(path)?));
+            }
+        }
+        set.extend(self.append.as_deref().map(|line| text("boot.append", line)));
+        set.extend(self.set.iter().cloned());
+        Ok(Choices {
+            gpu: self.gpu.clone(),
+            display: self.display.clone(),
+            firmware: self.firmware.clone(),
+            set,
+            variants: self.variant.clone(),
+        })
+    }
+}
+
+/// The path as a profile takes it: `./here` is made absolute, as a profile knows no current folder.
+fn place(path: &Path) -> Result<String, Failure> {
+    let wrong =
+        |why: String| Failure::message(ExitCode::Usage, format!("`{}`: {why}", path.display()));
+    let path = if path.starts_with(".") || path.starts_with("..") {
+        &std::path::absolute(path).map_err(|error| wrong(error.to_string()))?
+    } else {
+        path
+    };
+    path.to_str()
+        .map(ToOwned::to_owned)
+        .ok_or_else(|| wrong("is not UTF-8, and QEMU takes no other path".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_of_their_own_become_keys_below_set() {
+        let args = ChoiceArgs {
+            memory: Some(Size::mib(512)),
+            append: Some("a=\"1\"".to_owned()),
+            kernel: Some("./vmlinuz".into()),
+            disk: Some("a b.qcow2".into()),
+            set: vec!["memory.size=1G".to_owned()],
+            ..ChoiceArgs::default()
+        };
+        let set = args.choices().expect("they are fine").set;
+        assert_eq!(set[0], "memory.size=\"512M\"");
+        assert_eq!(set[1], "disk.system.file.path=\"a b.qcow2\"");
+        assert!(set[2].starts_with("boot.kernel=\"/"), "{}", set[2]);
+        assert_eq!(set.last().map(String::as_str), Some("memory.size=1G"));
+    }
+}

@@ -1,0 +1,86 @@
+//! What a command failed with: one report, or several where it worked on several guests.
+
+use super::output;
+use crate::error::{ExitCode, Report};
+
+/// The reports of a command that failed; there is at least one.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    reports: Vec<Report>,
+}
+
+impl<E: Into<Report>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self {
+            reports: vec![error.into()],
+        }
+    }
+}
+
+impl Failure {
+    /// A failure of a message alone.
+    pub fn message(code: ExitCode, message: impl Into<String>) -> Self {
+        Report::new(code, message).into()
+    }
+
+    /// All of them as one; `Ok` when there is none.
+    ///
+    /// # Errors
+    /// The failures, in their order.
+    pub fn collect(failures: impl IntoIterator<Item = Self>) -> Result<(), Self> {
+        let reports: Vec<Report> = failures
+            .into_iter()
+            .flat_map(|failure| failure.reports)
+            .collect();
+        if reports.is_empty() {
+            Ok(())
+        } else {
+            Err(Self { reports })
+        }
+    }
+
+    /// The reports.
+    pub fn reports(&self) -> &[Report] {
+        &self.reports
+    }
+
+    /// The worst of their exit codes.
+    pub fn exit_code(&self) -> ExitCode {
+        self.reports
+            .iter()
+            .map(|report| report.code)
+            .max_by_key(|code| badness(*code))
+            .unwrap_or(ExitCode::Failed)
+    }
+
+    /// Writes the reports to stderr.
+    pub fn render(&self) {
+        output::render_reports(&self.reports);
+    }
+}
+
+/// What was tried and did not work is worse than what could not be tried.
+const fn badness(code: ExitCode) -> u8 {
+    match code {
+        ExitCode::NotRunning => 0,
+        ExitCode::Usage => 1,
+        ExitCode::Profile => 2,
+        ExitCode::Host => 3,
+        ExitCode::Failed => 4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_code_wins() {
+        let failure = |code| Failure::message(code, "no");
+        assert!(Failure::collect([]).is_ok());
+        let both = Failure::collect([failure(ExitCode::Failed), failure(ExitCode::NotRunning)]);
+        let both = both.expect_err("there were two");
+        assert_eq!(both.reports().len(), 2);
+        assert_eq!(both.exit_code(), ExitCode::Failed);
+    }
+}

@@ -1,0 +1,97 @@
+//! `mvm list`
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::guests::{self, Seen};
+use super::output::{self, Format, FormatArg, Table};
+use super::{Context, Failure};
+
+/// List the guests that run
+///
+/// Nothing is asked of a guest or of its supervisor, so that a stuck one delays nothing.
+///
+/// STATE is running, paused, starting, stopping and the like as the supervisor last wrote it;
+/// `unsupervised` where QEMU runs and its supervisor is gone (`mvm recover` gives it a new one);
+/// `crashed` where both are gone and left things behind (`mvm recover` cleans up); `stopped`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mvm list
+  mvm list --all
+  mvm list --format json | jq -r '.[] | select(.state == \"running\") | .name'")]
+pub(super) struct ListArgs {
+    /// Also the machine files whose guests do not run
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+/// A line of the list; a contract with scripts.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    state: String,
+    /// QEMU's.
+    pid: Option<u32>,
+    profile: Option<String>,
+    /// Seconds since 1970, when it came into this state.
+    since: Option<u64>,
+}
+
+impl From<Seen> for Row {
+    fn from(seen: Seen) -> Self {
+        Self {
+            state: seen.state_name().to_owned(),
+            pid: seen.pid(),
+            profile: seen.state.profile,
+            since: seen.state.since,
+            name: seen.name,
+        }
+    }
+}
+
+pub(super) fn run(args: &ListArgs, context: &Context) -> Result<(), Failure> {
+    let mut rows: Vec<Row> = guests::all(&context.dirs)?
+        .into_iter()
+        .map(Row::from)
+        .collect();
+    if args.all {
+        for name in guests::machines(&context.dirs)? {
+            if !rows.iter().any(|row| row.name == name) {
+                rows.push(Row {
+                    profile: Some(name.clone()),
+                    name,
+                    state: "stopped".to_owned(),
+                    pid: None,
+                    since: None,
+                });
+            }
+        }
+        rows.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+    if args.format.format == Format::Json {
+        output::print_json(&rows)?;
+        return Ok(());
+    }
+    let mut table = Table::new(&["NAME", "STATE", "PID", "PROFILE", "SINCE"]);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    for row in rows {
+        let dash = || "-".to_owned();
+        table.row([
+            row.name,
+            row.state,
+            row.pid.map_or_else(dash, |pid| pid.to_string()),
+            row.profile.unwrap_or_else(dash),
+            row.since.map_or_else(dash, |since| {
+                output::human_duration(now.saturating_sub(Duration::from_secs(since)))
+            }),
+        ]);
+    }
+    table.print()?;
+    Ok(())
+}

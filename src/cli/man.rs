@@ -1,0 +1,67 @@
+//! `mvm man`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::{Failure, definition, output};
+use crate::error::ExitCode;
+
+/// Print the manual page, or write all pages into a folder
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mvm man | man -l -
+  mvm man run | man -l -
+  mvm man --dir ~/.local/share/man/man1")]
+pub(super) struct ManArgs {
+    /// The command whose page is printed, as in `run` or `disk create`; mvm's own by default
+    #[arg(value_name = "COMMAND", conflicts_with = "dir")]
+    command: Vec<String>,
+    /// Write `mvm.1` and a page for each command there
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &ManArgs) -> Result<(), Failure> {
+    let mut root = definition();
+    root.build();
+    if let Some(dir) = &args.dir {
+        return write_all(&root, "mvm", dir);
+    }
+    let mut name = "mvm".to_owned();
+    let mut command = &root;
+    for word in &args.command {
+        command = command.find_subcommand(word).ok_or_else(|| {
+            Failure::message(ExitCode::Usage, format!("`{name}` has no command `{word}`"))
+        })?;
+        name = format!("{name}-{word}");
+    }
+    output::stream(&page(command, &name))?;
+    Ok(())
+}
+
+fn page(command: &clap::Command, name: &str) -> Vec<u8> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone())
+        .title(name)
+        .render(&mut page)
+        .expect("writing to memory cannot fail");
+    page
+}
+
+fn write_all(command: &clap::Command, name: &str, dir: &Path) -> Result<(), Failure> {
+    let failed = |path: &Path, error: std::io::Error| {
+        Failure::message(
+            ExitCode::Failed,
+            format!("cannot write {}: {error}", path.display()),
+        )
+    };
+    fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;
+    let path = dir.join(format!("{name}.1"));
+    fs::write(&path, page(command, name)).map_err(|error| failed(&path, error))?;
+    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        write_all(sub, &format!("{name}-{}", sub.get_name()), dir)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! The command line: one file per command with its help, its arguments and its rendering.
+//!
+//! The library below never prints; here results go to stdout through [`output`], errors are handed up
+//! as [`Failure`] and rendered once, in `main`.
+
+pub mod output;
+
+mod choices;
+mod completions;
+mod console;
+mod control;
+mod create;
+mod disk;
+mod drive;
+mod edit;
+mod eject;
+mod failure;
+mod guests;
+mod insert;
+mod kill;
+mod list;
+mod log;
+mod machine_file;
+mod man;
+mod memory;
+mod monitor;
+mod pause;
+mod profile;
+mod qmp;
+mod reboot;
+mod reference;
+mod relay;
+mod remove;
+mod reset;
+mod resume;
+mod stop;
+mod targets;
+mod terminal;
+mod wait;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::dirs::Dirs;
+pub use failure::Failure;
+pub use reference::markdown;
+
+/// Runs QEMU/KVM guests from machine profiles
+///
+/// A guest is started from a machine file of its own (`mvm create`) or straight from a profile
+/// (`mvm profile list`), supervised while it runs, and controlled by name.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mvm",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = EXAMPLES,
+    after_long_help = concat!(
+        "Examples:\n",
+        "  mvm run demo                   boot the demo guest, its console in this terminal\n",
+        "  mvm run ubuntu --dry-run       what would be done, and QEMU's command line\n",
+        "  mvm start ubuntu --name web    the same in the background, under a name\n",
+        "  mvm list                       what runs\n",
+        "  mvm stop --all                 ask every guest to shut down\n",
+        "\n",
+        "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 profile or machine file wrong,\n",
+        "4 this host cannot do it, 5 the guest is not running.\n",
+        "\n",
+        "Environment: MVM_CONFIG_DIR, MVM_STATE_DIR, MVM_RUNTIME_DIR and MVM_CACHE_DIR name the\n",
+        "directories, MVM_SYSFS one that stands for /sys, MVM_LOG what is logged (`debug`), NO_COLOR\n",
+        "turns colours off.",
+    )
+)]
+pub struct Cli {
+    /// Say more on stderr about what is done; twice and three times for still more
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Start with `mvm doctor`, then `mvm run demo`. `mvm --help` has examples.";
+
+/// The commands, in the order in which the help lists them.
+#[derive(Debug, Subcommand)]
+enum Command {
+    Stop(stop::StopArgs),
+    Kill(kill::KillArgs),
+    Reboot(reboot::RebootArgs),
+    Reset(reset::ResetArgs),
+    Pause(pause::PauseArgs),
+    Resume(resume::ResumeArgs),
+    List(list::ListArgs),
+    Wait(wait::WaitArgs),
+    Console(console::ConsoleArgs),
+    Log(log::LogArgs),
+    Memory(memory::MemoryArgs),
+    Insert(insert::InsertArgs),
+    Eject(eject::EjectArgs),
+    Qmp(qmp::QmpArgs),
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
+    Create(create::CreateArgs),
+    Edit(edit::EditArgs),
+    Remove(remove::RemoveArgs),
+    #[command(subcommand)]
+    Disk(disk::DiskCommand),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+impl Cli {
+    /// Does what the command line asks for.
+    ///
+    /// # Errors
+    /// Everything that went wrong, ready to be rendered.
+    pub fn run(self) -> Result<(), Failure> {
+        let context = Context {
+            dirs: Dirs::from_env(),
+        };
+        let done = match self.command {
+            Command::Stop(args) => stop::run(&args, &context),
+            Command::Kill(args) => kill::run(&args, &context),
+            Command::Reboot(args) => reboot::run(&args, &context),
+            Command::Reset(args) => reset::run(&args, &context),
+            Command::Pause(args) => pause::run(&args, &context),
+            Command::Resume(args) => resume::run(&args, &context),
+            Command::List(args) => list::run(&args, &context),
+            Command::Wait(args) => wait::run(&args, &context),
+            Command::Console(args) => console::run(args, &context),
+            Command::Log(args) => log::run(&args, &context),
+            Command::Memory(args) => memory::run(&args, &context),
+            Command::Insert(args) => insert::run(&args, &context),
+            Command::Eject(args) => eject::run(&args, &context),
+            Command::Qmp(args) => qmp::run(&args, &context),
+            Command::Profile(command) => profile::run(&command, &context),
+            Command::Create(args) => create::run(&args, &context),
+            Command::Edit(args) => edit::run(&args, &context),
+            Command::Remove(args) => remove::run(&args, &context),
+            Command::Disk(command) => disk::run(command, &context),
+            Command::Completions(args) => completions::run(&args),
+            Command::Man(args) => man::run(&args),
+        };
+        // A console's thread may have been left with the terminal raw.
+        terminal::restore();
+        done
+    }
+}
+
+/// What every command gets beside its own arguments.
+#[derive(Debug)]
+struct Context {
+    dirs: Dirs,
+}
+
+/// The definition of the whole command line, for what is generated from it.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs an asynchronous command on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Failure::message(
+                crate::error::ExitCode::Failed,
+                format!("cannot start the event loop: {error}"),
+            )
+        })?
+        .block_on(future)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definition_is_sound() {
+        super::definition().debug_assert();
+    }
+}

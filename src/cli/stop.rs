@@ -1,0 +1,42 @@
+//! `mvm stop`
+
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use super::targets::Targets;
+use super::{Context, Failure};
+use crate::units::Span;
+
+/// The longest that a guest's own stop timeout is waited for.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// Ask a guest to shut down
+///
+/// Through the guest agent where it answers, else by the power button. Success means that the guest is
+/// gone and the host has back what it gave.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mvm stop web
+  mvm stop --all --timeout 30s --force")]
+pub(super) struct StopArgs {
+    #[command(flatten)]
+    targets: Targets,
+    /// How long the guest may take; by default what its profile says in `lifecycle.stop-timeout`
+    #[arg(long, value_name = "SPAN")]
+    timeout: Option<Span>,
+    /// End it as `mvm kill` does when the time is over
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(args: &StopArgs, context: &Context) -> Result<(), Failure> {
+    let mut request = json!({ "do": "stop", "force": args.force });
+    if let Some(span) = args.timeout {
+        request["timeout-ms"] = json!(span.duration().as_millis() as u64);
+    }
+    // Without a span of ours the guest's own `lifecycle.stop-timeout` holds, at the supervisor.
+    let within = args.timeout.map_or(LONGEST, Span::duration);
+    args.targets.ask(context, &request, within)
+}

@@ -1,0 +1,24 @@
+//! Tests through the `mvm` command: one binary, because linking is what takes the time.
+
+mod commands;
+mod dependencies;
+mod disk;
+mod env;
+mod guests;
+mod machines;
+mod profiles;
+
+/// A file of this folder that is no module here would be a test that never runs.
+#[test]
+fn no_test_file_is_forgotten() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it");
+    let main = include_str!("main.rs");
+    for entry in std::fs::read_dir(folder).expect("the folder of this file") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy();
+        if name != "main" && path.extension().is_some_and(|kind| kind == "rs") {
+            let line = format!("\nmod {name};");
+            assert!(main.contains(&line), "main.rs lacks `mod {name};`");
+        }
+    }
+}
