@@ -19,7 +19,8 @@ use crate::dirs::Dirs;
 ///
 /// # Errors
 ///
-/// [`ProfileError`] as from [`super::load`]. A machine file is a guest and not a profile to extend.
+/// [`ProfileError`] as from [`super::load`], and where the name is only that of a machine file: that is
+/// a guest and not a profile to extend.
 pub fn machine_text(
     dirs: &Dirs,
     path: &Path,
@@ -36,7 +37,13 @@ pub fn machine_text(
     } else {
         return Err(ProfileError::NotAName(shown(profile)));
     };
-    let found = found.ok_or_else(|| unknown(&levels[first..], profile))?;
+    let found = match found {
+        Some(found) => found,
+        None if search::find(&levels[..first], 0, profile)?.is_some() => {
+            return Err(ProfileError::AGuest(profile.to_owned()));
+        }
+        None => return Err(unknown(&levels[first..], profile)),
+    };
     let loaded = merged(&levels, found, profile, choices)?;
 
     let mut variants = choices.variants.clone();

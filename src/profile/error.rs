@@ -19,6 +19,9 @@ pub enum ProfileError {
         /// One that is near to it.
         near: Option<String>,
     },
+    /// A machine file where a profile is wanted.
+    #[error("`{0}` is a guest of its own and not a profile")]
+    AGuest(String),
     /// A name that can be no file's.
     #[error("`{0}` is not the name of a profile (expected letters, digits, `-`, `_` or `.`)")]
     NotAName(String),
@@ -146,7 +149,9 @@ impl Hint for ProfileError {
             Self::Unknown {
                 near: Some(near), ..
             } => vec![format!("did you mean `{near}`?")],
-            Self::Unknown { .. } => vec!["`mvm profile list` shows the profiles".to_owned()],
+            Self::Unknown { .. } | Self::AGuest(_) => {
+                vec!["`mvm profile list` shows the profiles".to_owned()]
+            }
             Self::At(fault) => fault.hints.clone(),
             Self::Flag { hints, .. } => hints.clone(),
             Self::NoVariant { near, known, .. } => match near {
@@ -166,9 +171,10 @@ impl Hint for ProfileError {
 
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Flag { .. } | Self::NoAnswer { .. } | Self::NoVariant { flag: true, .. } => {
-                ExitCode::Usage
-            }
+            Self::AGuest(_)
+            | Self::Flag { .. }
+            | Self::NoAnswer { .. }
+            | Self::NoVariant { flag: true, .. } => ExitCode::Usage,
             _ => ExitCode::Profile,
         }
     }

@@ -272,10 +272,20 @@ fn a_machine_file_keeps_the_choices() {
     let kept = home.load("web", &Choices::default()).unwrap().layer;
     assert_eq!(kept, home.load("desk", &choices).unwrap().layer);
 
-    // A machine is no profile.
+    // What takes a value away is kept too.
+    let bare = set(&["boot.initrd=", "network.lan.none={}"]);
+    let text = machine_text(&home.dirs, &path, "linux", &bare).unwrap();
+    assert!(
+        text.contains("initrd = \"\"") && text.contains("[network.lan.none]"),
+        "{text}"
+    );
+
+    // A machine is no profile, but there can be a profile of its name.
+    home.write("machines/ubuntu.toml", "");
+    machine_text(&home.dirs, &path, "ubuntu", &Choices::default()).unwrap();
     let error = machine_text(&home.dirs, &path, "web", &Choices::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is no machine file and no profile named `web`"
+        "`web` is a guest of its own and not a profile"
     );
 }
