@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// How long a killed child has to be gone. One that hangs in the kernel is left behind.
 const KILL_LIMIT: Duration = Duration::from_millis(50);
@@ -43,7 +44,8 @@ pub(crate) fn talk(
     limit: Duration,
 ) -> io::Result<Outcome> {
     assert!(input.len() <= 60_000, "the input must fit into a pipe");
-    let stderr = tempfile::tempfile()?;
+    // In memory: there may be no /tmp to write to, and it is gone with us.
+    let stderr = File::from(memfd_create("stderr", MemfdFlags::CLOEXEC)?);
     let stdin = if input.is_empty() {
         Stdio::null()
     } else {
