@@ -11,7 +11,7 @@ level=${1:-demo}
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $1"; shift; for l in "$@"; do say "hint: $l"; done; exit 1; }
 case $level in build | demo | test) ;; *) die "usage: packages.sh build|demo|test" ;; esac
-PATH=$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin
+PATH=$HOME/.cargo/bin:$PATH:/usr/sbin:/sbin
 
 msrv=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$(dirname "$0")/../../Cargo.toml")
 # at_least VERSION WANTED
@@ -27,6 +27,7 @@ missing=
 command_from() { command -v "$1" >/dev/null || missing="$missing $2"; }
 file_from() { [ -e "$1" ] || missing="$missing $2"; }
 command_from cc gcc
+command_from make make
 file_from /usr/include/stdio.h libc6-dev
 if [ $level != build ]; then
     command_from qemu-system-x86_64 qemu-system-x86
