@@ -231,7 +231,8 @@ mod tests {
         let name = "host::kvm::child::tests::this_host_gets_a_verdict_in_time";
         command.args(["--exact", name, "--test-threads=1"]);
         command.env("MVM_TEST_KVM_PROBE", &at);
-        assert!(command.output().unwrap().status.success());
+        let said = command.output().unwrap();
+        assert!(said.status.success(), "{said:?}");
         let facts: KvmFacts = serde_json::from_slice(&std::fs::read(&at).unwrap()).unwrap();
         assert!(start.elapsed() < Duration::from_secs(5), "{facts:?}");
         assert!(!facts.reason.is_empty());

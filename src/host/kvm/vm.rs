@@ -240,9 +240,9 @@ fn time<T>(what: impl FnOnce() -> T) -> (Duration, T) {
 }
 
 /// A signal at every interval for as long as this lives, so that `KVM_RUN` returns.
-struct Timer {
-    before: nix::sys::signal::SigAction,
-}
+/// Its handler stays when it is dropped: a last signal may still be on its way, and this process is the
+/// probe's own.
+struct Timer;
 
 extern "C" fn nothing(_: libc::c_int) {}
 
@@ -256,19 +256,16 @@ impl Timer {
             SigSet::empty(),
         );
         // SAFETY: the handler does nothing, which is safe at any time.
-        let before = unsafe { sigaction(Signal::SIGALRM, &ours) }
+        unsafe { sigaction(Signal::SIGALRM, &ours) }
             .expect("SIGALRM is a signal that can be handled");
         set_timer(interval);
-        Self { before }
+        Self
     }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
         set_timer(Duration::ZERO);
-        // SAFETY: this puts back what was there.
-        let _ =
-            unsafe { nix::sys::signal::sigaction(nix::sys::signal::Signal::SIGALRM, &self.before) };
     }
 }
 
