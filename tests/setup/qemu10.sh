@@ -2,7 +2,7 @@
 # QEMU 10 beside the machine's QEMU 7.2: unpacks it from Debian 12's backports into the cache. The
 # system stays as it is. Prints lines for the shell:
 #
-#   eval "$(tests/setup/qemu10.sh)"; cargo test      # MVM_QEMU_X86_64, MVM_QEMU_AARCH64, MVM_QEMU_IMG
+#   eval "$(tests/setup/qemu10.sh)"; cargo test      # MVM_QEMU_X86_64, MVM_QEMU_AARCH64 and so on
 #
 # Where the machine's own QEMU is 10 or newer already (Debian 13), these are its paths. With --present
 # it fails where there would be something to download.
@@ -14,6 +14,7 @@ report() {
     echo "export MVM_QEMU_X86_64=$1/qemu-system-x86_64"
     echo "export MVM_QEMU_AARCH64=$1/qemu-system-aarch64"
     echo "export MVM_QEMU_IMG=$1/qemu-img"
+    echo "export MVM_QEMU=$1/qemu-system-x86_64" # what the tests of mvm-qmp take
 }
 own=$(command -v qemu-system-x86_64 || :)
 if [ -n "$own" ] && [ "$("$own" --version | sed -n 's/.*version \([0-9]*\).*/\1/p')" -ge 10 ]; then
