@@ -446,3 +446,28 @@ fn shares_are_folders() {
     let machine = machine(&share("path = \"/srv\"")).unwrap();
     assert_eq!(machine.shares[0].tag, "data");
 }
+
+#[test]
+fn every_built_in_profile_is_a_machine_with_each_of_its_variants() {
+    let mut dirs = dirs();
+    // Not the profiles of whoever runs the test.
+    dirs.config = "/nonexistent/mvm".into();
+    dirs.system_config = dirs.config.clone();
+    for listed in crate::profile::list(&dirs).unwrap() {
+        let load = |variants: Vec<String>| {
+            let choices = crate::profile::Choices {
+                variants,
+                ..Default::default()
+            };
+            crate::profile::load(&dirs, &listed.name, &choices).unwrap()
+        };
+        let names = load(vec![]).variants.into_iter().map(|one| vec![one.name]);
+        for variants in std::iter::once(vec![]).chain(names) {
+            let told = format!("{} {variants:?}", listed.name);
+            let layer = load(variants).layer;
+            let images = images(&layer, &dirs);
+            let machine = resolve_all(&layer, &facts(), &images, &dirs);
+            assert!(machine.is_ok(), "{told}: {}", machine.unwrap_err());
+        }
+    }
+}
