@@ -1,5 +1,5 @@
 //! `machine-profiles/schema.json` and `docs/profile-reference.md`, made from the schema's types and
-//! their comments. `MVM_BLESS=1 cargo test reference` writes them anew.
+//! their comments. `UPDATE_DOCS=1 cargo test reference` writes them anew.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt::Write as _;
@@ -52,13 +52,13 @@ fn tidy(value: &mut Value) {
 /// Compares a generated text with the file in the repository, or writes it.
 fn current(path: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if std::env::var_os("MVM_BLESS").is_some() {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, text).unwrap();
     }
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         stored == text,
-        "{} is stale: MVM_BLESS=1 cargo test --lib reference",
+        "{} is stale: UPDATE_DOCS=1 cargo test --lib reference",
         path.display()
     );
 }
@@ -79,7 +79,7 @@ fn reference() -> String {
     let schema = schema();
     let mut out = String::from(
         "# The keys of a profile\n\n\
-         Made from `src/profile/schema.rs` by `MVM_BLESS=1 cargo test --lib reference`; do not edit.\n\
+         Made from `src/profile/schema.rs` by `UPDATE_DOCS=1 cargo test --lib reference`; do not edit.\n\
          How files are found and laid over each other: [profiles.md](profiles.md).\n\
          A *size* is a text such as `512M` or `4G` (binary units), a *span* one such as `30s` or `2m`.\n\
          `NAME` is a name of your own: a letter, then letters, digits, `-`, `_` or `.`, at most 32.\n\n\

@@ -2,6 +2,7 @@
 
 mod check;
 mod list;
+mod schema;
 mod show;
 
 use clap::Subcommand;
@@ -14,6 +15,7 @@ pub(super) enum ProfileCommand {
     List(list::ListArgs),
     Show(Box<show::ShowArgs>),
     Check(check::CheckArgs),
+    Schema(schema::SchemaArgs),
 }
 
 pub(super) fn run(command: &ProfileCommand, context: &Context) -> Result<(), Failure> {
@@ -21,5 +23,6 @@ pub(super) fn run(command: &ProfileCommand, context: &Context) -> Result<(), Fai
         ProfileCommand::List(args) => list::run(args, context),
         ProfileCommand::Show(args) => show::run(args, context),
         ProfileCommand::Check(args) => check::run(args, context),
+        ProfileCommand::Schema(_) => schema::run(),
     }
 }
