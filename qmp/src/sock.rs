@@ -87,10 +87,15 @@ impl Socket {
         send(self.inner.get_ref(), bytes, fds)
     }
 
-    /// Waits until the socket takes more.
-    pub(crate) async fn writable(&self) -> io::Result<()> {
-        let twin = self.inner.get_ref().try_clone()?;
-        watch(twin, Interest::WRITABLE)?.writable().await.map(drop)
+    /// Waits until the socket may take more.
+    pub(crate) async fn writable(&self) {
+        let twin = self.inner.get_ref().try_clone();
+        match twin.and_then(|twin| watch(twin, Interest::WRITABLE)) {
+            // An error shows when something is written.
+            Ok(twin) => drop(twin.writable().await),
+            // Out of descriptors: there may be some again later.
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
     }
 
     /// Receives bytes and descriptors, up to [`CHUNK`] and [`MAX_FDS`]; no bytes are the end of the

@@ -254,9 +254,7 @@ impl Core {
         loop {
             self.has_unsent.notified().await;
             while !self.flush(&mut self.lock()) {
-                if self.socket.writable().await.is_err() {
-                    return;
-                }
+                self.socket.writable().await;
             }
         }
     }

@@ -14,17 +14,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde_json::{Value, json, value::RawValue};
+use serde_json::json;
 use tokio::sync::Notify;
 
 use super::{
     Shared,
+    command::Command,
     fdnames::{self, Kind, Names},
-    hook::{self, Answer, ClientCommand, Verdict},
     outbox::Outbox,
-    request::{self, Call, Refusal},
+    request::{self, Refusal},
 };
-use crate::{EVENTS_LOST, Timestamp, client::core::Sink, sock::Socket, wire::Outcome};
+use crate::{EVENTS_LOST, Timestamp, client::core::Sink, sock::Socket};
 
 /// Commands read ahead of their turn.
 const MAX_QUEUE: usize = 128;
@@ -39,28 +39,14 @@ enum Item {
     Answer(Vec<u8>),
 }
 
-pub(super) struct Command {
-    call: Call,
-    id: Option<String>,
-    fds: Vec<OwnedFd>,
-}
-
-/// What to do once a command about a named descriptor has succeeded.
-enum After {
-    Nothing,
-    Renamed,
-    Given(String),
-    Closed(String),
-}
-
-struct State {
-    negotiated: bool,
-    oob: bool,
+pub(super) struct State {
+    pub(super) negotiated: bool,
+    pub(super) oob: bool,
     queue: VecDeque<Item>,
     /// Bytes of the commands in the queue.
     queued: usize,
     /// An in-band command is on its way, at QEMU under this id unless it is 0.
-    busy: Option<u64>,
+    pub(super) busy: Option<u64>,
     oob_busy: usize,
     outbox: Outbox,
     /// Events that this client missed since it last kept up.
@@ -72,8 +58,8 @@ struct State {
     /// QEMU is gone: whatever is to be written still is, then it is over.
     ending: bool,
     /// The client is gone.
-    gone: bool,
-    names: Names,
+    pub(super) gone: bool,
+    pub(super) names: Names,
 }
 
 /// What the client's task has to do.
@@ -90,7 +76,7 @@ pub(super) struct Client {
     pub(super) socket: Socket,
     pub(super) changed: Notify,
     state: Mutex<State>,
-    server: Arc<Shared>,
+    pub(super) server: Arc<Shared>,
 }
 
 impl Client {
@@ -119,7 +105,7 @@ impl Client {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -268,7 +254,7 @@ impl Client {
     }
 
     /// Starts the next in-band command, if its turn has come.
-    fn advance(self: &Arc<Self>) {
+    pub(super) fn advance(self: &Arc<Self>) {
         loop {
             let mut state = self.lock();
             if state.busy.is_some() || state.gone || state.outbox.bytes() > MAX_UNREAD {
@@ -291,132 +277,7 @@ impl Client {
         }
     }
 
-    /// Answers a command here, or sends it to QEMU.
-    fn run(self: &Arc<Self>, command: Command) {
-        let Command {
-            call:
-                Call {
-                    name,
-                    arguments,
-                    oob,
-                },
-            id,
-            fds,
-        } = command;
-        let answer = |answer: Answer| {
-            let line = match answer {
-                Ok(value) => request::reply("return", &value.to_string(), id.as_deref()),
-                Err(refusal) => request::reply("error", &refusal.json(), id.as_deref()),
-            };
-            self.finish(oob, &line, |_| {});
-        };
-        if name == "qmp_capabilities" || !self.lock().negotiated {
-            return answer(self.negotiate(&name, arguments.as_deref()));
-        }
-        if let Some(refusal) = hook::refused(&name, arguments.as_deref()) {
-            tracing::warn!(
-                client = self.number,
-                name,
-                "refused a command that would run a program"
-            );
-            return answer(Err(refusal));
-        }
-        let seen = ClientCommand {
-            client: self.number,
-            name: &name,
-            oob,
-            arguments: arguments.as_deref(),
-        };
-        match self.server.hook.command(&seen) {
-            Verdict::Forward => {}
-            Verdict::Answer(given) => return answer(given),
-            Verdict::Later(future) => {
-                let client = Arc::clone(self);
-                tokio::spawn(async move {
-                    let line = match future.await {
-                        Ok(value) => request::reply("return", &value.to_string(), id.as_deref()),
-                        Err(refusal) => request::reply("error", &refusal.json(), id.as_deref()),
-                    };
-                    client.finish(oob, &line, |_| {});
-                    client.advance();
-                });
-                return;
-            }
-        }
-        let kind = fdnames::kind(&name);
-        let renamed = self.lock().names.rename(kind, arguments.as_deref());
-        let (arguments, after) = match renamed {
-            None => (arguments, After::Nothing),
-            Some(renamed) => (
-                Some(renamed.arguments),
-                match (kind, renamed.name) {
-                    (Kind::Get, Some(name)) => After::Given(name),
-                    (Kind::Close, Some(name)) => After::Closed(name),
-                    _ => After::Renamed,
-                },
-            ),
-        };
-        let client = Arc::clone(self);
-        let quit = name == "quit";
-        let relay = move |outcome: Option<Outcome<'_>>| {
-            client.relay(outcome, oob, id.as_deref(), after, quit);
-        };
-        let at_qemu = self.server.handle.core.submit(
-            &name,
-            arguments.as_deref(),
-            oob,
-            fds,
-            Sink::Relay(Box::new(relay)),
-        );
-        let mut state = self.lock();
-        if !oob && state.busy.is_some() {
-            state.busy = Some(at_qemu);
-        }
-    }
-
-    /// QEMU's reply, or its end.
-    fn relay(
-        self: &Arc<Self>,
-        outcome: Option<Outcome<'_>>,
-        oob: bool,
-        id: Option<&str>,
-        after: After,
-        quit: bool,
-    ) {
-        let line = match outcome {
-            Some(Outcome::Return(value)) => request::reply("return", value.get(), id),
-            Some(Outcome::Error(body)) => {
-                request::reply("error", &self.own_names(body, &after), id)
-            }
-            // It did what it was told, and was gone before it could say so.
-            None if quit => request::reply("return", "{}", id),
-            None => return self.end(),
-        };
-        let failed = matches!(outcome, Some(Outcome::Error(_)));
-        self.finish(oob, &line, |state| match after {
-            After::Given(name) if !failed => state.names.given(name),
-            After::Closed(name) => state.names.closed(&name),
-            _ => {}
-        });
-        if outcome.is_none() {
-            self.end();
-        } else if self.lock().gone {
-            // The name came too late for its client.
-            self.close_names();
-        } else if !oob {
-            self.advance();
-        }
-    }
-
-    /// An error as the client would have got it under its own names.
-    fn own_names(&self, body: &RawValue, after: &After) -> String {
-        match after {
-            After::Nothing => body.get().to_owned(),
-            _ => body.get().replace(self.lock().names.prefix(), ""),
-        }
-    }
-
-    fn finish(&self, oob: bool, line: &[u8], then: impl FnOnce(&mut State)) {
+    pub(super) fn finish(&self, oob: bool, line: &[u8], then: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         if oob {
             state.oob_busy -= 1;
@@ -428,45 +289,6 @@ impl Client {
         }
         then(&mut state);
         self.tell(&mut state, line);
-    }
-
-    /// What QEMU does with the first command of a connection.
-    fn negotiate(&self, name: &str, arguments: Option<&str>) -> Answer {
-        let mut state = self.lock();
-        if name != "qmp_capabilities" {
-            return Err(Refusal::not_found(
-                "Expecting capabilities negotiation with 'qmp_capabilities'",
-            ));
-        }
-        if state.negotiated {
-            return Err(Refusal::not_found(
-                "Capabilities negotiation is already complete, command ignored",
-            ));
-        }
-        let arguments = arguments.map_or(Ok(json!({})), serde_json::from_str::<Value>);
-        let arguments =
-            arguments.map_err(|e| Refusal::generic(format!("JSON parse error, {e}")))?;
-        let members = arguments.as_object().into_iter().flatten();
-        let mut oob = false;
-        for (key, value) in members {
-            let Some(names) = value.as_array().filter(|_| key == "enable") else {
-                return Err(Refusal::generic(format!("Parameter '{key}' is unexpected")));
-            };
-            for name in names {
-                if name != "oob" {
-                    return Err(Refusal::generic(format!(
-                        "Parameter 'enable' does not accept value {name}"
-                    )));
-                }
-                if !self.server.handle.greeting.has_oob() {
-                    return Err(Refusal::generic("Capability 'oob' is not available"));
-                }
-                oob = true;
-            }
-        }
-        state.negotiated = true;
-        state.oob = oob;
-        Ok(json!({}))
     }
 
     /// Gives up for good: nothing is written any more, what waits for QEMU never gets there, and
@@ -482,7 +304,7 @@ impl Client {
         self.close_names();
     }
 
-    fn close_names(&self) {
+    pub(super) fn close_names(&self) {
         let left: Vec<String> = self.lock().names.left().collect();
         for name in left {
             let arguments = json!({ "fdname": name }).to_string();

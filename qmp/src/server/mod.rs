@@ -1,6 +1,7 @@
 //! A QMP server: any number of clients on one QEMU.
 
 mod client;
+mod command;
 mod fdnames;
 mod framer;
 mod hook;

@@ -56,7 +56,7 @@ pub(super) async fn serve(client: &Arc<Client>, limits: &Limits) {
         tokio::select! {
             biased;
             () = client.changed.notified() => {}
-            _ = client.socket.writable(), if wants.write => client.flush(),
+            () = client.socket.writable(), if wants.write => client.flush(),
             read = read(client, &mut input, limits), if wants.read => {
                 if !read {
                     return;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod client;
+mod harm;
 mod peer;
 mod qemu;
 mod raw;
