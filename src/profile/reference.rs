@@ -79,7 +79,7 @@ fn reference() -> String {
     let schema = schema();
     let mut out = String::from(
         "# The keys of a profile\n\n\
-         Made from `src/profile/schema.rs` by `UPDATE_DOCS=1 cargo test --lib reference`; do not edit.\n\
+         Made from `src/profile/schema` by `UPDATE_DOCS=1 cargo test --lib reference`; do not edit.\n\
          How files are found and laid over each other: [profiles.md](profiles.md).\n\
          A *size* is a text such as `512M` or `4G` (binary units), a *span* one such as `30s` or `2m`.\n\
          `NAME` is a name of your own: a letter, then letters, digits, `-`, `_` or `.`, at most 32.\n\n\

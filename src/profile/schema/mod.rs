@@ -4,6 +4,8 @@
 //! tables (`[disk.system]`) let a later layer change one thing; alternatives are optional sub-tables
 //! of which exactly one is set in the merged profile.
 
+mod words;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -11,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Arch, Id, MacAddr};
 use crate::units::{Size, Span};
+
+pub use words::*;
 
 /// A struct whose fields are all optional, and a table of a profile.
 macro_rules! table {
@@ -20,31 +24,6 @@ macro_rules! table {
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct $name {
             $($(#[$inner])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<$kind>,)*
-        }
-    };
-}
-
-/// An enum of words.
-macro_rules! words {
-    ($(#[$outer:meta])* $name:ident { $($(#[$inner:meta])* $word:ident = $text:literal,)* }) => {
-        $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-        pub enum $name { $($(#[$inner])* #[serde(rename = $text)] $word,)* }
-
-        impl $name {
-            /// Every word, in the order of the reference.
-            pub const ALL: &'static [Self] = &[$(Self::$word,)*];
-
-            /// The word as profiles spell it.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$word => $text,)* }
-            }
-        }
-
-        impl std::fmt::Display for $name {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.as_str())
-            }
         }
     };
 }
@@ -149,30 +128,6 @@ table! {
     }
 }
 
-words! {
-    /// `machine.accel`
-    AccelWord {
-        /// KVM where the host's is healthy, else TCG, with the reason told.
-        Auto = "auto",
-        /// KVM or nothing.
-        Kvm = "kvm",
-        /// QEMU's own translation.
-        Tcg = "tcg",
-    }
-}
-
-words! {
-    /// `machine.gic`
-    Gic {
-        /// GICv2: at most 8 processors.
-        V2 = "2",
-        /// GICv3.
-        V3 = "3",
-        /// The host's own under KVM, the newest under TCG.
-        Max = "max",
-    }
-}
-
 table! {
     /// `[cpu]`
     CpuTable {
@@ -221,18 +176,6 @@ table! {
     }
 }
 
-words! {
-    /// `firmware.type`
-    FirmwareWord {
-        /// The machine's built-in BIOS, or the one in `file`.
-        Bios = "bios",
-        /// UEFI, found through the host's firmware descriptors, with a variable store of the guest's own.
-        Uefi = "uefi",
-        /// None: the kernel is started directly.
-        None = "none",
-    }
-}
-
 table! {
     /// `[disk.NAME]`
     DiskTable {
@@ -271,72 +214,6 @@ table! {
         path: String,
         /// The format of the image. By default what the file itself says: qcow2 by its header, else raw.
         format: DiskFormat,
-    }
-}
-
-words! {
-    /// `disk.NAME.file.format`
-    DiskFormat {
-        /// Bytes as they are.
-        Raw = "raw",
-        /// QEMU's copy-on-write format.
-        Qcow2 = "qcow2",
-    }
-}
-
-words! {
-    /// `disk.NAME.bus`
-    DiskBus {
-        /// virtio-blk.
-        Virtio = "virtio",
-        /// A disk of a virtio-scsi controller.
-        Scsi = "scsi",
-        /// AHCI.
-        Sata = "sata",
-        /// IDE, on `pc` only.
-        Ide = "ide",
-        /// NVMe.
-        Nvme = "nvme",
-        /// USB mass storage.
-        Usb = "usb",
-    }
-}
-
-words! {
-    /// `disk.NAME.media`
-    Media {
-        /// A disk.
-        Disk = "disk",
-        /// A CD-ROM drive.
-        Cdrom = "cdrom",
-    }
-}
-
-words! {
-    /// `disk.NAME.cache`
-    Cache {
-        /// Past the host's page cache (O_DIRECT).
-        None = "none",
-        /// Through the page cache; the guest's flushes are obeyed.
-        Writeback = "writeback",
-        /// Every write is flushed.
-        Writethrough = "writethrough",
-        /// Past the page cache, every write flushed.
-        Directsync = "directsync",
-        /// The guest's flushes are ignored.
-        Unsafe = "unsafe",
-    }
-}
-
-words! {
-    /// `disk.NAME.aio`
-    Aio {
-        /// A pool of threads.
-        Threads = "threads",
-        /// Linux AIO; needs cache `none` or `directsync`.
-        Native = "native",
-        /// io_uring.
-        IoUring = "io_uring",
     }
 }
 
@@ -387,16 +264,6 @@ table! {
     NoDevice {}
 }
 
-words! {
-    /// `network.NAME.model`
-    NicModel {
-        /// virtio-net.
-        Virtio = "virtio",
-        /// Intel 82540EM (PCI) or, on q35 and virt, 82574L.
-        E1000 = "e1000",
-    }
-}
-
 table! {
     /// `[console.NAME]`
     ConsoleTable {
@@ -404,28 +271,6 @@ table! {
         device: ConsoleDevice,
         /// Where it leads on the host. By default `mvm`.
         backend: ConsoleBackend,
-    }
-}
-
-words! {
-    /// `console.NAME.device`
-    ConsoleDevice {
-        /// The board's UART: `ttyS0` on x86_64, `ttyAMA0` on aarch64.
-        Serial = "serial",
-        /// A virtio console: `hvc0`.
-        Virtio = "virtio",
-        /// No console: takes away one that a lower layer gave.
-        None = "none",
-    }
-}
-
-words! {
-    /// `console.NAME.backend`
-    ConsoleBackend {
-        /// `mvm console`, any number of readers, and a log file.
-        Mvm = "mvm",
-        /// A pseudo-terminal of the host; `mvm show` tells its path.
-        Pty = "pty",
     }
 }
 
@@ -462,20 +307,6 @@ table! {
     }
 }
 
-words! {
-    /// `share.NAME.security-model`
-    SecurityModel {
-        /// In extended attributes; the files belong to QEMU's user.
-        MappedXattr = "mapped-xattr",
-        /// In hidden files beside them.
-        MappedFile = "mapped-file",
-        /// As on the host; needs a QEMU that runs as root.
-        Passthrough = "passthrough",
-        /// As on the host, failures of changing owners ignored.
-        None = "none",
-    }
-}
-
 table! {
     /// `[rng]`: virtio-rng.
     RngTable {
@@ -506,32 +337,6 @@ table! {
     }
 }
 
-words! {
-    /// `watchdog.model`
-    WatchdogModel {
-        /// Intel 6300ESB, a PCI device.
-        I6300esb = "i6300esb",
-    }
-}
-
-words! {
-    /// `watchdog.action`, QEMU's `-action watchdog=`
-    WatchdogAction {
-        /// The guest starts anew.
-        Reset = "reset",
-        /// The guest is asked to shut down.
-        Shutdown = "shutdown",
-        /// QEMU ends.
-        Poweroff = "poweroff",
-        /// The guest is paused.
-        Pause = "pause",
-        /// The guest gets a non-maskable interrupt.
-        InjectNmi = "inject-nmi",
-        /// The event is all.
-        None = "none",
-    }
-}
-
 table! {
     /// `[vsock]`
     VsockTable {
@@ -547,16 +352,6 @@ table! {
     IommuTable {
         /// Which one the guest sees.
         model: IommuModel,
-    }
-}
-
-words! {
-    /// `iommu.model`
-    IommuModel {
-        /// None.
-        None = "none",
-        /// virtio-iommu.
-        Virtio = "virtio",
     }
 }
 
