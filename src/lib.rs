@@ -14,6 +14,7 @@
 pub mod cli;
 pub mod dirs;
 pub mod error;
+pub mod guest;
 pub mod host;
 pub mod ids;
 pub mod machine;

@@ -1,0 +1,159 @@
+//! A QEMU whose supervisor died gets a new one.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::claim::Claim;
+use super::connect::{Sockets, Wanted, connect};
+use super::end::End;
+use super::error::StartError;
+use super::process::{Process, start_ticks};
+use super::start::OnReady;
+use super::state::{self, Condition, Ended, GuestState};
+use super::supervise::{Begin, supervise};
+use super::{RunDir, holders};
+use crate::dirs::Dirs;
+use crate::ops::lock;
+use crate::plan::Plan;
+use crate::plan::journal;
+
+/// For QEMU's monitor to take a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// For QEMU to be gone after SIGKILL.
+const GONE: Duration = Duration::from_secs(5);
+
+/// What became of it.
+pub(crate) enum Adopted {
+    /// It was supervised to its end.
+    Ended(Ended),
+    /// Its start had not been finished: it was ended, and its place is free.
+    Unfinished(OnReady),
+}
+
+/// Adopts the QEMU of a claimed guest.
+///
+/// # Errors
+/// What is known about it cannot be read, or it does not answer. It is left as it is then.
+pub(crate) async fn orphan(
+    dirs: &Dirs,
+    run: &RunDir,
+    claim: Claim,
+    on_ready: OnReady,
+) -> Result<Adopted, StartError> {
+    let known: Option<GuestState> =
+        state::read(&run.state()).map_err(StartError::io("read", &run.state()))?;
+    let plan: Option<Plan> =
+        state::read(&run.plan()).map_err(StartError::io("read", &run.plan()))?;
+    let (Some(state), Some(plan)) = (known, plan) else {
+        // Its supervisor died between QEMU's start and the first line about it.
+        end_unfinished(run, None).await?;
+        drop(claim);
+        return Ok(Adopted::Unfinished(on_ready));
+    };
+    let monitor = timeout(CONNECT, mvm_qmp::connect(&run.monitor()))
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        .map_err(StartError::io("connect to", &run.monitor()))?;
+    let pid = qemu_pid(run, &state, &monitor)
+        .ok_or_else(|| StartError::NothingToAdopt(run.name().to_string()))?;
+    let wanted = Wanted::of(&plan.machine);
+    let process = Process::adopt(pid).map_err(StartError::Setup)?;
+    let connected = match connect(run, &wanted, Some(monitor)).await {
+        Ok(connected) if connected.started() => connected,
+        // Its processors were never let go: nothing of the guest has run.
+        Ok(_) => {
+            end_unfinished(run, Some(process)).await?;
+            drop(claim);
+            return Ok(Adopted::Unfinished(on_ready));
+        }
+        Err(_) if state.state == Condition::Starting => {
+            end_unfinished(run, Some(process)).await?;
+            drop(claim);
+            return Ok(Adopted::Unfinished(on_ready));
+        }
+        Err(error) => {
+            return Err(StartError::io("talk QMP on", &run.monitor())(
+                io::Error::other(error),
+            ));
+        }
+    };
+    let undo = journal::read(&run.journal())?;
+    let sockets = Sockets::new(run, &wanted, &mut std::collections::BTreeMap::new())?;
+    let (done, arriving) = oneshot::channel();
+    drop(done.send(connected));
+    let begin = Begin {
+        run: run.clone(),
+        state: GuestState {
+            supervisor: std::process::id(),
+            pid: Some(pid),
+            qemu_start_ticks: start_ticks(pid),
+            agent: false,
+            message: None,
+            ..state
+        },
+        process,
+        sockets,
+        connected: arriving,
+        stop_timeout: plan.machine.stop_timeout.duration(),
+        on_ready,
+    };
+    let log_from = std::fs::metadata(run.qemu_log()).map_or(0, |meta| meta.size());
+    drop(plan);
+    let outcome = supervise(begin).await.map_err(StartError::Setup)?;
+    let end = End {
+        undo,
+        lock: None,
+        log_from,
+    };
+    let ended = end.of(dirs, run, outcome).await?;
+    drop(claim);
+    Ok(Adopted::Ended(ended))
+}
+
+/// QEMU's process: the peer of its monitor, and in any case one that has the guest's lock open. A
+/// process id that was written down may be another's by now.
+fn qemu_pid(run: &RunDir, state: &GuestState, monitor: &UnixStream) -> Option<u32> {
+    let peer = monitor
+        .peer_cred()
+        .ok()
+        .and_then(|peer| u32::try_from(peer.pid()?).ok());
+    let lock = run.lock();
+    peer.into_iter()
+        .chain(state.pid)
+        .find(|pid| holders::has_open(*pid, &lock))
+        .or_else(|| holders::of(&lock).first().map(|holder| holder.pid))
+}
+
+/// Ends a QEMU in which no guest has run yet.
+async fn end_unfinished(run: &RunDir, process: Option<Process>) -> Result<(), StartError> {
+    let processes: Vec<Process> = match process {
+        Some(process) => vec![process],
+        None => holders::of(&run.lock())
+            .iter()
+            .filter_map(|holder| Process::adopt(holder.pid).ok())
+            .collect(),
+    };
+    for process in &processes {
+        tracing::info!(
+            pid = process.pid(),
+            "ending the QEMU of an unfinished start"
+        );
+        process.signal(Signal::SIGKILL);
+    }
+    let gone = async {
+        while lock::is_held(&run.lock())? {
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    };
+    match timeout(GONE, gone).await {
+        Ok(done) => done,
+        Err(_) => Err(StartError::stays(run)),
+    }
+}

@@ -1,0 +1,261 @@
+//! The supervisor's side of every socket: the connections to QEMU, and the sockets it serves itself.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mvm_qmp::{Agent, Events, Qmp, QmpError, Server};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::control::{self, Shared};
+use super::lifecycle::{Input, News};
+use super::{RunDir, agent, console};
+use crate::machine::Machine;
+use crate::ops::{OpsError, socket};
+
+/// For QEMU to greet: longer than preallocating a lot of memory takes.
+const GREETING: Duration = Duration::from_secs(180);
+/// For one command.
+const COMMAND: Duration = Duration::from_secs(10);
+/// For what is local and has no reason to take long.
+const LOCAL: Duration = Duration::from_secs(5);
+/// What a client of an adopted console sees of the time before.
+const BEFORE: u64 = 8 << 10;
+
+/// The connections to QEMU.
+pub(crate) struct Connected {
+    /// Its monitor.
+    pub(crate) qmp: Qmp,
+    /// Its events since.
+    pub(crate) events: Events,
+    /// The agent's channel.
+    pub(crate) agent: Option<Agent>,
+    /// QEMU's end of the consoles, by id, with what they showed before.
+    pub(crate) consoles: BTreeMap<String, (UnixStream, Vec<u8>)>,
+    /// Consoles that are pseudo-terminals, under the names that they have in the state.
+    pub(crate) ptys: BTreeMap<String, PathBuf>,
+    /// What the guest does; nothing where its processors were never let go.
+    pub(crate) first: Vec<Input>,
+    /// Whether QEMU ran before this supervisor.
+    pub(crate) adopted: bool,
+}
+
+impl Connected {
+    /// Whether the guest's processors were ever let go.
+    pub(crate) fn started(&self) -> bool {
+        !self.first.is_empty()
+    }
+}
+
+/// What is to be connected.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    consoles: Vec<String>,
+    ptys: Vec<String>,
+    agent: bool,
+}
+
+impl Wanted {
+    /// All that this machine has.
+    pub(crate) fn of(machine: &Machine) -> Self {
+        let ids = |pty: bool| {
+            machine
+                .consoles
+                .iter()
+                .filter(|console| console.pty == pty)
+                .map(|console| console.id.to_string())
+                .collect()
+        };
+        Self {
+            consoles: ids(false),
+            ptys: ids(true),
+            agent: machine.agent,
+        }
+    }
+}
+
+/// Connects to QEMU and lets the guest go, or to the monitor of one that runs already. The consoles come first, so that nothing is shown to nobody.
+///
+/// # Errors
+/// QEMU does not answer; its process tells why.
+pub(crate) async fn connect(
+    run: &RunDir,
+    wanted: &Wanted,
+    adopt: Option<UnixStream>,
+) -> Result<Connected, QmpError> {
+    let mut consoles = BTreeMap::new();
+    for id in &wanted.consoles {
+        let path = run.console_qemu(id);
+        let before = if adopt.is_some() {
+            tail(&run.console_log(id)).unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        match timeout(LOCAL, mvm_qmp::connect(&path)).await {
+            Ok(Ok(stream)) => {
+                consoles.insert(id.clone(), (stream, before));
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "no console `{id}`"),
+            Err(_) => tracing::warn!("no console `{id}`: its connection is taken"),
+        }
+    }
+    let agent = if wanted.agent {
+        agent::connect(&run.agent()).await
+    } else {
+        None
+    };
+    let adopted = adopt.is_some();
+    let (qmp, events) = if let Some(stream) = adopt {
+        let (qmp, events) = Qmp::from_stream(stream, COMMAND).await?;
+        (qmp.with_deadline(COMMAND), events)
+    } else {
+        let (events_path, monitor_path) = (run.events(), run.monitor());
+        let (recorded, connected) = tokio::join!(
+            mvm_qmp::negotiate_and_leave(&events_path, GREETING),
+            Qmp::connect(&monitor_path, GREETING),
+        );
+        let (qmp, events) = connected?;
+        recorded?;
+        let qmp = qmp.with_deadline(COMMAND);
+        qmp.call("cont", None).await?;
+        (qmp, events)
+    };
+    let ptys = ptys(&qmp, &wanted.ptys).await;
+    let first = doing(&qmp).await?;
+    Ok(Connected {
+        qmp,
+        events,
+        agent,
+        consoles,
+        ptys,
+        first,
+        adopted,
+    })
+}
+
+/// What the guest does, in the words of events.
+async fn doing(qmp: &Qmp) -> Result<Vec<Input>, QmpError> {
+    let status = qmp.call("query-status", None).await?;
+    let word = status.get("status").and_then(|word| word.as_str());
+    let more = match word {
+        Some("prelaunch" | "inmigrate") => return Ok(Vec::new()),
+        Some("running") => None,
+        Some("suspended") => Some(News::Suspended),
+        Some("shutdown") => Some(News::Shutdown("guest-shutdown".to_owned())),
+        Some("guest-panicked") => Some(News::Panicked),
+        _ => Some(News::Stopped),
+    };
+    Ok([Input::Ready]
+        .into_iter()
+        .chain(more.map(Input::Qemu))
+        .collect())
+}
+
+/// Where QEMU put its pseudo-terminals.
+async fn ptys(qmp: &Qmp, ids: &[String]) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    if ids.is_empty() {
+        return found;
+    }
+    let chardevs = qmp.call("query-chardev", None).await.unwrap_or_default();
+    for chardev in chardevs.as_array().into_iter().flatten() {
+        let text = |key: &str| chardev.get(key).and_then(|value| value.as_str());
+        if let (Some(label), Some(file)) = (text("label"), text("filename")) {
+            let known = ids.iter().any(|id| label == format!("console-{id}"));
+            if let (true, Some(path)) = (known, file.strip_prefix("pty:")) {
+                found.insert(label.to_owned(), PathBuf::from(path));
+            }
+        }
+    }
+    found
+}
+
+fn tail(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(BEFORE)))?;
+    let mut text = Vec::new();
+    file.take(BEFORE).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// The supervisor's own listening sockets.
+pub(crate) struct Sockets {
+    qmp: UnixListener,
+    control: UnixListener,
+    consoles: BTreeMap<String, UnixListener>,
+}
+
+impl Sockets {
+    /// Takes them from what the plan's steps made, or makes them anew.
+    ///
+    /// # Errors
+    /// One cannot be made, or is not usable here.
+    pub(crate) fn new(
+        run: &RunDir,
+        wanted: &Wanted,
+        made: &mut BTreeMap<PathBuf, OwnedFd>,
+    ) -> Result<Self, OpsError> {
+        let mut take = |path: PathBuf| -> Result<UnixListener, OpsError> {
+            let fd = match made.remove(&path) {
+                Some(fd) => fd,
+                None => socket::listen(&path)?,
+            };
+            UnixListener::from_std(fd.into()).map_err(OpsError::io("serve", &path))
+        };
+        let mut consoles = BTreeMap::new();
+        for id in &wanted.consoles {
+            consoles.insert(id.clone(), take(run.console(id))?);
+        }
+        Ok(Self {
+            qmp: take(run.qmp())?,
+            control: take(run.control())?,
+            consoles,
+        })
+    }
+
+    /// Their names in the state.
+    pub(crate) fn names(run: &RunDir, machine: &Machine) -> BTreeMap<String, PathBuf> {
+        let mut names = BTreeMap::from([
+            ("qmp".to_owned(), run.qmp()),
+            ("control".to_owned(), run.control()),
+        ]);
+        for console in machine.consoles.iter().filter(|console| !console.pty) {
+            names.insert(
+                format!("console-{}", console.id),
+                run.console(console.id.as_str()),
+            );
+        }
+        for channel in &machine.channels {
+            names.insert(
+                format!("channel-{}", channel.id),
+                run.channel(channel.id.as_str()),
+            );
+        }
+        names
+    }
+
+    /// Serves them until the tasks are shut down.
+    pub(crate) fn serve(
+        self,
+        tasks: &mut JoinSet<()>,
+        consoles: &mut JoinSet<()>,
+        shared: Shared,
+        mut qemu: BTreeMap<String, (UnixStream, Vec<u8>)>,
+    ) {
+        let server = Server::new(&shared.qmp);
+        let listener = self.qmp;
+        tasks.spawn(async move { server.serve(listener).await });
+        tasks.spawn(control::serve(self.control, shared));
+        for (id, clients) in self.consoles {
+            if let Some((stream, before)) = qemu.remove(&id) {
+                consoles.spawn(console::serve(stream, clients, before));
+            }
+        }
+    }
+}

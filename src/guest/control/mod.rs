@@ -1,0 +1,183 @@
+//! The supervisor's verbs: one JSON object a line, both ways, on `control.sock`.
+//!
+//! A verb succeeds when the state it names has been observed, never because QEMU answered `{}`.
+
+mod verbs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mvm_qmp::{Agent, Qmp};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+use super::lifecycle::Input;
+use super::state::{Ended, GuestState};
+use crate::error::{ExitCode, Report};
+
+/// Clients, and so requests, at a time.
+pub(crate) const CLIENTS: u32 = 64;
+/// The longest request.
+const REQUEST: usize = 1 << 20;
+/// For a client to take one line.
+const TAKE: Duration = Duration::from_secs(10);
+
+/// What the supervisor lets others see.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    /// The state.
+    pub(crate) state: GuestState,
+    /// How often a stop ran out of time.
+    pub(crate) stop_failures: u64,
+    /// How it ended, once it has and everything is cleaned up.
+    pub(crate) ended: Option<Ended>,
+}
+
+/// What the verbs work with.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    /// The supervisor's view, always the newest.
+    pub(crate) view: watch::Receiver<View>,
+    /// The way into the supervisor.
+    pub(crate) inputs: mpsc::Sender<Input>,
+    /// QEMU.
+    pub(crate) qmp: Qmp,
+    /// The agent's channel.
+    pub(crate) agent: Option<Agent>,
+    /// The profile's time for a graceful stop.
+    pub(crate) stop_timeout: Duration,
+    /// A permit is held while a request is answered: the supervisor ends when it gets all of them.
+    pub(crate) requests: Arc<Semaphore>,
+}
+
+/// One request. Fields that a verb does not know are ignored.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct Request {
+    r#do: String,
+    timeout_ms: Option<u64>,
+    force: bool,
+    r#for: String,
+    command: String,
+    arguments: Option<Value>,
+}
+
+impl Request {
+    fn timeout(&self, default: Duration) -> Duration {
+        // A year is longer than anybody waits, and far from where clocks overflow.
+        self.timeout_ms
+            .map_or(default, |ms| Duration::from_millis(ms.min(31_536_000_000)))
+    }
+}
+
+/// Where progress goes.
+#[derive(Clone)]
+struct Progress(Arc<Mutex<OwnedWriteHalf>>);
+
+impl Progress {
+    async fn tell(&self, text: &str) {
+        self.line(&json!({ "progress": text })).await;
+    }
+
+    /// Whether the client took it.
+    async fn line(&self, value: &Value) -> bool {
+        let mut text = value.to_string();
+        text.push('\n');
+        let mut stream = self.0.lock().await;
+        matches!(
+            timeout(TAKE, stream.write_all(text.as_bytes())).await,
+            Ok(Ok(()))
+        )
+    }
+}
+
+/// Serves any number of clients until it is dropped.
+pub(crate) async fn serve(listener: UnixListener, shared: Shared) {
+    let places = Arc::new(Semaphore::new(CLIENTS as usize));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    client(stream, shared).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept a control client");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn client(stream: UnixStream, mut shared: Shared) {
+    let (reader, writer) = stream.into_split();
+    let out = Progress(Arc::new(Mutex::new(writer)));
+    let mut lines: BufReader<OwnedReadHalf> = BufReader::with_capacity(1 << 10, reader);
+    loop {
+        let line = match read_line(&mut lines).await {
+            Ok(Some(line)) => line,
+            Ok(None) => return,
+            Err(message) => {
+                out.line(&failure(&Report::new(ExitCode::Usage, message)))
+                    .await;
+                return;
+            }
+        };
+        // Closed once the supervisor has nothing more to say.
+        let Ok(open) = Arc::clone(&shared.requests).acquire_owned().await else {
+            return;
+        };
+        let answer = match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => verbs::run(&request, &mut shared, &out).await,
+            Err(error) => Err(Report::new(
+                ExitCode::Usage,
+                format!("not a request: {error}"),
+            )),
+        };
+        let answer = answer.map_or_else(|report| failure(&report), |ok| json!({ "ok": ok }));
+        let taken = out.line(&answer).await;
+        drop(open);
+        if !taken {
+            return;
+        }
+    }
+}
+
+/// A whole line of bounded length; `None` at the end.
+async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec<u8>>, String> {
+    let mut line = Vec::new();
+    loop {
+        let available = reader.fill_buf().await.map_err(|error| error.to_string())?;
+        if available.is_empty() {
+            return Ok(None);
+        }
+        let end = available.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(available.len(), |at| at + 1);
+        line.extend_from_slice(&available[..taken]);
+        reader.consume(taken);
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+        if line.len() > REQUEST {
+            return Err(format!("a request of more than {REQUEST} bytes"));
+        }
+    }
+}
+
+fn failure(report: &Report) -> Value {
+    json!({ "error": {
+        "message": report.chain.join(": "),
+        "hints": report.hints,
+        "code": report.code as u8,
+    } })
+}

@@ -1,0 +1,325 @@
+//! What each verb does, and how it knows that it is done.
+
+use std::time::Duration;
+
+use mvm_qmp::{Agent, AgentError, QmpError};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::super::lifecycle::Input;
+use super::super::state::{Condition, Ended};
+use super::{Progress, Request, Shared, View};
+use crate::error::{ExitCode, Report};
+
+/// For QEMU to do what takes it no time.
+const SOON: Duration = Duration::from_secs(5);
+/// For QEMU to end after it was told to, SIGKILL included, and for the cleaning up.
+const END: Duration = Duration::from_secs(15);
+/// For an agent's command.
+const AGENT: Duration = Duration::from_secs(10);
+/// For `wait`.
+const WAIT: Duration = Duration::from_secs(300);
+
+pub(super) async fn run(
+    request: &Request,
+    shared: &mut Shared,
+    out: &Progress,
+) -> Result<Value, Report> {
+    match request.r#do.as_str() {
+        "status" => Ok(json!(shared.view.borrow().state)),
+        "stop" => stop(request, shared, out).await,
+        "kill" => kill(shared).await,
+        "reboot" => reboot(request, shared).await,
+        "reset" => reset(shared).await,
+        "pause" => pause(shared).await,
+        "resume" => resume(shared).await,
+        "agent" => agent(request, shared).await,
+        "wait" => wait(request, shared).await,
+        other => Err(Report::new(
+            ExitCode::Usage,
+            format!("the supervisor knows no `{other}`"),
+        )
+        .hint("it may be an older mvm than the one that asks: restart the guest to renew it")),
+    }
+}
+
+impl Shared {
+    fn name(&self) -> String {
+        self.view.borrow().state.name.to_string()
+    }
+
+    fn condition(&self) -> Condition {
+        self.view.borrow().state.state
+    }
+
+    /// Waits for something to be seen; `None` at the deadline.
+    async fn see(&mut self, limit: Duration, seen: impl FnMut(&View) -> bool) -> Option<View> {
+        match timeout(limit, self.view.wait_for(seen)).await {
+            Ok(Ok(view)) => return Some(view.clone()),
+            Ok(Err(_)) => {}
+            Err(_) => return None,
+        }
+        // The supervisor gave up its view: it has ended, and with it the guest.
+        Some(self.view.borrow().clone())
+    }
+
+    async fn tell(&self, input: Input) -> Result<(), Report> {
+        self.inputs
+            .send(input)
+            .await
+            .map_err(|_| gone(&self.name()))
+    }
+
+    async fn qmp(&self, command: &str) -> Result<Value, Report> {
+        self.qmp
+            .call_within(command, None, SOON)
+            .await
+            .map_err(|error| qmp_failed(&self.name(), &error))
+    }
+}
+
+fn gone(name: &str) -> Report {
+    Report::new(ExitCode::NotRunning, format!("guest `{name}` has ended"))
+}
+
+fn qmp_failed(name: &str, error: &QmpError) -> Report {
+    if error.is_closed() {
+        return gone(name);
+    }
+    Report::new(ExitCode::Failed, error.to_string())
+}
+
+fn ended(ended: &Ended) -> Value {
+    json!({ "state": Condition::Stopped, "reason": ended.reason, "message": ended.message })
+}
+
+async fn stop(request: &Request, shared: &mut Shared, out: &Progress) -> Result<Value, Report> {
+    let limit = request.timeout(shared.stop_timeout);
+    let (failures, how) = {
+        let view = shared.view.borrow();
+        let how = match (view.state.state, view.state.agent) {
+            (Condition::Starting, _) => "its start is broken off",
+            (Condition::Suspended, _) => "it sleeps: it is woken, then asked to shut down",
+            (Condition::Paused, _) => "it is paused: it is continued and asked to shut down",
+            (_, true) => "the guest agent is asked to shut it down",
+            (_, false) => "its power button is pressed",
+        };
+        (view.stop_failures, how)
+    };
+    out.tell(how).await;
+    shared
+        .tell(Input::Stop {
+            timeout: limit,
+            force: request.force,
+        })
+        .await?;
+    let seen = shared
+        .see(limit + END, |view| {
+            view.ended.is_some() || view.stop_failures > failures
+        })
+        .await;
+    match seen.and_then(|view| view.ended) {
+        Some(end) => Ok(ended(&end)),
+        None => Err(still_there(shared, limit)),
+    }
+}
+
+fn still_there(shared: &Shared, limit: Duration) -> Report {
+    let name = shared.name();
+    let agent = shared.view.borrow().state.agent;
+    let report = Report::new(
+        ExitCode::Failed,
+        format!("guest `{name}` has not shut down within {limit:.0?} and is still running"),
+    )
+    .hint(format!(
+        "end it without its consent: `mvm stop {name} --force`, or `mvm kill {name}`"
+    ));
+    if agent {
+        return report;
+    }
+    report.hint("a guest without agent must handle its power button: install qemu-guest-agent or acpid in it")
+}
+
+async fn kill(shared: &mut Shared) -> Result<Value, Report> {
+    shared.tell(Input::Kill).await?;
+    match shared.see(END, |view| view.ended.is_some()).await {
+        Some(View { ended: Some(end), .. }) => Ok(ended(&end)),
+        _ => Err(Report::new(
+            ExitCode::Failed,
+            format!("QEMU of guest `{}` does not end, not even by SIGKILL", shared.name()),
+        )
+        .hint("it hangs in the kernel, mostly on a disk or a device that does not answer: see `dmesg`")),
+    }
+}
+
+async fn reset(shared: &mut Shared) -> Result<Value, Report> {
+    let mut events = shared.qmp.subscribe();
+    shared.qmp("system_reset").await?;
+    match events.wait_for("RESET", SOON).await {
+        Ok(_) => Ok(json!({ "state": shared.condition() })),
+        Err(error) => reset_or_end(shared, &error, SOON).await,
+    }
+}
+
+async fn reboot(request: &Request, shared: &mut Shared) -> Result<Value, Report> {
+    let name = shared.name();
+    let limit = request.timeout(shared.stop_timeout);
+    let Some(agent) = ready_agent(shared) else {
+        return Err(Report::new(
+            ExitCode::Failed,
+            format!("guest `{name}` cannot be asked to reboot: its agent does not answer"),
+        )
+        .hint("install qemu-guest-agent in the guest")
+        .hint(format!("reset it without its consent: `mvm reset {name}`")));
+    };
+    let mut events = shared.qmp.subscribe();
+    agent
+        .fire("guest-shutdown", Some(json!({ "mode": "reboot" })), AGENT)
+        .await
+        .map_err(|error| agent_failed(&name, &error))?;
+    match events.wait_for("RESET", limit).await {
+        Ok(_) => Ok(json!({ "state": shared.condition() })),
+        Err(error) => reset_or_end(shared, &error, limit).await,
+    }
+}
+
+/// No reset was seen: with `-no-reboot` it is the guest's end, else it was not done.
+async fn reset_or_end(
+    shared: &mut Shared,
+    error: &QmpError,
+    limit: Duration,
+) -> Result<Value, Report> {
+    let name = shared.name();
+    if error.is_closed() {
+        return match shared.see(END, |view| view.ended.is_some()).await {
+            Some(View {
+                ended: Some(end), ..
+            }) => Ok(ended(&end)),
+            _ => Err(gone(&name)),
+        };
+    }
+    Err(Report::new(
+        ExitCode::Failed,
+        format!("guest `{name}` has not been reset within {limit:.0?}"),
+    )
+    .hint(format!("reset it without its consent: `mvm reset {name}`")))
+}
+
+async fn pause(shared: &mut Shared) -> Result<Value, Report> {
+    match shared.condition() {
+        Condition::Paused => return Ok(json!({ "state": Condition::Paused })),
+        Condition::Suspended => {
+            return Err(Report::new(
+                ExitCode::Failed,
+                format!(
+                    "guest `{}` sleeps: there is nothing to pause",
+                    shared.name()
+                ),
+            ));
+        }
+        _ => {}
+    }
+    shared.qmp("stop").await?;
+    reached(shared, Condition::Paused).await
+}
+
+async fn resume(shared: &mut Shared) -> Result<Value, Report> {
+    match shared.condition() {
+        Condition::Running => return Ok(json!({ "state": Condition::Running })),
+        Condition::Suspended => shared.qmp("system_wakeup").await?,
+        _ => shared.qmp("cont").await?,
+    };
+    reached(shared, Condition::Running).await
+}
+
+/// Waits for the state, and tells it only when QEMU says the same.
+async fn reached(shared: &mut Shared, wanted: Condition) -> Result<Value, Report> {
+    let seen = shared
+        .see(SOON, |view| {
+            view.ended.is_some() || view.state.state == wanted
+        })
+        .await;
+    let name = shared.name();
+    match seen {
+        Some(View { ended: Some(_), .. }) => Err(gone(&name)),
+        Some(_) => Ok(json!({ "state": wanted })),
+        None => Err(Report::new(
+            ExitCode::Failed,
+            format!(
+                "guest `{name}` is {}, not {wanted}, {} s after QEMU was told",
+                shared.condition(),
+                SOON.as_secs()
+            ),
+        )),
+    }
+}
+
+fn ready_agent(shared: &Shared) -> Option<Agent> {
+    shared
+        .agent
+        .clone()
+        .filter(|_| shared.view.borrow().state.agent)
+}
+
+fn agent_failed(name: &str, error: &AgentError) -> Report {
+    let report = Report::new(ExitCode::Failed, error.to_string());
+    match error {
+        AgentError::Silent { .. } => report.hint(format!(
+            "is qemu-guest-agent running in the guest? `mvm wait {name} --for agent` waits for it"
+        )),
+        _ => report,
+    }
+}
+
+async fn agent(request: &Request, shared: &Shared) -> Result<Value, Report> {
+    let name = shared.name();
+    let Some(agent) = &shared.agent else {
+        return Err(Report::new(
+            ExitCode::Failed,
+            format!("guest `{name}` has no agent channel"),
+        )
+        .hint("let its profile have one: `agent.enabled = true`"));
+    };
+    agent
+        .call(
+            &request.command,
+            request.arguments.clone(),
+            request.timeout(AGENT),
+        )
+        .await
+        .map_err(|error| agent_failed(&name, &error))
+}
+
+async fn wait(request: &Request, shared: &mut Shared) -> Result<Value, Report> {
+    let wanted: fn(&View) -> bool = match request.r#for.as_str() {
+        "running" => |view| view.state.state == Condition::Running,
+        "paused" => |view| view.state.state == Condition::Paused,
+        "suspended" => |view| view.state.state == Condition::Suspended,
+        "agent" => |view| view.state.agent,
+        "stopped" => |view| view.ended.is_some(),
+        other => {
+            return Err(Report::new(
+                ExitCode::Usage,
+                format!("a guest cannot be waited for to be `{other}`"),
+            )
+            .hint("one of running, paused, suspended, agent, stopped"));
+        }
+    };
+    let limit = request.timeout(WAIT);
+    let name = shared.name();
+    match shared
+        .see(limit, |view| wanted(view) || view.ended.is_some())
+        .await
+    {
+        Some(view) if wanted(&view) => Ok(json!(view.state)),
+        Some(_) => Err(gone(&name)),
+        None => Err(Report::new(
+            ExitCode::Failed,
+            format!(
+                "guest `{name}` is {} and not `{}` after {limit:.0?}",
+                shared.condition(),
+                request.r#for
+            ),
+        )),
+    }
+}

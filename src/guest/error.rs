@@ -1,0 +1,110 @@
+//! Why a guest could not be started or supervised.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::conflicts::Conflict;
+use super::explain::Explained;
+use crate::error::{ExitCode, Hint};
+use crate::ops::OpsError;
+use crate::plan::apply::ApplyError;
+use crate::plan::journal::JournalError;
+
+/// A start or an adoption that failed. The host is as it was before.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The guest is there already.
+    #[error(transparent)]
+    Busy(OpsError),
+    /// The guest's directories cannot be made or read.
+    #[error(transparent)]
+    Host(#[from] OpsError),
+    /// A step of the plan failed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// A leftover journal cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It and another guest, or another process, want the same thing.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// QEMU did not start.
+    #[error(transparent)]
+    Qemu(#[from] Explained),
+    /// A file of the guest's, or QEMU itself, cannot be used.
+    #[error("cannot {what} {}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The plan hands over a descriptor that nothing makes.
+    #[error("the plan has no step that makes the descriptor `{0}`")]
+    NoFd(String),
+    /// Leftovers of an earlier guest of that name cannot be taken back.
+    #[error("what guest `{guest}` left behind cannot be taken back: {what}")]
+    Leftovers {
+        /// The guest.
+        guest: String,
+        /// What is in the way.
+        what: String,
+    },
+    /// There is nothing to adopt.
+    #[error("guest `{0}` has no QEMU that could be adopted")]
+    NothingToAdopt(String),
+    /// The runtime itself failed.
+    #[error("cannot set up the supervisor")]
+    Setup(#[source] io::Error),
+}
+
+impl StartError {
+    pub(crate) fn stays(run: &super::RunDir) -> Self {
+        Self::Leftovers {
+            guest: run.name().to_string(),
+            what: "its QEMU does not end, not even by SIGKILL".to_owned(),
+        }
+    }
+
+    pub(crate) fn io<E: Into<io::Error>>(
+        what: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(E) -> Self + use<E> {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            what,
+            path,
+            source: source.into(),
+        }
+    }
+}
+
+impl Hint for StartError {
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Busy(error) | Self::Host(error) => error.hints(),
+            Self::Apply(error) => error.hints(),
+            Self::Journal(error) => error.hints(),
+            Self::Qemu(error) => error.hints(),
+            Self::Conflict(error) => error.hints(),
+            Self::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {
+                vec![format!("{} is not there", path.display())]
+            }
+            Self::Leftovers { guest, .. } => vec![format!("see `mvm recover {guest}`")],
+            _ => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Host(error) => error.exit_code(),
+            Self::Apply(error) => error.exit_code(),
+            Self::Qemu(error) => error.exit_code(),
+            Self::NothingToAdopt(_) => ExitCode::NotRunning,
+            _ => ExitCode::Failed,
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! A guest's life as a pure state machine: the supervisor carries inputs in and actions out.
+//!
+//! What the guest does (`Run`) and how its end is going (`Ending`) are two machines side by side:
+//!
+//! ```text
+//!  Run                    STOP / RESUME
+//!  Starting ──Ready──► Running ◄────────► Paused
+//!                         ▲ │
+//!                  WAKEUP │ │ SUSPEND
+//!                         │ ▼
+//!                      Suspended
+//!
+//!  Ending                                            SHUTDOWN seen
+//!  No ──Stop, signal──► Asked ──────────────────────────────► Leaving
+//!   │ ◄──deadline────────┘ │ deadline with force, Kill,         │ lingers, deadline with
+//!   │  without force       │ second signal                      │ force, Kill
+//!   │                      ▼                                    ▼
+//!   └──────Kill───────► Quitting ───────2 s, no end───────► Killing
+//!
+//!  any ──QEMU is reaped──► Over
+//! ```
+//!
+//! While the end is `Asked`, the request is repeated every ten seconds: a guest that was still booting
+//! has lost the first one. Every state but `No` and `Over` has a timer, so that none lasts for ever.
+
+use std::time::Duration;
+
+use super::process::Exit;
+use super::state::{Condition, Reason};
+
+/// Between two requests to shut down.
+const NUDGE: Duration = Duration::from_secs(10);
+/// For QEMU to end after it was told to quit.
+const QUIT: Duration = Duration::from_secs(2);
+/// For the kernel to end QEMU.
+const KILL: Duration = Duration::from_secs(5);
+/// For QEMU to flush its disks after the guest has shut down.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// What the guest does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    Starting,
+    Running,
+    Paused,
+    Suspended,
+}
+
+/// How its end is going.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    Asked,
+    Leaving,
+    Quitting,
+    Killing,
+    Over,
+}
+
+/// What happens to a guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// QEMU answers QMP and the guest was let go.
+    Ready,
+    /// QEMU says so.
+    Qemu(News),
+    /// The guest agent answers, or does no more.
+    Agent(bool),
+    /// The agent was asked to shut the guest down and could not.
+    AgentFailed,
+    /// A user wants the guest to shut down.
+    Stop {
+        /// How long it may take.
+        timeout: Duration,
+        /// Whether it is ended then.
+        force: bool,
+    },
+    /// A user wants it gone.
+    Kill,
+    /// SIGTERM or SIGINT came to the supervisor.
+    Signal {
+        /// The profile's time for a graceful stop.
+        timeout: Duration,
+    },
+    /// A timer ran out.
+    Timer(Timer),
+    /// QEMU closed its monitor.
+    MonitorClosed,
+    /// QEMU does not answer, or refuses to let the guest go.
+    ConnectFailed,
+    /// QEMU is gone.
+    Exited(Exit),
+}
+
+/// QEMU's events that change something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum News {
+    /// `STOP`.
+    Stopped,
+    /// `RESUME`.
+    Resumed,
+    /// `SUSPEND`.
+    Suspended,
+    /// `WAKEUP`.
+    WokeUp,
+    /// `SHUTDOWN` with its reason, such as `guest-shutdown`.
+    Shutdown(String),
+    /// `GUEST_PANICKED`.
+    Panicked,
+    /// `WATCHDOG` with an action that ends QEMU.
+    WatchdogPoweroff,
+}
+
+/// The timers. Arming one that runs sets it anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// Ask the guest again.
+    Nudge,
+    /// The guest had its time to shut down.
+    Deadline,
+    /// QEMU had its time to quit.
+    Quit,
+    /// The kernel had its time to end QEMU.
+    Kill,
+    /// QEMU had its time after the guest's end.
+    Linger,
+}
+
+/// What the supervisor must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// The guest is ready: tell whoever waits for it.
+    TellReady,
+    /// The state has changed: write it down and tell.
+    Publish,
+    /// Ask the guest to shut down.
+    Ask {
+        /// Continue it first: a paused guest cannot.
+        resume: bool,
+        /// Through the agent, else by the power button.
+        agent: bool,
+    },
+    /// Wake the guest from its sleep.
+    Wake,
+    /// Tell QEMU to quit.
+    Quit,
+    /// SIGKILL.
+    Kill,
+    /// Start a timer.
+    Arm(Timer, Duration),
+    /// The guest did not shut down in time and is left running.
+    StopFailed,
+    /// SIGKILL did not end QEMU.
+    Stuck,
+    /// QEMU is gone: clean up.
+    Finish(Reason),
+}
+
+/// Why it ended, as far as it was seen before QEMU was gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cause {
+    shutdown: Option<Reason>,
+    killed: bool,
+    panicked: bool,
+    watchdog: bool,
+}
+
+/// A guest's life so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Life {
+    run: Run,
+    ending: Ending,
+    agent: bool,
+    force: bool,
+    cause: Cause,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self {
+            run: Run::Starting,
+            ending: Ending::No,
+            agent: false,
+            force: false,
+            cause: Cause {
+                shutdown: None,
+                killed: false,
+                panicked: false,
+                watchdog: false,
+            },
+        }
+    }
+}
+
+impl Life {
+    /// What users see.
+    pub(crate) fn condition(&self) -> Condition {
+        match (self.ending, self.run) {
+            (Ending::Over, _) => Condition::Stopped,
+            (Ending::No, Run::Starting) => Condition::Starting,
+            (Ending::No, Run::Running) => Condition::Running,
+            (Ending::No, Run::Paused) => Condition::Paused,
+            (Ending::No, Run::Suspended) => Condition::Suspended,
+            _ => Condition::Stopping,
+        }
+    }
+
+    /// Whether the guest agent answers.
+    pub(crate) fn agent(&self) -> bool {
+        self.agent
+    }
+
+    /// Whether the guest's kernel panicked.
+    pub(crate) fn panicked(&self) -> bool {
+        self.cause.panicked
+    }
+
+    /// The next state and what is to be done.
+    #[must_use]
+    pub(crate) fn step(mut self, input: Input) -> (Self, Vec<Action>) {
+        let actions = if self.ending == Ending::Over {
+            Vec::new()
+        } else {
+            match input {
+                Input::Ready => self.ready(),
+                Input::Qemu(news) => self.news(news),
+                Input::Agent(answers) => {
+                    let changed = std::mem::replace(&mut self.agent, answers) != answers;
+                    changed.then_some(Action::Publish).into_iter().collect()
+                }
+                Input::AgentFailed => self.agent_failed(),
+                Input::Stop { timeout, force } => self.stop(timeout, force),
+                Input::Kill => self.quit(),
+                Input::Signal { timeout } => match self.ending {
+                    Ending::Asked | Ending::Leaving => self.quit(),
+                    _ => self.stop(timeout, true),
+                },
+                Input::Timer(timer) => self.timer(timer),
+                Input::MonitorClosed => self.leave(),
+                Input::ConnectFailed => self.give_up(),
+                Input::Exited(exit) => self.exited(exit),
+            }
+        };
+        (self, actions)
+    }
+
+    fn ready(&mut self) -> Vec<Action> {
+        if self.run != Run::Starting {
+            return Vec::new();
+        }
+        self.run = Run::Running;
+        vec![Action::Publish, Action::TellReady]
+    }
+
+    fn news(&mut self, news: News) -> Vec<Action> {
+        match news {
+            // Before `Ready`, QEMU's own stops and resumes are part of the start.
+            News::Stopped | News::Resumed | News::WokeUp | News::Suspended
+                if self.run == Run::Starting =>
+            {
+                Vec::new()
+            }
+            // A sleeping guest is stopped too, and stays asleep.
+            News::Stopped if self.run == Run::Suspended => Vec::new(),
+            News::Stopped => self.runs(Run::Paused),
+            News::Resumed => self.runs(Run::Running),
+            News::Suspended => self.runs(Run::Suspended),
+            News::WokeUp => {
+                let mut actions = self.runs(Run::Running);
+                if self.ending == Ending::Asked {
+                    actions.push(self.ask());
+                }
+                actions
+            }
+            News::Shutdown(reason) => {
+                self.cause.shutdown = Some(shutdown_reason(&reason));
+                self.leave()
+            }
+            News::Panicked => {
+                self.cause.panicked = true;
+                vec![Action::Publish]
+            }
+            News::WatchdogPoweroff => {
+                self.cause.watchdog = true;
+                self.leave()
+            }
+        }
+    }
+
+    fn runs(&mut self, run: Run) -> Vec<Action> {
+        let changed = std::mem::replace(&mut self.run, run) != run;
+        changed.then_some(Action::Publish).into_iter().collect()
+    }
+
+    fn leave(&mut self) -> Vec<Action> {
+        if !matches!(self.ending, Ending::No | Ending::Asked) {
+            return Vec::new();
+        }
+        self.ending = Ending::Leaving;
+        vec![Action::Publish, Action::Arm(Timer::Linger, LINGER)]
+    }
+
+    fn ask(&self) -> Action {
+        match self.run {
+            Run::Suspended => Action::Wake,
+            run => Action::Ask {
+                resume: run == Run::Paused,
+                agent: self.agent,
+            },
+        }
+    }
+
+    fn agent_failed(&mut self) -> Vec<Action> {
+        if self.ending != Ending::Asked {
+            return Vec::new();
+        }
+        self.agent = false;
+        vec![Action::Publish, self.ask()]
+    }
+
+    fn stop(&mut self, timeout: Duration, force: bool) -> Vec<Action> {
+        match self.ending {
+            // Nothing of the guest has run yet.
+            Ending::No if self.run == Run::Starting => self.quit(),
+            Ending::No | Ending::Asked => {
+                self.force = force;
+                self.ending = Ending::Asked;
+                vec![
+                    Action::Publish,
+                    self.ask(),
+                    Action::Arm(Timer::Nudge, NUDGE),
+                    Action::Arm(Timer::Deadline, timeout),
+                ]
+            }
+            Ending::Leaving => {
+                self.force = force;
+                vec![Action::Arm(Timer::Deadline, timeout)]
+            }
+            Ending::Quitting | Ending::Killing | Ending::Over => Vec::new(),
+        }
+    }
+
+    fn quit(&mut self) -> Vec<Action> {
+        match self.ending {
+            Ending::No | Ending::Asked => {
+                self.ending = Ending::Quitting;
+                self.cause.killed = true;
+                vec![
+                    Action::Quit,
+                    Action::Arm(Timer::Quit, QUIT),
+                    Action::Publish,
+                ]
+            }
+            // QEMU is ending already: it needs no word, only a limit.
+            Ending::Leaving => {
+                self.ending = Ending::Quitting;
+                vec![Action::Arm(Timer::Quit, QUIT)]
+            }
+            Ending::Quitting | Ending::Killing | Ending::Over => Vec::new(),
+        }
+    }
+
+    /// A start that failed. It may well be that QEMU has ended by itself, which is not seen yet.
+    fn give_up(&mut self) -> Vec<Action> {
+        if self.ending != Ending::No {
+            return Vec::new();
+        }
+        self.ending = Ending::Quitting;
+        vec![Action::Quit, Action::Arm(Timer::Quit, QUIT)]
+    }
+
+    fn kill(&mut self) -> Vec<Action> {
+        self.ending = Ending::Killing;
+        vec![Action::Kill, Action::Arm(Timer::Kill, KILL)]
+    }
+
+    fn timer(&mut self, timer: Timer) -> Vec<Action> {
+        match (timer, self.ending) {
+            (Timer::Nudge, Ending::Asked) => vec![self.ask(), Action::Arm(Timer::Nudge, NUDGE)],
+            (Timer::Deadline, Ending::Asked | Ending::Leaving) if self.force => self.quit(),
+            (Timer::Deadline, Ending::Asked) => {
+                self.ending = Ending::No;
+                vec![Action::StopFailed, Action::Publish]
+            }
+            (Timer::Deadline, Ending::Leaving) => vec![Action::StopFailed],
+            (Timer::Quit, Ending::Quitting) | (Timer::Linger, Ending::Leaving) => self.kill(),
+            (Timer::Kill, Ending::Killing) => vec![Action::Stuck],
+            _ => Vec::new(),
+        }
+    }
+
+    fn exited(&mut self, exit: Exit) -> Vec<Action> {
+        let reason = self.reason(exit);
+        self.ending = Ending::Over;
+        vec![Action::Finish(reason)]
+    }
+
+    fn reason(&self, exit: Exit) -> Reason {
+        if self.run == Run::Starting && !self.cause.killed {
+            return Reason::StartFailed;
+        }
+        match self.cause.shutdown {
+            Some(Reason::Quit | Reason::HostSignal) if self.cause.killed => Reason::Killed,
+            Some(reason) => reason,
+            None if self.cause.watchdog => Reason::Watchdog,
+            None if self.cause.killed => Reason::Killed,
+            None if exit.signal.is_some() || exit.status.is_some_and(|code| code != 0) => {
+                Reason::Crashed
+            }
+            None if self.cause.panicked => Reason::GuestPanic,
+            None => Reason::Unknown,
+        }
+    }
+}
+
+/// QEMU's word (`ShutdownCause` of its schema) as ours.
+pub(crate) fn shutdown_reason(word: &str) -> Reason {
+    match word {
+        "guest-shutdown" => Reason::GuestShutdown,
+        "guest-reset" | "host-qmp-system-reset" => Reason::GuestReset,
+        "guest-panic" => Reason::GuestPanic,
+        "host-signal" => Reason::HostSignal,
+        "host-qmp-quit" | "host-ui" => Reason::Quit,
+        "host-error" => Reason::Crashed,
+        _ => Reason::Unknown,
+    }
+}
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;

@@ -1,0 +1,231 @@
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use proptest::prelude::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn run(inputs: impl IntoIterator<Item = Input>) -> (Life, Vec<Action>) {
+    let mut life = Life::default();
+    let mut last = Vec::new();
+    for input in inputs {
+        (life, last) = life.step(input);
+    }
+    (life, last)
+}
+
+fn stop(force: bool) -> Input {
+    Input::Stop {
+        timeout: MINUTE,
+        force,
+    }
+}
+
+fn gone() -> Input {
+    Input::Exited(Exit {
+        status: Some(0),
+        signal: None,
+    })
+}
+
+fn shutdown(word: &str) -> Input {
+    Input::Qemu(News::Shutdown(word.to_owned()))
+}
+
+#[test]
+fn a_stop_asks_the_agent_and_else_presses_the_button() {
+    let (_, actions) = run([Input::Ready, Input::Agent(true), stop(false)]);
+    assert!(actions.contains(&Action::Ask {
+        resume: false,
+        agent: true
+    }));
+    let (_, actions) = run([
+        Input::Ready,
+        Input::Agent(true),
+        stop(false),
+        Input::AgentFailed,
+    ]);
+    assert!(actions.contains(&Action::Ask {
+        resume: false,
+        agent: false
+    }));
+    let (_, actions) = run([Input::Ready, Input::Qemu(News::Stopped), stop(false)]);
+    assert!(actions.contains(&Action::Ask {
+        resume: true,
+        agent: false
+    }));
+}
+
+#[test]
+fn a_sleeping_guest_is_woken_and_then_asked() {
+    let asleep = [
+        Input::Ready,
+        Input::Qemu(News::Suspended),
+        Input::Qemu(News::Stopped),
+    ];
+    let (life, actions) = run(asleep.into_iter().chain([stop(false)]));
+    assert!(actions.contains(&Action::Wake), "{actions:?}");
+    let (_, actions) = life.step(Input::Qemu(News::WokeUp));
+    assert!(actions.contains(&Action::Ask {
+        resume: false,
+        agent: false
+    }));
+}
+
+#[test]
+fn a_deadline_ends_the_wait_or_the_guest() {
+    let (life, actions) = run([Input::Ready, stop(false), Input::Timer(Timer::Deadline)]);
+    assert_eq!(actions[0], Action::StopFailed);
+    assert_eq!(life.condition(), Condition::Running);
+    let (life, actions) = run([Input::Ready, stop(true), Input::Timer(Timer::Deadline)]);
+    assert_eq!(actions[0], Action::Quit);
+    let (_, actions) = life.step(Input::Timer(Timer::Quit));
+    assert_eq!(actions[0], Action::Kill);
+}
+
+#[test]
+fn a_second_signal_is_impatient() {
+    let signal = || Input::Signal { timeout: MINUTE };
+    let (life, actions) = run([Input::Ready, signal()]);
+    assert!(matches!(actions[1], Action::Ask { .. }));
+    let (_, actions) = life.step(signal());
+    assert_eq!(actions[0], Action::Quit);
+}
+
+#[test]
+fn reasons_are_what_was_seen() {
+    let crash = || {
+        Input::Exited(Exit {
+            status: None,
+            signal: Some(11),
+        })
+    };
+    for (inputs, reason) in [
+        (vec![crash()], Reason::StartFailed),
+        (vec![Input::ConnectFailed, gone()], Reason::StartFailed),
+        (
+            vec![Input::ConnectFailed, Input::Timer(Timer::Quit), crash()],
+            Reason::StartFailed,
+        ),
+        (vec![Input::Kill, gone()], Reason::Killed),
+        (vec![Input::Ready, crash()], Reason::Crashed),
+        (vec![Input::Ready, gone()], Reason::Unknown),
+        (
+            vec![Input::Ready, shutdown("guest-shutdown"), gone()],
+            Reason::GuestShutdown,
+        ),
+        (
+            vec![Input::Ready, stop(true), shutdown("guest-shutdown"), gone()],
+            Reason::GuestShutdown,
+        ),
+        (
+            vec![Input::Ready, shutdown("host-qmp-quit"), gone()],
+            Reason::Quit,
+        ),
+        (
+            vec![Input::Ready, Input::Kill, shutdown("host-qmp-quit"), gone()],
+            Reason::Killed,
+        ),
+        (
+            vec![Input::Ready, shutdown("guest-reset"), gone()],
+            Reason::GuestReset,
+        ),
+        (
+            vec![Input::Ready, Input::Qemu(News::WatchdogPoweroff), gone()],
+            Reason::Watchdog,
+        ),
+        (
+            vec![Input::Ready, Input::Qemu(News::Panicked), gone()],
+            Reason::GuestPanic,
+        ),
+    ] {
+        let shown = format!("{inputs:?}");
+        let (life, actions) = run(inputs);
+        assert_eq!(actions, [Action::Finish(reason)], "{shown}");
+        assert_eq!(life.condition(), Condition::Stopped);
+    }
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        Just(Input::Ready),
+        Just(Input::Qemu(News::Stopped)),
+        Just(Input::Qemu(News::Resumed)),
+        Just(Input::Qemu(News::Suspended)),
+        Just(Input::Qemu(News::WokeUp)),
+        Just(shutdown("guest-shutdown")),
+        Just(shutdown("host-qmp-quit")),
+        Just(Input::Qemu(News::Panicked)),
+        Just(Input::Qemu(News::WatchdogPoweroff)),
+        any::<bool>().prop_map(Input::Agent),
+        Just(Input::AgentFailed),
+        any::<bool>().prop_map(stop),
+        Just(Input::Kill),
+        Just(Input::Signal { timeout: MINUTE }),
+        prop_oneof![
+            Just(Timer::Nudge),
+            Just(Timer::Deadline),
+            Just(Timer::Quit),
+            Just(Timer::Kill),
+            Just(Timer::Linger),
+        ]
+        .prop_map(Input::Timer),
+        Just(Input::MonitorClosed),
+        Just(Input::ConnectFailed),
+        Just(gone()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn any_order_of_inputs_is_safe(inputs in proptest::collection::vec(any_input(), 0..60)) {
+        let mut life = Life::default();
+        let mut armed = std::collections::BTreeSet::new();
+        let (mut quits, mut kills, mut finished) = (0, 0, 0);
+        for input in inputs {
+            // A timer only runs out when it was armed.
+            if let Input::Timer(timer) = &input {
+                if !armed.remove(timer) {
+                    continue;
+                }
+            }
+            let over = life.condition() == Condition::Stopped;
+            let (next, actions) = life.step(input);
+            life = next;
+            prop_assert!(!over || actions.is_empty(), "nothing happens after the end");
+            for action in actions {
+                match action {
+                    Action::Arm(timer, _) => { armed.insert(timer); }
+                    Action::Quit => quits += 1,
+                    Action::Kill => kills += 1,
+                    Action::Finish(_) => finished += 1,
+                    _ => {}
+                }
+            }
+            prop_assert!(quits <= 1 && kills <= 1 && finished <= 1);
+            let limit = match life.ending {
+                Ending::Asked => Some(Timer::Deadline),
+                Ending::Leaving => Some(Timer::Linger),
+                Ending::Quitting => Some(Timer::Quit),
+                Ending::No | Ending::Killing | Ending::Over => None,
+            };
+            prop_assert!(limit.is_none_or(|timer| armed.contains(&timer)), "{life:?} can last for ever");
+        }
+        let (life, _) = life.step(gone());
+        prop_assert_eq!(life.condition(), Condition::Stopped);
+    }
+}
+
+#[test]
+fn the_words_of_qemu_are_known() {
+    for (word, reason) in [
+        ("guest-panic", Reason::GuestPanic),
+        ("x-new", Reason::Unknown),
+    ] {
+        assert_eq!(shutdown_reason(word), reason);
+    }
+    assert_eq!(
+        serde_json::to_string(&shutdown_reason("host-signal")).unwrap(),
+        "\"host-signal\""
+    );
+}

@@ -1,0 +1,35 @@
+//! A guest at run time: its directory, its start, its supervision, its end.
+
+mod adopt;
+mod agent;
+mod claim;
+pub mod conflicts;
+mod connect;
+mod console;
+mod control;
+mod end;
+pub mod error;
+pub mod explain;
+pub mod holders;
+mod launch;
+mod lifecycle;
+mod notify;
+pub mod presence;
+pub mod process;
+pub mod recover;
+pub mod rundir;
+pub mod start;
+pub mod state;
+mod supervise;
+
+#[cfg(test)]
+mod testguest;
+#[cfg(test)]
+mod tests;
+
+pub use error::StartError;
+pub use presence::{Presence, list, look};
+pub use recover::{Recovered, recover};
+pub use rundir::RunDir;
+pub use start::{OnReady, adopt, run};
+pub use state::{Condition, Ended, GuestState, Reason};

@@ -1,0 +1,185 @@
+//! What is left when supervisor and QEMU are both gone: taken back, and the truth written down.
+
+use std::fs;
+
+use serde::Deserialize;
+
+use super::RunDir;
+use super::claim::{self, Claimed};
+use super::error::StartError;
+use super::lifecycle::shutdown_reason;
+use super::state::{self, Ended, GuestState, Reason};
+use crate::dirs::Dirs;
+use crate::ids::GuestName;
+use crate::ops::{Host, Ops, lock};
+use crate::plan::journal;
+use crate::plan::step::Step;
+
+/// What `recover` found, and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovered {
+    /// The guest has no run-time directory.
+    Nothing,
+    /// A supervisor has it: nothing to recover.
+    Supervised,
+    /// Its QEMU lives and has no supervisor: [`super::adopt`] gives it one.
+    Orphan,
+    /// Both were dead; everything is taken back. How the guest ended, if it had been started.
+    CleanedUp(Option<Ended>),
+}
+
+/// Takes back what a dead guest left behind. A QEMU that lives is left alone.
+///
+/// # Errors
+/// Something cannot be taken back; the journal is kept for another try.
+pub fn recover(dirs: &Dirs, name: &GuestName) -> Result<Recovered, StartError> {
+    let run = RunDir::new(dirs, name);
+    if !run.path().exists() {
+        return Ok(Recovered::Nothing);
+    }
+    let before = has_leftovers(&run);
+    match claim::take(&run) {
+        Err(StartError::Busy(_)) => Ok(Recovered::Supervised),
+        Err(error) => Err(error),
+        Ok(Claimed::Orphan(_)) => Ok(Recovered::Orphan),
+        Ok(Claimed::Free(claim)) => {
+            claim.abandon(&run);
+            let ended = state::read(&run.last()).ok().flatten();
+            Ok(Recovered::CleanedUp(ended.filter(|_| before)))
+        }
+    }
+}
+
+/// Whether there is anything to take back.
+pub(crate) fn has_leftovers(run: &RunDir) -> bool {
+    fs::read_dir(run.path()).is_ok_and(|entries| {
+        entries
+            .flatten()
+            .any(|entry| entry.path() != run.supervisor_lock())
+    })
+}
+
+/// Takes back what is left, under the supervisor's lock, nobody having the guest's.
+pub(crate) fn take_back(run: &RunDir) -> Result<(), StartError> {
+    let held = lock::take(&run.lock())?;
+    let started: Option<GuestState> = state::read(&run.state()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "state.json is damaged");
+        None
+    });
+    if let Some(state) = started.filter(|state| state.pid.is_some()) {
+        let ended = how_it_ended(run, &state);
+        if let Err(error) = state::write(&run.last(), &ended) {
+            tracing::warn!(%error, "cannot write down how it ended");
+        }
+    }
+    let undo = journal::read(&run.journal())?;
+    let host = Host::default();
+    let mut left = journal::roll_back(&host, &undo);
+    if left.is_empty() {
+        // A start that died before its journal began left a directory and nothing else.
+        let dir = Step::RemoveDir {
+            path: run.path().to_owned(),
+        };
+        left.extend(host.run(&dir).err());
+    }
+    drop(held);
+    if left.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<String> = left.iter().map(ToString::to_string).collect();
+    Err(StartError::Leftovers {
+        guest: run.name().to_string(),
+        what: what.join("; "),
+    })
+}
+
+/// One line of the event log.
+#[derive(Deserialize)]
+struct Line {
+    event: String,
+    #[serde(default)]
+    data: serde_json::Value,
+    timestamp: Option<Stamp>,
+}
+
+#[derive(Deserialize)]
+struct Stamp {
+    seconds: i64,
+}
+
+fn how_it_ended(run: &RunDir, state: &GuestState) -> Ended {
+    let log = fs::read(run.events_log()).unwrap_or_default();
+    from_events(&log).unwrap_or_else(|| {
+        let died_with_host = boot_time().is_some_and(|boot| state.started < boot);
+        let message = if died_with_host {
+            "the host went down while it ran"
+        } else {
+            "QEMU and its supervisor were gone; the guest had not shut down"
+        };
+        Ended {
+            at: state::now(),
+            reason: Reason::Unknown,
+            exit_status: None,
+            signal: None,
+            message: Some(message.to_owned()),
+        }
+    })
+}
+
+/// What QEMU's second monitor recorded last about the guest's end.
+fn from_events(log: &[u8]) -> Option<Ended> {
+    let mut found = None;
+    for line in log.split(|byte| *byte == b'\n') {
+        let Ok(line) = serde_json::from_slice::<Line>(line) else {
+            continue;
+        };
+        let text = |key: &str| line.data.get(key).and_then(|value| value.as_str());
+        let reason = match line.event.as_str() {
+            "SHUTDOWN" => shutdown_reason(text("reason").unwrap_or_default()),
+            "WATCHDOG" if text("action") == Some("poweroff") => Reason::Watchdog,
+            "GUEST_PANICKED" => Reason::GuestPanic,
+            _ => continue,
+        };
+        let at = line
+            .timestamp
+            .and_then(|stamp| u64::try_from(stamp.seconds).ok())
+            .unwrap_or_else(state::now);
+        found = Some(Ended {
+            at,
+            reason,
+            exit_status: None,
+            signal: None,
+            message: Some("seen in QEMU's own event log, its supervisor having died".to_owned()),
+        });
+    }
+    found
+}
+
+/// When the host was started, in seconds since 1970.
+fn boot_time() -> Option<u64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    line.trim().parse().ok()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_event_log_tells_the_truth() {
+        let log = concat!(
+            "{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n",
+            "{\"return\": {}}\r\n",
+            "{\"timestamp\": {\"seconds\": 7, \"microseconds\": 1}, \"event\": \"RESUME\"}\r\n",
+            "{\"timestamp\": {\"seconds\": 9, \"microseconds\": 1}, \"event\": \"SHUTDOWN\", ",
+            "\"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}\r\n",
+            "{\"timestamp\": {\"sec",
+        );
+        let ended = from_events(log.as_bytes()).unwrap();
+        assert_eq!((ended.at, ended.reason), (9, Reason::GuestShutdown));
+        assert_eq!(from_events(&log.as_bytes()[..100]), None);
+        assert!(boot_time().unwrap() > 1_500_000_000);
+    }
+}

@@ -1,0 +1,194 @@
+//! From a plan to a guest's end: claim, check, carry out, launch, supervise, take back.
+
+use nix::sys::stat::{Mode, umask};
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+use super::adopt::{self, Adopted};
+use super::claim::{self, Claim, Claimed};
+use super::connect::{Sockets, Wanted, connect};
+use super::end::End;
+use super::error::StartError;
+use super::launch;
+use super::process::start_ticks;
+use super::state::{self, Condition, Ended, GuestState};
+use super::supervise::{Begin, supervise};
+use super::{RunDir, conflicts};
+use crate::dirs::Dirs;
+use crate::ids::GuestName;
+use crate::machine::Machine;
+use crate::ops::Host;
+use crate::plan::Plan;
+use crate::plan::apply::apply;
+use crate::plan::journal::{self, Entry};
+
+/// Told once, when the guest runs.
+pub type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
+
+/// Starts a guest and supervises it to its end. Where its QEMU runs without a supervisor, this
+/// becomes its supervisor instead; what a dead guest of that name left behind is taken back first.
+///
+/// Blocks until the guest has ended. SIGTERM and SIGINT stop the guest in good order.
+///
+/// # Errors
+/// The guest did not start; the host is as it was.
+pub fn run(dirs: &Dirs, plan: Plan, on_ready: OnReady) -> Result<Ended, StartError> {
+    // What a guest's processes make is for their user alone, unless a step says otherwise.
+    umask(Mode::from_bits_truncate(0o077));
+    runtime()?.block_on(async {
+        let run = RunDir::new(dirs, &plan.machine.name);
+        let (claim, on_ready) = match claim::take(&run)? {
+            Claimed::Free(claim) => (claim, on_ready),
+            Claimed::Orphan(claim) => match adopt::orphan(dirs, &run, claim, on_ready).await? {
+                Adopted::Ended(ended) => return Ok(ended),
+                Adopted::Unfinished(on_ready) => match claim::take(&run)? {
+                    Claimed::Free(claim) => (claim, on_ready),
+                    Claimed::Orphan(_) => return Err(StartError::stays(&run)),
+                },
+            },
+        };
+        start(dirs, &run, claim, plan, on_ready).await
+    })
+}
+
+/// Becomes the supervisor of a guest whose own has died, to the guest's end.
+///
+/// # Errors
+/// There is none, or its QEMU does not answer.
+pub fn adopt(dirs: &Dirs, name: &GuestName, on_ready: OnReady) -> Result<Ended, StartError> {
+    umask(Mode::from_bits_truncate(0o077));
+    runtime()?.block_on(async {
+        let run = RunDir::new(dirs, name);
+        let nothing = || StartError::NothingToAdopt(name.to_string());
+        if !run.path().exists() {
+            return Err(nothing());
+        }
+        match claim::take(&run)? {
+            Claimed::Orphan(claim) => match adopt::orphan(dirs, &run, claim, on_ready).await? {
+                Adopted::Ended(ended) => Ok(ended),
+                Adopted::Unfinished(_) => Err(nothing()),
+            },
+            Claimed::Free(claim) => {
+                claim.abandon(&run);
+                Err(nothing())
+            }
+        }
+    })
+}
+
+fn runtime() -> Result<runtime::Runtime, StartError> {
+    runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Setup)
+}
+
+async fn start(
+    dirs: &Dirs,
+    run: &RunDir,
+    claim: Claim,
+    plan: Plan,
+    on_ready: OnReady,
+) -> Result<Ended, StartError> {
+    let (begin, end) = match prepare(dirs, run, plan, on_ready) {
+        Ok(begun) => begun,
+        Err(error) => {
+            claim.abandon(run);
+            return Err(error);
+        }
+    };
+    let outcome = supervise(begin).await.map_err(StartError::Setup)?;
+    let ended = end.of(dirs, run, outcome).await;
+    drop(claim);
+    ended
+}
+
+/// Everything up to a QEMU that has not been talked to yet.
+fn prepare(
+    dirs: &Dirs,
+    run: &RunDir,
+    plan: Plan,
+    on_ready: OnReady,
+) -> Result<(Begin, End), StartError> {
+    let host = Host::new(&plan.command.program);
+    let gate = conflicts::gate(dirs)?;
+    conflicts::check(dirs, &plan)?;
+    let mut prepared = apply(&host, &plan.steps, &run.journal())?;
+    let mut rolling = RollBack {
+        host: &host,
+        undo: std::mem::take(&mut prepared.undo),
+    };
+    state::write(&run.plan(), &plan).map_err(StartError::io("write", &run.plan()))?;
+    // From here on others see what this guest uses.
+    drop(gate);
+    let mut state = first_state(run, &plan.machine);
+    write_state(run, &state)?;
+    let wanted = Wanted::of(&plan.machine);
+    let sockets = Sockets::new(run, &wanted, &mut prepared.listeners)?;
+    let launched = launch::spawn(&plan.command, &mut prepared, &run.qemu_log())?;
+    // QEMU lives: nothing below may fail, and the plan is taken back when it has ended.
+    let undo = std::mem::take(&mut rolling.undo);
+    state.pid = Some(launched.process.pid());
+    state.qemu_start_ticks = start_ticks(launched.process.pid());
+    if let Err(error) = write_state(run, &state) {
+        tracing::warn!(%error, "the guest's state cannot be told");
+    }
+    let (done, connected) = oneshot::channel();
+    let paths = run.clone();
+    tokio::spawn(async move {
+        match connect(&paths, &wanted, None).await {
+            // A supervisor that has ended meanwhile needs no connections.
+            Ok(connected) => drop(done.send(connected)),
+            Err(error) => tracing::info!(%error, "cannot connect to QEMU"),
+        }
+    });
+    let begin = Begin {
+        run: run.clone(),
+        state,
+        process: launched.process,
+        sockets,
+        connected,
+        stop_timeout: plan.machine.stop_timeout.duration(),
+        on_ready,
+    };
+    let end = End {
+        undo,
+        lock: Some(prepared.lock),
+        log_from: launched.log_from,
+    };
+    Ok((begin, end))
+}
+
+fn write_state(run: &RunDir, state: &GuestState) -> Result<(), StartError> {
+    state::write(&run.state(), state).map_err(StartError::io("write", &run.state()))
+}
+
+fn first_state(run: &RunDir, machine: &Machine) -> GuestState {
+    GuestState {
+        name: machine.name.clone(),
+        profile: machine.profile.clone(),
+        state: Condition::Starting,
+        since: state::now(),
+        started: state::now(),
+        supervisor: std::process::id(),
+        pid: None,
+        qemu_start_ticks: None,
+        accel: machine.accel.chosen,
+        agent: false,
+        arch: machine.arch,
+        sockets: Sockets::names(run, machine),
+        message: None,
+    }
+}
+
+/// Takes the plan back when the start fails between the plan and QEMU, a panic included.
+struct RollBack<'a> {
+    host: &'a Host,
+    undo: Vec<Entry>,
+}
+
+impl Drop for RollBack<'_> {
+    fn drop(&mut self) {
+        journal::roll_back(self.host, &self.undo);
+    }
+}

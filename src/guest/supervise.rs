@@ -1,0 +1,395 @@
+//! The supervisor: one thread that carries what happens into [`Life`] and what is to be done out of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mvm_qmp::{Agent, Event, Events, Qmp};
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connect::{Connected, Sockets};
+use super::control::{self, Shared, View};
+use super::lifecycle::{Action, Input, Life, News, Timer};
+use super::process::{Exit, Process};
+use super::start::OnReady;
+use super::state::{self, Condition, Ended, GuestState, Reason};
+use super::{RunDir, agent, notify};
+
+/// For QEMU to take `quit`, `cont` or the power button.
+const COMMAND: Duration = Duration::from_secs(5);
+/// For the last events of a QEMU that is gone.
+const LAST_EVENTS: Duration = Duration::from_millis(500);
+/// For clients to take the last answers.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// What a supervisor begins with.
+pub(crate) struct Begin {
+    /// The guest's paths.
+    pub(crate) run: RunDir,
+    /// Its state so far: `starting`, or what an earlier supervisor wrote.
+    pub(crate) state: GuestState,
+    /// QEMU.
+    pub(crate) process: Process,
+    /// Our listening sockets.
+    pub(crate) sockets: Sockets,
+    /// The connections to QEMU, on their way.
+    pub(crate) connected: oneshot::Receiver<Connected>,
+    /// How long a graceful stop may take.
+    pub(crate) stop_timeout: Duration,
+    /// Told once when the guest is ready.
+    pub(crate) on_ready: OnReady,
+}
+
+/// How a guest's supervision went.
+pub(crate) struct Outcome {
+    /// How the guest ended.
+    pub(crate) reason: Reason,
+    /// How QEMU ended.
+    pub(crate) exit: Exit,
+    /// Tells the clients once everything is cleaned up.
+    pub(crate) farewell: Farewell,
+}
+
+/// The last word to clients.
+pub(crate) struct Farewell {
+    view: watch::Sender<View>,
+    requests: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+    consoles: JoinSet<()>,
+}
+
+impl Farewell {
+    /// Tells how it ended, and gives those who wait a moment to take it.
+    pub(crate) async fn say(mut self, ended: &Ended) {
+        notify::stopping(ended.reason.as_str());
+        self.view.send_modify(|view| {
+            view.state.state = Condition::Stopped;
+            view.state.pid = None;
+            view.ended = Some(ended.clone());
+        });
+        // Whoever does not take it in time has had their chance.
+        let _ = timeout(LAST_ANSWERS, self.requests.acquire_many(control::CLIENTS)).await;
+        self.requests.close();
+        // These end by themselves once QEMU is gone and its last words are delivered.
+        let consoles = async { while self.consoles.join_next().await.is_some() {} };
+        let _ = timeout(LAST_ANSWERS, consoles).await;
+        self.tasks.shutdown().await;
+    }
+}
+
+struct Supervisor {
+    run: RunDir,
+    life: Life,
+    process: Process,
+    inputs: mpsc::Sender<Input>,
+    view: watch::Sender<View>,
+    timers: BTreeMap<Timer, Instant>,
+    qmp: Option<Qmp>,
+    agent: Option<Agent>,
+    stop_timeout: Duration,
+    on_ready: Option<OnReady>,
+    requests: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+    consoles: JoinSet<()>,
+}
+
+/// Supervises a guest to its end.
+///
+/// # Errors
+/// This process cannot handle signals.
+pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
+    let mut signals = [
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    ];
+    let (inputs, mut incoming) = mpsc::channel(64);
+    let mut sockets = Some(begin.sockets);
+    let mut connected = Some(begin.connected);
+    let mut events: Option<Events> = None;
+    let mut supervisor = Supervisor {
+        run: begin.run,
+        life: Life::default(),
+        process: begin.process,
+        inputs,
+        view: watch::Sender::new(View {
+            state: begin.state,
+            stop_failures: 0,
+            ended: None,
+        }),
+        timers: BTreeMap::new(),
+        qmp: None,
+        agent: None,
+        stop_timeout: begin.stop_timeout,
+        on_ready: Some(begin.on_ready),
+        requests: Arc::new(Semaphore::new(control::CLIENTS as usize)),
+        tasks: JoinSet::new(),
+        consoles: JoinSet::new(),
+    };
+    supervisor.write_state();
+    loop {
+        let timer = supervisor.timers.iter().min_by_key(|(_, at)| **at);
+        let (timer, at) = timer.map_or((None, None), |(timer, at)| (Some(*timer), Some(*at)));
+        let input = tokio::select! {
+            biased;
+            event = next(&mut events) => match event {
+                Some(event) => news(&event).map(Input::Qemu),
+                None => {
+                    events = None;
+                    Some(Input::MonitorClosed)
+                }
+            },
+            exit = supervisor.process.ended() => {
+                return Ok(supervisor.end(exit, events).await);
+            }
+            input = incoming.recv() => input,
+            () = any(&mut signals) => Some(Input::Signal { timeout: supervisor.stop_timeout }),
+            done = arrive(&mut connected) => {
+                connected = None;
+                match (done, sockets.take()) {
+                    (Some(done), Some(ours)) => {
+                        let (more, first) = supervisor.connected(done, ours);
+                        events = Some(more);
+                        for input in first {
+                            supervisor.take(input);
+                        }
+                        None
+                    }
+                    // It could not be connected: what is left is to end it.
+                    _ => Some(Input::ConnectFailed),
+                }
+            }
+            () = sleep(at) => {
+                timer.inspect(|timer| { supervisor.timers.remove(timer); }).map(Input::Timer)
+            }
+        };
+        if let Some(input) = input {
+            supervisor.take(input);
+        }
+    }
+}
+
+async fn next(events: &mut Option<Events>) -> Option<Event> {
+    match events {
+        Some(events) => events.next().await,
+        None => pending().await,
+    }
+}
+
+async fn arrive(connected: &mut Option<oneshot::Receiver<Connected>>) -> Option<Connected> {
+    match connected {
+        Some(connected) => connected.await.ok(),
+        None => pending().await,
+    }
+}
+
+async fn sleep(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+async fn any(signals: &mut [SignalStream; 2]) {
+    let [first, second] = signals;
+    tokio::select! {
+        _ = first.recv() => {}
+        _ = second.recv() => {}
+    }
+}
+
+fn news(event: &Event) -> Option<News> {
+    let text = |key: &str| event.data.get(key).and_then(|value| value.as_str());
+    match event.name.as_str() {
+        "STOP" => Some(News::Stopped),
+        "RESUME" => Some(News::Resumed),
+        "SUSPEND" => Some(News::Suspended),
+        "WAKEUP" => Some(News::WokeUp),
+        "SHUTDOWN" => Some(News::Shutdown(
+            text("reason").unwrap_or_default().to_owned(),
+        )),
+        "GUEST_PANICKED" => Some(News::Panicked),
+        // QEMU exits at once, without a SHUTDOWN event.
+        "WATCHDOG" if text("action") == Some("poweroff") => Some(News::WatchdogPoweroff),
+        _ => None,
+    }
+}
+
+impl Supervisor {
+    fn take(&mut self, input: Input) {
+        tracing::debug!(?input, "input");
+        let (life, actions) = self.life.step(input);
+        self.life = life;
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Publish => self.publish(),
+            Action::TellReady => {
+                if let Some(tell) = self.on_ready.take() {
+                    tell(&self.view.borrow().state);
+                }
+                notify::ready(self.life.condition().as_str());
+            }
+            Action::Ask { resume, agent } => self.ask(resume, agent),
+            Action::Wake => self.command("system_wakeup"),
+            Action::Quit => self.quit(),
+            Action::Kill => self.process.signal(Signal::SIGKILL),
+            Action::Arm(timer, after) => {
+                self.timers.insert(timer, Instant::now() + after);
+            }
+            Action::StopFailed => {
+                self.message("it did not shut down in the time it was given");
+                self.view.send_modify(|view| view.stop_failures += 1);
+            }
+            Action::Stuck => {
+                self.message("QEMU does not end, not even by SIGKILL: it hangs in the kernel");
+            }
+            // `end` does it, the only place where this can come up.
+            Action::Finish(_) => {}
+        }
+    }
+
+    fn message(&self, text: &str) {
+        tracing::warn!("{text}");
+        self.view
+            .send_modify(|view| view.state.message = Some(text.to_owned()));
+        self.write_state();
+    }
+
+    fn publish(&self) {
+        let condition = self.life.condition();
+        self.view.send_modify(|view| {
+            let state = &mut view.state;
+            if state.state != condition {
+                state.state = condition;
+                state.since = state::now();
+                state.message = self
+                    .life
+                    .panicked()
+                    .then(|| "the guest's kernel panicked".to_owned());
+            }
+            state.agent = self.life.agent();
+        });
+        self.write_state();
+        notify::status(condition.as_str());
+    }
+
+    fn write_state(&self) {
+        if let Err(error) = state::write(&self.run.state(), &self.view.borrow().state) {
+            tracing::warn!(%error, "cannot write state.json");
+        }
+    }
+
+    /// The connections are there: serve them, and say what the guest does.
+    fn connected(&mut self, connected: Connected, ours: Sockets) -> (Events, Vec<Input>) {
+        let Connected {
+            qmp,
+            events,
+            agent,
+            consoles,
+            ptys,
+            first,
+            adopted,
+        } = connected;
+        let shared = Shared {
+            view: self.view.subscribe(),
+            inputs: self.inputs.clone(),
+            qmp: qmp.clone(),
+            agent: agent.clone(),
+            stop_timeout: self.stop_timeout,
+            requests: Arc::clone(&self.requests),
+        };
+        if let Some(agent) = &agent {
+            let watch = agent::watch(agent.clone(), qmp.subscribe(), self.inputs.clone(), adopted);
+            self.tasks.spawn(watch);
+        }
+        ours.serve(&mut self.tasks, &mut self.consoles, shared, consoles);
+        self.view
+            .send_modify(|view| view.state.sockets.extend(ptys));
+        self.qmp = Some(qmp);
+        self.agent = agent;
+        (events, first)
+    }
+
+    fn command(&mut self, name: &'static str) {
+        let Some(qmp) = self.qmp.clone() else { return };
+        self.tasks.spawn(async move {
+            if let Err(error) = qmp.call_within(name, None, COMMAND).await {
+                tracing::warn!(%error, "QEMU did not take it");
+            }
+        });
+    }
+
+    fn ask(&mut self, resume: bool, by_agent: bool) {
+        let Some(qmp) = self.qmp.clone() else { return };
+        let agent = self.agent.clone().filter(|_| by_agent);
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            if resume {
+                if let Err(error) = qmp.call_within("cont", None, COMMAND).await {
+                    tracing::warn!(%error, "the guest cannot be continued");
+                }
+            }
+            if let Some(agent) = agent {
+                let how = json!({ "mode": "powerdown" });
+                if let Err(error) = agent.fire("guest-shutdown", Some(how), COMMAND).await {
+                    tracing::info!(%error, "the agent cannot shut the guest down");
+                    // A supervisor that is gone needs no word.
+                    let _ = inputs.send(Input::AgentFailed).await;
+                }
+            } else if let Err(error) = qmp.call_within("system_powerdown", None, COMMAND).await {
+                tracing::warn!(%error, "the power button cannot be pressed");
+            }
+        });
+    }
+
+    /// By QMP, which closes the images in order. QEMU does the same at SIGTERM.
+    fn quit(&mut self) {
+        match &self.qmp {
+            Some(_) => self.command("quit"),
+            None => self.process.signal(Signal::SIGTERM),
+        }
+    }
+
+    async fn end(mut self, exit: Exit, events: Option<Events>) -> Outcome {
+        // QEMU's last words may still be in the socket.
+        if let Some(mut events) = events {
+            let mut last = VecDeque::new();
+            let drain = async {
+                while let Some(event) = events.next().await {
+                    last.extend(news(&event));
+                }
+            };
+            // What comes later is no longer from this QEMU.
+            let _ = timeout(LAST_EVENTS, drain).await;
+            for news in last {
+                self.take(Input::Qemu(news));
+            }
+        }
+        let (life, actions) = self.life.step(Input::Exited(exit));
+        self.life = life;
+        let reason = actions.iter().find_map(|action| match action {
+            Action::Finish(reason) => Some(*reason),
+            _ => None,
+        });
+        Outcome {
+            reason: reason.unwrap_or(Reason::Unknown),
+            exit,
+            farewell: Farewell {
+                view: self.view,
+                requests: self.requests,
+                tasks: self.tasks,
+                consoles: self.consoles,
+            },
+        }
+    }
+}
