@@ -150,3 +150,67 @@ async fn a_client_that_goes_away_leaves_no_command_behind_in_the_queue() {
         assert_eq!(raw.reply().await["id"], i + 1);
     }
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_can_ask_for_only_so_much() {
+    let (mut qemu, path, _dir) = shared(GREETING).await;
+    let mut lazy = Raw::negotiated(&path, &["oob"]).await;
+    for id in 0..100 {
+        lazy.send(json!({"execute": "big", "id": id}).to_string())
+            .await;
+    }
+    let big = json!("x".repeat(100_000));
+    let mut asked = 0;
+    let quiet = Duration::from_millis(300);
+    while let Ok(request) = tokio::time::timeout(quiet, qemu.request()).await {
+        qemu.answer(&request, big.clone()).await;
+        asked += 1;
+    }
+    // What its socket holds, and one reply more.
+    assert!((1..20).contains(&asked), "{asked}");
+    let mut other = Raw::negotiated(&path, &[]).await;
+    other.send(r#"{"execute":"small"}"#).await;
+    let request = qemu.request().await;
+    assert_eq!(request["execute"], "small");
+    qemu.answer(&request, json!(1)).await;
+    assert_eq!(other.reply().await, json!({"return": 1}));
+    // Once it reads, it gets all of it.
+    for id in 0..100 {
+        if id >= asked {
+            let request = qemu.request().await;
+            qemu.answer(&request, big.clone()).await;
+        }
+        assert_eq!(lazy.reply().await["id"], id);
+    }
+}
+
+#[tokio::test]
+async fn an_error_without_an_id_goes_to_the_command_whose_turn_it_is() {
+    let (mut qemu, path, _dir) = shared(GREETING).await;
+    let mut clients = Vec::new();
+    for id in 0..3 {
+        let mut raw = Raw::negotiated(&path, &["oob"]).await;
+        raw.send(json!({"execute": "x", "id": id}).to_string())
+            .await;
+        clients.push(raw);
+    }
+    clients[0].send(r#"{"exec-oob":"yank","id":"oob"}"#).await;
+    let mut requests = Vec::new();
+    for _ in 0..4 {
+        requests.push(qemu.request().await);
+    }
+    let nameless = r#"{"error": {"class": "GenericError", "desc": "JSON parse error"}}"#;
+    qemu.answer(&requests[0], json!({})).await;
+    qemu.line(nameless).await;
+    qemu.line(nameless).await;
+    qemu.answer(&requests[3], json!({})).await;
+    assert_eq!(clients[0].reply().await, json!({"return": {}, "id": 0}));
+    assert_eq!(clients[0].reply().await, json!({"return": {}, "id": "oob"}));
+    for (id, raw) in clients.iter_mut().enumerate().skip(1) {
+        let reply = raw.reply().await;
+        assert_eq!(
+            (&reply["id"], reply["error"].is_object()),
+            (&json!(id), true)
+        );
+    }
+}
