@@ -38,7 +38,9 @@ flock 9
 arch=$(dpkg --print-architecture)
 triple=$(uname -m)-linux-gnu
 apt_root "bookworm bookworm-backports" "$arch"
-names="qemu-system-x86 qemu-system-arm qemu-system-common qemu-system-data qemu-utils seabios ipxe-qemu"
+# A module that is not in its own folder QEMU takes from the system's, and dies of the other version.
+names="qemu-system-x86 qemu-system-arm qemu-system-common qemu-system-data qemu-system-gui
+    qemu-system-modules-opengl qemu-system-modules-spice qemu-utils seabios ipxe-qemu"
 debs=
 for n in $names; do
     # The plain suite's pin beats that of backports: ask for the version by suite.
