@@ -45,13 +45,15 @@ impl Dirs {
         };
         let system = uid == 0;
         let pick = |name: &str, root: &str, user: &dyn Fn() -> PathBuf| {
-            path(name).unwrap_or_else(|| if system { PathBuf::from(root) } else { user() })
+            let named = path(name).map(absolute);
+            named.unwrap_or_else(|| if system { PathBuf::from(root) } else { user() })
         };
         let config = pick("MVM_CONFIG_DIR", "/etc/mvm", &|| {
             xdg("XDG_CONFIG_HOME", ".config")
         });
         Self {
-            system_config: path("MVM_CONFIG_DIR").unwrap_or_else(|| PathBuf::from("/etc/mvm")),
+            system_config: path("MVM_CONFIG_DIR")
+                .map_or_else(|| PathBuf::from("/etc/mvm"), absolute),
             config,
             state: pick("MVM_STATE_DIR", "/var/lib/mvm", &|| {
                 xdg("XDG_STATE_HOME", ".local/state")
@@ -96,6 +98,12 @@ impl Dirs {
     pub fn profiles(&self) -> Vec<PathBuf> {
         unique([&self.config, &self.system_config], "profiles")
     }
+}
+
+/// QEMU, the supervisor and whoever connects to a socket may have other current directories.
+fn absolute(path: PathBuf) -> PathBuf {
+    // Fails without a current directory only: then the path is wrong either way.
+    std::path::absolute(&path).unwrap_or(path)
 }
 
 fn unique(dirs: [&Path; 2], below: &str) -> Vec<PathBuf> {

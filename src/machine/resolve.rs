@@ -4,13 +4,20 @@ use std::path::Path;
 
 use super::error::ResolveError;
 use super::{
-    Firmware, Machine, Qemu, board, boot, check, cpu, disk, extras, names, net, ports, slots,
+    AccelKind, BoardKind, Firmware, Machine, Qemu, board, boot, check, cpu, disk, extras, names,
+    net, ports, slots,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
 use crate::ids::GuestName;
 use crate::profile::schema::{Layer, MachineTable};
 use crate::units::{Size, Span};
+
+/// The board has no HPET and no PM timer, and with ACPI no interrupt of the PIT; KVM's clock, which
+/// stands in for them, needs KVM. What is left is to measure the TSC by the PIT, which Linux gives up
+/// when it is disturbed too often.
+const MICROVM_TCG: &str = "on a busy host a kernel may not find its clock on microvm without KVM, \
+     and stop after `tsc: Marking TSC unstable`; q35 has more clocks";
 
 /// How long a graceful stop may take when the profile does not say.
 const STOP_TIMEOUT: Span = Span::secs(60);
@@ -83,6 +90,9 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         notes.push(
             "there is neither a kernel nor a disk: the guest will not get past its BIOS".to_owned(),
         );
+    }
+    if board.kind == BoardKind::Microvm && accel.chosen == AccelKind::Tcg {
+        notes.push(MICROVM_TCG.to_owned());
     }
     crowd(&mut notes, memory, cpu.count, facts);
     let (agent, channels) = ports::channels(layer)?;

@@ -3,16 +3,17 @@
 //! A device that a guest has at most one of has a fixed slot. Named ones (cards, disks, shares) follow
 //! in order. On PCI Express each of those sits behind a root port of its own, because only there it can
 //! be unplugged; the others are on the root bus, which costs the guest nothing to look at. Ports of
-//! cards come before those of disks, so that another disk does not rename the cards.
+//! cards come before those of disks, so that another disk does not rename the cards. The first ports of
+//! a kind have slots of their own, because a guest's IOMMU may group the functions of one slot.
 //!
 //! ```text
 //!            q35, virt (pcie.0)          pc (pci.0)         microvm (virtio-mmio-bus.N)
 //! 00         host bridge                 host bridge        0 serial  1 rng  2 balloon
 //! 01, 02     display, GPU                PIIX3, display     3 vsock   4 scsi
 //! 03 - 0b    one of a kind               one of a kind
-//! 0c - 1f    10-11 ports of cards        cards, disks,      5 - 23 cards, disks, shares
-//!            12-15 ports of disks        shares
-//!            16-17 ports of shares
+//! 0c - 1f    0c-0f ports of cards        cards, disks,      23 down to 5 cards, disks, shares
+//!            10-17 ports of disks        shares             (Linux looks at the highest first)
+//!            18-1b ports of shares
 //!            1f ICH9 (q35)
 //! ```
 
@@ -61,10 +62,12 @@ pub struct Place {
 }
 
 /// A root port that a device sits behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootPort {
     /// The port's number on this board, 0 first; it makes the id, the chassis and the slot's number.
     pub number: u8,
+    slot: u8,
+    function: u8,
 }
 
 impl RootPort {
@@ -73,26 +76,66 @@ impl RootPort {
         format!("mvm-port-{}", self.number)
     }
 
-    /// Slot and function on the root bus: eight ports share a slot.
+    /// Slot and function on the root bus.
     pub fn addr(&self) -> String {
-        let slot = FIRST_PORT_SLOT + self.number / 8;
-        format!("{slot:#x}.{:#x}", self.number % 8)
+        format!("{:#x}.{:#x}", self.slot, self.function)
     }
 
     /// Whether the others of its slot hide behind it.
     pub fn is_first_of_slot(&self) -> bool {
-        self.number % 8 == 0
+        self.function == 0
     }
 }
 
-const FIRST_PORT_SLOT: u8 = 0x10;
+/// Root ports of one kind of device.
+struct Ports {
+    /// The number of the first.
+    number: u8,
+    /// Its slot.
+    slot: u8,
+    /// How many have slots of their own; eight more share the slot after those.
+    single: u8,
+}
+
+impl Ports {
+    const fn max(&self) -> usize {
+        self.single as usize + 8
+    }
+
+    fn get(&self, index: u8) -> RootPort {
+        RootPort {
+            number: self.number.saturating_add(index),
+            slot: self.slot + index.min(self.single),
+            function: index.saturating_sub(self.single),
+        }
+    }
+}
+
+/// For cards, disks and shares.
+const PORTS: [Ports; 3] = [
+    Ports {
+        number: 0,
+        slot: 0x0c,
+        single: 3,
+    },
+    Ports {
+        number: 16,
+        slot: 0x10,
+        single: 7,
+    },
+    Ports {
+        number: 32,
+        slot: 0x18,
+        single: 3,
+    },
+];
+
 const PCI_FIRST_NAMED: u8 = 0x0c;
 const PCI_NAMED: usize = 0x20 - PCI_FIRST_NAMED as usize;
 const MMIO_FIRST_NAMED: u8 = 5;
+const MMIO_LAST: u8 = 23;
 /// microvm has 24 transports where it has two I/O APICs, as it does with ACPI.
-const MMIO_NAMED: usize = 24 - MMIO_FIRST_NAMED as usize;
-/// The first port and how many there are, for cards, disks and shares.
-const PORTS: [(u8, usize); 3] = [(0, 16), (16, 32), (48, 16)];
+const MMIO_NAMED: usize = MMIO_LAST as usize + 1 - MMIO_FIRST_NAMED as usize;
 const SATA_PORTS: usize = 6;
 const IDE_UNITS: usize = 4;
 const USB_PORTS: usize = 15;
@@ -189,13 +232,9 @@ impl Slots {
             Bus::Pci | Bus::Mmio => [0; 3],
         };
         PORTS
-            .into_iter()
+            .iter()
             .zip(counts)
-            .flat_map(|((first, _), count)| {
-                (0..count).map(move |n| RootPort {
-                    number: first + small(n),
-                })
-            })
+            .flat_map(|(ports, count)| (0..small(count)).map(|index| ports.get(index)))
     }
 
     fn named(self, named: Named, index: usize) -> Place {
@@ -206,20 +245,15 @@ impl Slots {
             Named::Share => (2, nics + disks),
         };
         match self.bus {
-            Bus::Pcie => {
-                let port = RootPort {
-                    number: PORTS[class].0 + small(index),
-                };
-                Place {
-                    bus: port.id(),
-                    addr: Some("0x0".to_owned()),
-                }
-            }
+            Bus::Pcie => Place {
+                bus: PORTS[class].get(small(index)).id(),
+                addr: Some("0x0".to_owned()),
+            },
             Bus::Pci | Bus::Mmio => {
                 let number = small(before + index);
                 self.place(
                     PCI_FIRST_NAMED.saturating_add(number),
-                    MMIO_FIRST_NAMED.saturating_add(number),
+                    MMIO_LAST.saturating_sub(number),
                 )
             }
         }
@@ -277,9 +311,9 @@ pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
     let all = nics + disks + shares;
     match slots.bus {
         Bus::Pcie => {
-            fits(nics, "network cards", PORTS[0].1)?;
-            fits(disks, "virtio and NVMe disks", PORTS[1].1)?;
-            fits(shares, "shares", PORTS[2].1)?;
+            fits(nics, "network cards", PORTS[0].max())?;
+            fits(disks, "virtio and NVMe disks", PORTS[1].max())?;
+            fits(shares, "shares", PORTS[2].max())?;
         }
         Bus::Pci => fits(
             all,
@@ -319,7 +353,7 @@ mod tests {
     #[test]
     fn no_two_devices_share_a_place() {
         for (bus, counts) in [
-            (Bus::Pcie, [16, 32, 16]),
+            (Bus::Pcie, [11, 15, 11]),
             (Bus::Pci, [5, 10, 5]),
             (Bus::Mmio, [5, 10, 4]),
         ] {
@@ -340,12 +374,13 @@ mod tests {
     }
 
     #[test]
-    fn ports_share_slots_by_eight() {
-        let port = RootPort { number: 17 };
-        assert_eq!(
-            (port.addr().as_str(), port.is_first_of_slot()),
-            ("0x12.0x1", false)
-        );
-        assert!(RootPort { number: 16 }.is_first_of_slot());
+    fn first_ports_have_slots_of_their_own() {
+        let addr = |index| PORTS[1].get(index).addr();
+        assert_eq!(addr(0), "0x10.0x0");
+        assert_eq!(addr(6), "0x16.0x0");
+        assert_eq!(addr(7), "0x17.0x0");
+        assert_eq!(addr(14), "0x17.0x7");
+        assert!(PORTS[1].get(7).is_first_of_slot() && !PORTS[1].get(8).is_first_of_slot());
+        assert!(PORTS[1].get(14).number < PORTS[2].get(0).number);
     }
 }

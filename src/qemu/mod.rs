@@ -32,7 +32,8 @@ impl Context {
     fn virtio(self, kind: Virtio, id: &str) -> Object {
         let driver = drivers::virtio(kind, self.board.bus());
         let device = Object::device(driver, id);
-        if self.translated {
+        // The balloon names pages to the host and does no DMA: Linux refuses one that claims to.
+        if self.translated && kind != Virtio::Balloon {
             // Without the first the device passes the IOMMU by; a legacy device cannot have it.
             device
                 .set("iommu_platform", true)

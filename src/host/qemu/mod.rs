@@ -3,7 +3,7 @@
 mod ask;
 mod cache;
 pub mod caps;
-mod find;
+pub(crate) mod find;
 mod modules;
 mod names;
 mod probe;
