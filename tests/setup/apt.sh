@@ -66,16 +66,15 @@ APT::Architecture "$2";
 APT::Architectures { "$2"; };
 APT::Install-Recommends "false";
 APT::Sandbox::User "";
+Acquire::Retries "3";
 X
     APT_CONFIG=$apt_dir/apt.conf
     export APT_CONFIG
     # Once a day is enough. Old lists serve where the network is away.
     if [ -z "$(find "$apt_dir/updated" -mtime -1 2>/dev/null)" ]; then
-        if apt-get -qq update >&2; then
-            touch "$apt_dir/updated"
-        elif [ ! -e "$apt_dir/updated" ]; then
+        apt-get -qq update >&2 || [ -e "$apt_dir/updated" ] ||
             die "apt could not read the package lists of $1 ($2)" "see apt's messages above; is the network there?"
-        fi
+        touch "$apt_dir/updated"
     fi
 }
 

@@ -68,7 +68,8 @@ fi
 apt="$root env DEBIAN_FRONTEND=noninteractive apt-get"
 
 say "reading the package lists (apt-get update)"
-$apt -qq update >&2
+# A third party's source that fails need not matter.
+$apt -qq -o Acquire::Retries=3 update >&2 || say "warning: not every list could be read"
 
 candidate() { apt-cache policy "$1" | awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }'; }
 if [ -n "$rust" ]; then
@@ -118,7 +119,7 @@ fi
 say "installing from the distribution:$missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-$apt install -y -qq $options --no-install-recommends $missing >"$log" 2>&1 </dev/null || {
+$apt install -y -qq -o Acquire::Retries=3 $options --no-install-recommends $missing >"$log" 2>&1 </dev/null || {
     tail -n 40 "$log" >&2
     die "apt could not install these packages" "see its last lines above"
 }
