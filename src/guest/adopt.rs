@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use mvm_qmp::Qmp;
 use nix::sys::signal::Signal;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -114,6 +115,31 @@ pub(crate) async fn orphan(
     let ended = end.of(dirs, run, outcome).await?;
     drop(claim);
     Ok(Adopted::Ended(ended))
+}
+
+/// Ends the QEMU of a start whose supervisor died before the guest was let go. Whether it did.
+///
+/// # Errors
+/// It does not end.
+pub(crate) fn end_if_unfinished(run: &RunDir) -> Result<bool, StartError> {
+    let known: Option<GuestState> =
+        state::read(&run.state()).map_err(StartError::io("read", &run.state()))?;
+    if known.is_some_and(|state| state.state != Condition::Starting) {
+        return Ok(false);
+    }
+    super::start::runtime()?.block_on(async {
+        // The word of QEMU itself, where it has one: the state may be behind.
+        let asked = timeout(CONNECT, async {
+            let (qmp, _events) = Qmp::connect(&run.monitor(), CONNECT).await.ok()?;
+            let status = qmp.call("query-status", None).await.ok()?;
+            Some(status.get("status")?.as_str()? == "prelaunch")
+        });
+        if matches!(asked.await, Ok(Some(false))) {
+            return Ok(false);
+        }
+        end_unfinished(run, None).await?;
+        Ok(true)
+    })
 }
 
 /// QEMU's process: the peer of its monitor, and in any case one that has the guest's lock open. A

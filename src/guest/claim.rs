@@ -1,11 +1,15 @@
 //! Who has a guest: taken before anything of it is looked at or touched.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use super::RunDir;
 use super::error::StartError;
 use super::recover;
 use crate::ops::{OpsError, dirs, lock};
+
+/// From a supervisor's fork to its child's exec, on a busy host.
+const FORKED: Duration = Duration::from_secs(2);
 
 /// The right to start, supervise or recover a guest: its supervisor lock.
 #[derive(Debug)]
@@ -41,13 +45,24 @@ impl Claim {
 /// # Errors
 /// Somebody has it ([`StartError::Busy`]), or what was left behind cannot be taken back.
 pub(crate) fn take(run: &RunDir) -> Result<Claimed, StartError> {
-    for _ in 0..3 {
+    let end = Instant::now() + FORKED;
+    let mut tries = 0;
+    while tries < 3 {
         dirs::make(run.path(), 0o700, false)?;
         let claim = match lock::take(&run.supervisor_lock()) {
             Ok(lock) => Claim { _lock: lock },
+            // A child of a supervisor that just died has its lock until it becomes QEMU.
+            Err(OpsError::Held { pid: Some(pid), .. })
+                if !is_alive(pid) && Instant::now() < end =>
+            {
+                std::thread::sleep(Duration::from_millis(2));
+                continue;
+            }
             Err(error @ OpsError::Held { .. }) => return Err(StartError::Busy(error)),
             // The directory was removed by its last owner between our two steps.
-            Err(error) if error.os_error() == Some(nix::libc::ENOENT) => continue,
+            Err(error) if error.os_error() == Some(nix::libc::ENOENT) && Instant::now() < end => {
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         if lock::is_held(&run.lock())? {
@@ -56,6 +71,7 @@ pub(crate) fn take(run: &RunDir) -> Result<Claimed, StartError> {
         if !recover::has_leftovers(run) {
             return Ok(Claimed::Free(claim));
         }
+        tries += 1;
         // The directory goes with them, and with it the file that our claim is on.
         recover::take_back(run)?;
     }
@@ -63,4 +79,13 @@ pub(crate) fn take(run: &RunDir) -> Result<Claimed, StartError> {
         guest: run.name().to_string(),
         what: format!("{} comes back again and again", run.path().display()),
     })
+}
+
+/// Whether a process of that id runs. One that is dead and not reaped does not.
+fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| Some(stat.rsplit_once(") ")?.1.chars().next()))
+        .flatten()
+        .is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }

@@ -23,6 +23,8 @@ pub mod state;
 mod supervise;
 
 #[cfg(test)]
+mod orphan_tests;
+#[cfg(test)]
 mod testguest;
 #[cfg(test)]
 mod tests;

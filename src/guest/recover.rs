@@ -5,10 +5,11 @@ use std::fs;
 use serde::Deserialize;
 
 use super::RunDir;
-use super::claim::{self, Claimed};
+use super::adopt;
+use super::claim::{self, Claim, Claimed};
 use super::error::StartError;
 use super::lifecycle::shutdown_reason;
-use super::state::{self, Ended, GuestState, Reason};
+use super::state::{self, Condition, Ended, GuestState, Reason};
 use crate::dirs::Dirs;
 use crate::ids::GuestName;
 use crate::ops::{Host, Ops, lock};
@@ -41,13 +42,24 @@ pub fn recover(dirs: &Dirs, name: &GuestName) -> Result<Recovered, StartError> {
     match claim::take(&run) {
         Err(StartError::Busy(_)) => Ok(Recovered::Supervised),
         Err(error) => Err(error),
-        Ok(Claimed::Orphan(_)) => Ok(Recovered::Orphan),
-        Ok(Claimed::Free(claim)) => {
-            claim.abandon(&run);
-            let ended = state::read(&run.last()).ok().flatten();
-            Ok(Recovered::CleanedUp(ended.filter(|_| before)))
+        Ok(Claimed::Orphan(claim)) => {
+            if !adopt::end_if_unfinished(&run)? {
+                return Ok(Recovered::Orphan);
+            }
+            drop(claim);
+            match claim::take(&run)? {
+                Claimed::Free(claim) => Ok(cleaned_up(&run, claim, true)),
+                Claimed::Orphan(_) => Err(StartError::stays(&run)),
+            }
         }
+        Ok(Claimed::Free(claim)) => Ok(cleaned_up(&run, claim, before)),
     }
+}
+
+fn cleaned_up(run: &RunDir, claim: Claim, was_there: bool) -> Recovered {
+    claim.abandon(run);
+    let ended = state::read(&run.last()).ok().flatten();
+    Recovered::CleanedUp(ended.filter(|_| was_there))
 }
 
 /// Whether there is anything to take back.
@@ -110,15 +122,18 @@ struct Stamp {
 fn how_it_ended(run: &RunDir, state: &GuestState) -> Ended {
     let log = fs::read(run.events_log()).unwrap_or_default();
     from_events(&log).unwrap_or_else(|| {
-        let died_with_host = boot_time().is_some_and(|boot| state.started < boot);
-        let message = if died_with_host {
-            "the host went down while it ran"
+        let (reason, message) = if state.state == Condition::Starting {
+            let message = "its supervisor died while it was being started";
+            (Reason::StartFailed, message)
+        } else if boot_time().is_some_and(|boot| state.started < boot) {
+            (Reason::Unknown, "the host went down while it ran")
         } else {
-            "QEMU and its supervisor were gone; the guest had not shut down"
+            let message = "QEMU and its supervisor were gone; the guest had not shut down";
+            (Reason::Unknown, message)
         };
         Ended {
             at: state::now(),
-            reason: Reason::Unknown,
+            reason,
             exit_status: None,
             signal: None,
             message: Some(message.to_owned()),

@@ -65,18 +65,20 @@ pub fn adopt(dirs: &Dirs, name: &GuestName, on_ready: OnReady) -> Result<Ended, 
         }
         match claim::take(&run)? {
             Claimed::Orphan(claim) => match adopt::orphan(dirs, &run, claim, on_ready).await? {
-                Adopted::Ended(ended) => Ok(ended),
-                Adopted::Unfinished(_) => Err(nothing()),
+                Adopted::Ended(ended) => return Ok(ended),
+                Adopted::Unfinished(_) => {
+                    if let Claimed::Free(claim) = claim::take(&run)? {
+                        claim.abandon(&run);
+                    }
+                }
             },
-            Claimed::Free(claim) => {
-                claim.abandon(&run);
-                Err(nothing())
-            }
+            Claimed::Free(claim) => claim.abandon(&run),
         }
+        Err(nothing())
     })
 }
 
-fn runtime() -> Result<runtime::Runtime, StartError> {
+pub(super) fn runtime() -> Result<runtime::Runtime, StartError> {
     runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -47,14 +47,26 @@ const BOOT: [u8; 50] = [
 
 /// A place for guests.
 pub(crate) struct Place {
-    pub(crate) top: tempfile::TempDir,
+    top: PathBuf,
+    _folder: Option<tempfile::TempDir>,
     pub(crate) dirs: Dirs,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let top = tempfile::tempdir().unwrap();
-        let at = |name: &str| top.path().join(name);
+        let folder = tempfile::tempdir().unwrap();
+        let mut place = Self::at(folder.path());
+        place._folder = Some(folder);
+        let mut image = vec![0; 1 << 20];
+        image[..BOOT.len()].copy_from_slice(&BOOT);
+        image[510..512].copy_from_slice(&[0x55, 0xAA]);
+        std::fs::write(place.image(), image).unwrap();
+        place
+    }
+
+    /// A place that is there already.
+    pub(crate) fn at(top: &Path) -> Self {
+        let at = |name: &str| top.join(name);
         let dirs = Dirs {
             config: at("config"),
             system_config: at("config"),
@@ -62,11 +74,11 @@ impl Place {
             runtime: at("run"),
             cache: at("cache"),
         };
-        let mut image = vec![0; 1 << 20];
-        image[..BOOT.len()].copy_from_slice(&BOOT);
-        image[510..512].copy_from_slice(&[0x55, 0xAA]);
-        std::fs::write(at("boot.img"), image).unwrap();
-        Self { top, dirs }
+        Self {
+            top: top.to_owned(),
+            _folder: None,
+            dirs,
+        }
     }
 
     pub(crate) fn run_dir(&self, name: &str) -> RunDir {
@@ -74,7 +86,7 @@ impl Place {
     }
 
     pub(crate) fn image(&self) -> PathBuf {
-        self.top.path().join("boot.img")
+        self.top.join("boot.img")
     }
 
     /// The plan of a guest with one console and one read-only disk.
@@ -106,6 +118,19 @@ impl Place {
             steps,
             command,
         }
+    }
+
+    /// Starts a supervisor that can be killed: this test program once more.
+    pub(crate) fn supervisor(&self, name: &str) -> std::process::Child {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "guest::orphan_tests::supervisor", "--ignored"])
+            .env("MVM_TEST_PLACE", &self.top)
+            .env("MVM_TEST_GUEST", name)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
     }
 
     /// Starts a guest in a thread of its own; returns once it is ready or has failed.
@@ -296,5 +321,25 @@ fn command(run: &RunDir, image: &Path) -> CommandLine {
             fd("events", FdSource::Listen(run.events())),
             fd("console-main", FdSource::Listen(run.console_qemu("main"))),
         ],
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // A test that failed must not leave a QEMU behind.
+        if self._folder.is_none() {
+            return;
+        }
+        for (name, _) in super::list(&self.dirs).unwrap_or_default() {
+            kill_qemu(&self.run_dir(name.as_str()));
+        }
+    }
+}
+
+/// Kills whoever has the guest's lock, this process aside.
+pub(crate) fn kill_qemu(run: &RunDir) {
+    for holder in super::holders::of(&run.lock()) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(holder.pid).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
     }
 }
