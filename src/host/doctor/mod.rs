@@ -47,8 +47,6 @@ pub struct Surroundings {
     pub kvm_node: DeviceNode,
     /// The user's name, for commands that name it.
     pub user: Option<String>,
-    /// The user is root.
-    pub root: bool,
 }
 
 impl Surroundings {
@@ -63,7 +61,6 @@ impl Surroundings {
             qemu_img,
             kvm_node: DeviceNode::probe(roots, "/dev/kvm"),
             user: std::env::var("USER").ok().filter(|u| !u.is_empty()),
-            root: nix::unistd::Uid::effective().is_root(),
         }
     }
 }

@@ -68,7 +68,6 @@ fn around() -> Surroundings {
         qemu_img: Some("/usr/bin/qemu-img".into()),
         kvm_node: node("/dev/kvm", None),
         user: Some("ada".into()),
-        root: false,
     }
 }
 

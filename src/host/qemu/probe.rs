@@ -180,7 +180,13 @@ fn properties(list: Vec<TypeInfo>) -> Properties {
         if property.name == "type" {
             continue;
         }
-        if let Some(kind) = PropertyKind::of_type(&property.type_) {
+        // Before 10.0 a PCI address says that it is a number, and takes one for the packed form of slot
+        // and function; as text it is what people write, `06.0`.
+        let kind = match property.name.as_str() {
+            "addr" => Some(PropertyKind::Text),
+            _ => PropertyKind::of_type(&property.type_),
+        };
+        if let Some(kind) = kind {
             kinds.entry(kind).or_default().push(property.name);
         }
     }

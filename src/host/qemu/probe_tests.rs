@@ -112,6 +112,7 @@ fn the_real_x86_qemu() {
     assert_eq!(kind("bootindex"), Some(PropertyKind::Signed));
     assert_eq!(kind("num-queues"), Some(PropertyKind::Unsigned));
     assert_eq!(kind("drive"), Some(PropertyKind::Text));
+    assert_eq!(kind("addr"), Some(PropertyKind::Text));
     assert_eq!(kind("nonsense"), None);
     assert!(caps.properties_known("edu") && !caps.properties_known("no-such-device"));
     assert_eq!(

@@ -16,7 +16,6 @@ const SINCE: &[(&str, &str)] = &[
     ("af-xdp", "8.2"),
     ("dgram", "7.2"),
     ("igb", "8.0"),
-    ("igbvf", "8.0"),
     ("iommufd", "9.0"),
     ("nitro-enclave", "9.2"),
     ("passt", "10.1"),
