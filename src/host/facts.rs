@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::cpu::{CpuFacts, MemoryFacts};
+use super::cpu::CpuFacts;
 use super::firmware::FirmwareFacts;
 use super::kvm::KvmFacts;
 use super::links::LinkFacts;
+use super::memory::MemoryFacts;
 use super::node::DeviceNode;
 use super::os::OsRelease;
 use super::qemu::QemuFacts;

@@ -1,9 +1,9 @@
 //! All that is not KVM.
 
 use super::{Finding, Level, Surroundings, allow, finding};
-use crate::host::cpu::HugepagePool;
 use crate::host::facts::HostFacts;
 use crate::host::firmware::{FirmwareWant, Interface, select};
+use crate::host::memory::HugepagePool;
 use crate::host::node::{DeviceNode, NodeProblem};
 use crate::host::packages::{Package, install};
 use crate::host::qemu::{QemuCaps, QemuFacts, Version};

@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::host::cpu::{CpuFacts, MemoryFacts, VirtFlags};
+use crate::host::cpu::{CpuFacts, VirtFlags};
 use crate::host::kvm::{AbsentWhy, KvmFacts, KvmState};
+use crate::host::memory::MemoryFacts;
 use crate::host::node::NodeProblem;
 use crate::host::qemu::{QemuFacts, Version};
 use crate::host::{FirmwareFacts, LinkFacts, OsRelease};
