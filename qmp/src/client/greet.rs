@@ -1,6 +1,10 @@
 //! The first words on a connection.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::Path,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -107,17 +111,73 @@ pub(super) async fn greet(
     lines: &mut Lines,
     within: Duration,
 ) -> Result<Greeting, QmpError> {
-    match tokio::time::timeout(within, read_line(stream, lines)).await {
-        Ok(line) => {
-            let line = line?;
-            Greeting::parse(&line).ok_or_else(|| QmpError::NotQmp {
-                got: wire::excerpt(&line),
-            })
+    let search = async {
+        loop {
+            let line = read_line(stream, lines).await?;
+            if let Some(greeting) = Greeting::parse(&line) {
+                return Ok(greeting);
+            }
+            // Words meant for a predecessor who hung up a moment ago may come first.
+            match serde_json::from_slice::<Message<'_>>(&line) {
+                Ok(old) if old.event.is_some() || old.ret.is_some() || old.error.is_some() => {}
+                _ => {
+                    let got = wire::excerpt(&line);
+                    return Err(QmpError::NotQmp { got });
+                }
+            }
         }
+    };
+    match tokio::time::timeout(within, search).await {
+        Ok(found) => found,
         Err(_) if !lines.partial().is_empty() => Err(QmpError::NotQmp {
             got: wire::excerpt(lines.partial()),
         }),
         Err(_) => Err(QmpError::NoGreeting { after: within }),
+    }
+}
+
+/// Leaves the negotiation mode, with out-of-band commands if `oob`. No event comes before the reply.
+pub(super) async fn negotiate(
+    stream: &UnixStream,
+    lines: &mut Lines,
+    oob: bool,
+    within: Duration,
+) -> Result<(), QmpError> {
+    const COMMAND: &str = "qmp_capabilities";
+    // An id that no predecessor's command had: QEMU may still be busy with one, whose reply then
+    // comes before ours. Nothing old comes after it.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = since.unwrap_or_default().as_micros();
+    let id = u64::try_from(micros).unwrap_or_default() & ((1 << 52) - 1);
+    let enable = oob.then_some(r#"{"enable":["oob"]}"#);
+    let request = wire::close_request(wire::open_request(COMMAND, enable, false), Some(id));
+    let id = id.to_string();
+    let exchange = async {
+        // A fresh socket takes so short a line whole.
+        stream.writable().await?;
+        if stream.try_write(&request)? != request.len() {
+            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
+        }
+        loop {
+            let line = read_line(stream, lines).await?;
+            match serde_json::from_slice::<Message<'_>>(&line) {
+                Ok(other) if other.id.is_none_or(|other| other.get() != id) => {}
+                Ok(Message { ret: Some(_), .. }) => return Ok(()),
+                Ok(Message {
+                    error: Some(body), ..
+                }) => {
+                    return Err(super::command_error(COMMAND, wire::error_body(body)));
+                }
+                _ => {}
+            }
+        }
+    };
+    match tokio::time::timeout(within, exchange).await {
+        Ok(done) => done,
+        Err(_) => Err(QmpError::Timeout {
+            command: COMMAND.to_owned(),
+            after: within,
+        }),
     }
 }
 
@@ -141,41 +201,11 @@ pub(super) async fn connect(path: &Path, within: Duration) -> Result<UnixStream,
 /// # Errors
 /// As [`crate::Qmp::connect`].
 pub async fn negotiate_and_leave(path: &Path, deadline: Duration) -> Result<Greeting, QmpError> {
-    const COMMAND: &str = "qmp_capabilities";
     let end = Instant::now() + deadline;
+    let left = || end.saturating_duration_since(Instant::now());
     let stream = connect(path, deadline).await?;
     let mut lines = Lines::default();
-    let greeting = greet(
-        &stream,
-        &mut lines,
-        end.saturating_duration_since(Instant::now()),
-    )
-    .await?;
-    let negotiate = async {
-        let request = wire::close_request(wire::open_request(COMMAND, None, false), None);
-        // A fresh socket takes so short a line whole.
-        stream.writable().await?;
-        if stream.try_write(&request)? != request.len() {
-            return Err(io::Error::from(io::ErrorKind::WriteZero).into());
-        }
-        loop {
-            let line = read_line(&stream, &mut lines).await?;
-            match serde_json::from_slice::<Message<'_>>(&line) {
-                Ok(Message { ret: Some(_), .. }) => return Ok(()),
-                Ok(Message {
-                    error: Some(body), ..
-                }) => {
-                    return Err(super::command_error(COMMAND, wire::error_body(body)));
-                }
-                _ => {}
-            }
-        }
-    };
-    match tokio::time::timeout_at(end, negotiate).await {
-        Ok(done) => done.map(|()| greeting),
-        Err(_) => Err(QmpError::Timeout {
-            command: COMMAND.to_owned(),
-            after: deadline,
-        }),
-    }
+    let greeting = greet(&stream, &mut lines, left()).await?;
+    negotiate(&stream, &mut lines, false, left()).await?;
+    Ok(greeting)
 }

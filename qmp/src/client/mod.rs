@@ -6,7 +6,7 @@ mod greet;
 use std::{os::fd::OwnedFd, path::Path, sync::Arc, time::Duration};
 
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, value::RawValue};
 use tokio::{net::UnixStream, sync::oneshot, task::AbortHandle, time::Instant};
 
 use self::core::{Core, Reply, Sink};
@@ -70,7 +70,8 @@ impl Qmp {
         let start = Instant::now();
         let mut lines = Lines::default();
         let greeting = greet::greet(&stream, &mut lines, deadline).await?;
-        let oob = greeting.has_oob();
+        let left = deadline.saturating_sub(start.elapsed());
+        greet::negotiate(&stream, &mut lines, greeting.has_oob(), left).await?;
         let socket = Arc::new(Socket::new(stream)?);
         let core = Arc::new(Core::new(Arc::clone(&socket)));
         let queue = core.subscribe();
@@ -85,9 +86,6 @@ impl Qmp {
         });
         let events = Events::new(queue, Arc::clone(&handle));
         let qmp = Self { handle, deadline };
-        let enable = oob.then(|| json!({ "enable": ["oob"] }));
-        let left = deadline.saturating_sub(start.elapsed());
-        qmp.call_within("qmp_capabilities", enable, left).await?;
         Ok((qmp, events))
     }
 

@@ -75,6 +75,29 @@ async fn openings_that_are_none() {
 }
 
 #[tokio::test]
+async fn words_meant_for_a_predecessor_are_passed_over() {
+    let (mut peer, stream) = Peer::new();
+    let (client, ()) = tokio::join!(Qmp::from_stream(stream, LONG), async {
+        peer.line(r#"{"event": "STOP"}"#).await;
+        peer.line(r#"{"return": "old"}"#).await;
+        peer.line(GREETING).await;
+        let request = peer.request().await;
+        peer.line(r#"{"return": "old", "id": 1}"#).await;
+        peer.line(r#"{"error": {"class": "GenericError", "desc": "old"}}"#)
+            .await;
+        peer.answer(&request, json!({})).await;
+        peer.line(r#"{"event": "RESUME"}"#).await;
+    });
+    let (qmp, mut events) = client.unwrap();
+    assert_eq!(events.next().await.unwrap().name, "RESUME");
+    let (reply, ()) = tokio::join!(qmp.call("x", None), async {
+        let request = peer.request().await;
+        peer.answer(&request, json!("new")).await;
+    });
+    assert_eq!(reply.unwrap(), "new");
+}
+
+#[tokio::test]
 async fn events_and_values_newer_than_the_schema_are_passed_on() {
     let (mut peer, qmp, mut events) = opened(GREETING).await;
     peer.line(r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "COFFEE_READY", "data": {"cups": 2}}"#).await;
