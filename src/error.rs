@@ -20,6 +20,16 @@ pub enum ExitCode {
     NotRunning = 5,
 }
 
+impl ExitCode {
+    /// The code of that number; [`Self::Failed`] for one that is none of them.
+    pub fn from_number(number: i32) -> Self {
+        [Self::Usage, Self::Profile, Self::Host, Self::NotRunning]
+            .into_iter()
+            .find(|code| *code as i32 == number)
+            .unwrap_or(Self::Failed)
+    }
+}
+
 /// What a domain error knows beside its message.
 pub trait Hint: std::error::Error {
     /// What the user can do about it, one sentence each, without a full stop.

@@ -1,5 +1,6 @@
 //! The flags that change a profile, the same for `run`, `start`, `create` and `profile show`.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -78,6 +79,28 @@ impl ChoiceArgs {
             variants: self.variant.clone(),
         })
     }
+}
+
+/// The words that say the same on a command line.
+pub(super) fn words(choices: &Choices) -> Vec<OsString> {
+    let mut words = Vec::new();
+    // In one word each: a value may begin with a dash.
+    let mut add = |flag: &str, value: &str| words.push(format!("--{flag}={value}").into());
+    choices.set.iter().for_each(|set| add("set", set));
+    choices
+        .variants
+        .iter()
+        .for_each(|name| add("variant", name));
+    for (flag, value) in [
+        ("firmware", &choices.firmware),
+        ("display", &choices.display),
+        ("gpu", &choices.gpu),
+    ] {
+        if let Some(value) = value {
+            add(flag, value);
+        }
+    }
+    words
 }
 
 /// The path as a profile takes it: `./here` is made absolute, as a profile knows no current folder.

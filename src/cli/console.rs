@@ -1,6 +1,7 @@
 //! `mvm console`
 
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use clap::Args;
 
@@ -43,6 +44,7 @@ async fn connect(args: ConsoleArgs, context: &Context) -> Result<(), Failure> {
     let ends = Ends {
         after: args.timeout.map(Span::duration),
         at_text: args.until.clone(),
+        output_only: false,
     };
     if relay::interactive() {
         output::note(&format!("connected to {}; Ctrl-] leaves", args.name));
@@ -109,7 +111,7 @@ async fn ended_by_signal() -> &'static str {
 
 /// The guest's console as a stream.
 pub(super) async fn open(seen: &guests::Seen, console: &str) -> Result<UnixStream, Failure> {
-    let path = seen.run.join(format!("console-{console}.sock"));
+    let path = seen.run.console(console);
     let failed = |error: std::io::Error| {
         let report = Report::new(
             ExitCode::Failed,
@@ -126,24 +128,21 @@ pub(super) async fn open(seen: &guests::Seen, console: &str) -> Result<UnixStrea
             _ => report,
         }
     };
-    let stream = mvm_qmp::connect(&path)
-        .await
-        .and_then(tokio::net::UnixStream::into_std)
-        .map_err(failed)?;
-    stream.set_nonblocking(false).map_err(failed)?;
+    open_at(&path).await.map_err(failed).map_err(Failure::from)
+}
+
+/// The same by the socket's path.
+pub(super) async fn open_at(path: &Path) -> std::io::Result<UnixStream> {
+    let stream = mvm_qmp::connect(path).await?.into_std()?;
+    stream.set_nonblocking(false)?;
     Ok(stream)
 }
 
 /// The consoles that can be connected to.
-fn consoles(seen: &guests::Seen) -> Vec<String> {
-    let entries = std::fs::read_dir(&seen.run).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let id = name.strip_prefix("console-")?.strip_suffix(".sock")?;
-            (!id.ends_with(".qemu")).then(|| id.to_owned())
-        })
-        .collect();
-    names.sort();
-    names
+fn consoles(seen: &guests::Seen) -> Vec<&str> {
+    let state = seen.state.as_ref().into_iter();
+    state
+        .flat_map(|state| state.sockets.keys())
+        .filter_map(|name| name.strip_prefix("console-"))
+        .collect()
 }

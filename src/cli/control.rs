@@ -71,7 +71,7 @@ struct Refusal {
     #[serde(default)]
     hints: Vec<String>,
     #[serde(default)]
-    code: u8,
+    code: i32,
 }
 
 impl Control {
@@ -140,7 +140,7 @@ impl Control {
                 return Err(Report {
                     chain: vec![refusal.message],
                     hints: refusal.hints,
-                    code: code(refusal.code),
+                    code: ExitCode::from_number(refusal.code),
                 });
             }
             if let Some(value) = answer.ok {
@@ -148,18 +148,6 @@ impl Control {
             }
         }
     }
-}
-
-fn code(number: u8) -> ExitCode {
-    [
-        ExitCode::Usage,
-        ExitCode::Profile,
-        ExitCode::Host,
-        ExitCode::NotRunning,
-    ]
-    .into_iter()
-    .find(|code| *code as u8 == number)
-    .unwrap_or(ExitCode::Failed)
 }
 
 #[cfg(test)]

@@ -3,16 +3,19 @@
 use super::output;
 use crate::error::{ExitCode, Report};
 
-/// The reports of a command that failed; there is at least one.
+/// The reports of a command that failed.
 #[derive(Debug, Clone)]
 pub struct Failure {
     reports: Vec<Report>,
+    /// The worst of the codes whose reason another process has told already.
+    told: Option<ExitCode>,
 }
 
 impl<E: Into<Report>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self {
             reports: vec![error.into()],
+            told: None,
         }
     }
 }
@@ -28,14 +31,25 @@ impl Failure {
     /// # Errors
     /// The failures, in their order.
     pub fn collect(failures: impl IntoIterator<Item = Self>) -> Result<(), Self> {
-        let reports: Vec<Report> = failures
-            .into_iter()
-            .flat_map(|failure| failure.reports)
-            .collect();
-        if reports.is_empty() {
-            Ok(())
-        } else {
-            Err(Self { reports })
+        let mut all: Option<Self> = None;
+        for failure in failures {
+            match &mut all {
+                Some(all) => {
+                    all.reports.extend(failure.reports);
+                    let codes = all.told.into_iter().chain(failure.told);
+                    all.told = codes.max_by_key(|code| badness(*code));
+                }
+                None => all = Some(failure),
+            }
+        }
+        all.map_or(Ok(()), Err)
+    }
+
+    /// A failure whose reason the user knows already.
+    pub fn told(code: ExitCode) -> Self {
+        Self {
+            reports: Vec::new(),
+            told: Some(code),
         }
     }
 
@@ -49,6 +63,7 @@ impl Failure {
         self.reports
             .iter()
             .map(|report| report.code)
+            .chain(self.told)
             .max_by_key(|code| badness(*code))
             .unwrap_or(ExitCode::Failed)
     }

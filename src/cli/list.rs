@@ -33,7 +33,7 @@ pub(super) struct ListArgs {
 #[derive(Debug, Serialize)]
 struct Row {
     name: String,
-    state: String,
+    state: &'static str,
     /// QEMU's.
     pid: Option<u32>,
     profile: Option<String>,
@@ -44,11 +44,11 @@ struct Row {
 impl From<Seen> for Row {
     fn from(seen: Seen) -> Self {
         Self {
-            state: seen.state_name().to_owned(),
+            name: seen.name.to_string(),
+            state: seen.state_name(),
             pid: seen.pid(),
-            profile: seen.state.profile,
-            since: seen.state.since,
-            name: seen.name,
+            since: seen.state.as_ref().map(|state| state.since),
+            profile: seen.state.map(|state| state.profile),
         }
     }
 }
@@ -64,7 +64,7 @@ pub(super) fn run(args: &ListArgs, context: &Context) -> Result<(), Failure> {
                 rows.push(Row {
                     profile: Some(name.clone()),
                     name,
-                    state: "stopped".to_owned(),
+                    state: "stopped",
                     pid: None,
                     since: None,
                 });
@@ -84,7 +84,7 @@ pub(super) fn run(args: &ListArgs, context: &Context) -> Result<(), Failure> {
         let dash = || "-".to_owned();
         table.row([
             row.name,
-            row.state,
+            row.state.to_owned(),
             row.pid.map_or_else(dash, |pid| pid.to_string()),
             row.profile.unwrap_or_else(dash),
             row.since.map_or_else(dash, |since| {

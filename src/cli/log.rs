@@ -12,6 +12,7 @@ use clap::Args;
 use super::guests::{self, Life};
 use super::{Context, Failure, output};
 use crate::error::{ExitCode, Report};
+use crate::guest::RunDir;
 use crate::ids::{GuestName, Id};
 
 /// Print what a guest's supervisor, its QEMU or its console said
@@ -44,12 +45,12 @@ const EVERY: Duration = Duration::from_millis(100);
 
 pub(super) fn run(args: &LogArgs, context: &Context) -> Result<(), Failure> {
     let name = GuestName::from_str(&args.name)?;
-    let file = match &args.console {
-        Some(console) => format!("console-{console}.log"),
-        None if args.qemu => "qemu.log".to_owned(),
-        None => "supervisor.log".to_owned(),
+    let run = RunDir::new(&context.dirs, &name);
+    let path = match &args.console {
+        Some(console) => run.console_log(console.as_str()),
+        None if args.qemu => run.qemu_log(),
+        None => run.supervisor_log(),
     };
-    let path = context.dirs.guest_state(&name).join("log").join(file);
     let mut log = match Log::open(&path) {
         Ok(log) => log,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

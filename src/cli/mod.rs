@@ -5,18 +5,21 @@
 
 pub mod output;
 
+mod background;
 mod choices;
 mod completions;
 mod console;
 mod control;
 mod create;
 mod disk;
+mod doctor;
 mod drive;
 mod edit;
 mod eject;
 mod failure;
 mod guests;
 mod insert;
+mod internal;
 mod kill;
 mod list;
 mod log;
@@ -25,14 +28,19 @@ mod man;
 mod memory;
 mod monitor;
 mod pause;
+mod prepare;
 mod profile;
 mod qmp;
 mod reboot;
+mod recover;
 mod reference;
 mod relay;
 mod remove;
 mod reset;
 mod resume;
+mod run;
+mod show;
+mod start;
 mod stop;
 mod targets;
 mod terminal;
@@ -87,6 +95,8 @@ const EXAMPLES: &str = "Start with `mvm doctor`, then `mvm run demo`. `mvm --hel
 /// The commands, in the order in which the help lists them.
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(Box<run::RunArgs>),
+    Start(Box<start::StartArgs>),
     Stop(stop::StopArgs),
     Kill(kill::KillArgs),
     Reboot(reboot::RebootArgs),
@@ -94,6 +104,7 @@ enum Command {
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
     List(list::ListArgs),
+    Show(show::ShowArgs),
     Wait(wait::WaitArgs),
     Console(console::ConsoleArgs),
     Log(log::LogArgs),
@@ -103,13 +114,17 @@ enum Command {
     Qmp(qmp::QmpArgs),
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
-    Create(create::CreateArgs),
+    Create(Box<create::CreateArgs>),
     Edit(edit::EditArgs),
     Remove(remove::RemoveArgs),
     #[command(subcommand)]
     Disk(disk::DiskCommand),
+    Recover(recover::RecoverArgs),
+    Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+    #[command(subcommand, hide = true)]
+    Internal(internal::InternalCommand),
 }
 
 impl Cli {
@@ -119,9 +134,12 @@ impl Cli {
     /// Everything that went wrong, ready to be rendered.
     pub fn run(self) -> Result<(), Failure> {
         let context = Context {
-            dirs: Dirs::from_env(),
+            dirs: absolute(Dirs::from_env())?,
+            verbose: self.verbose,
         };
         let done = match self.command {
+            Command::Run(args) => run::run(&args, &context),
+            Command::Start(args) => start::run(&args, &context),
             Command::Stop(args) => stop::run(&args, &context),
             Command::Kill(args) => kill::run(&args, &context),
             Command::Reboot(args) => reboot::run(&args, &context),
@@ -129,6 +147,7 @@ impl Cli {
             Command::Pause(args) => pause::run(&args, &context),
             Command::Resume(args) => resume::run(&args, &context),
             Command::List(args) => list::run(&args, &context),
+            Command::Show(args) => show::run(&args, &context),
             Command::Wait(args) => wait::run(&args, &context),
             Command::Console(args) => console::run(args, &context),
             Command::Log(args) => log::run(&args, &context),
@@ -141,8 +160,11 @@ impl Cli {
             Command::Edit(args) => edit::run(&args, &context),
             Command::Remove(args) => remove::run(&args, &context),
             Command::Disk(command) => disk::run(command, &context),
+            Command::Recover(args) => recover::run(&args, &context),
+            Command::Doctor(args) => doctor::run(&args, &context),
             Command::Completions(args) => completions::run(&args),
             Command::Man(args) => man::run(&args),
+            Command::Internal(command) => internal::run(&command),
         };
         // A console's thread may have been left with the terminal raw.
         terminal::restore();
@@ -153,7 +175,30 @@ impl Cli {
 /// What every command gets beside its own arguments.
 #[derive(Debug)]
 struct Context {
+    /// Absolute: a supervisor leaves the folder that it was started in.
     dirs: Dirs,
+    verbose: u8,
+}
+
+fn absolute(dirs: Dirs) -> Result<Dirs, Failure> {
+    let absolute = |path: std::path::PathBuf| {
+        std::path::absolute(&path).map_err(|error| {
+            Failure::message(
+                crate::error::ExitCode::Usage,
+                format!(
+                    "`{}` cannot be one of mvm's directories: {error}",
+                    path.display()
+                ),
+            )
+        })
+    };
+    Ok(Dirs {
+        config: absolute(dirs.config)?,
+        system_config: absolute(dirs.system_config)?,
+        state: absolute(dirs.state)?,
+        runtime: absolute(dirs.runtime)?,
+        cache: absolute(dirs.cache)?,
+    })
 }
 
 /// The definition of the whole command line, for what is generated from it.

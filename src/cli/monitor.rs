@@ -11,7 +11,7 @@ use crate::error::{ExitCode, Report};
 
 /// The socket that any number of QMP clients can connect to.
 pub(super) fn socket(seen: &Seen) -> PathBuf {
-    seen.run.join("qmp.sock")
+    seen.run.qmp()
 }
 
 /// A QMP connection with a running guest, each call limited by `within`.

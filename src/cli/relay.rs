@@ -15,13 +15,15 @@ use super::{output, terminal};
 /// Ctrl-], as in telnet.
 const LEAVE: u8 = 0x1d;
 
-/// When a relay ends by itself.
+/// What a relay carries, and when it ends by itself.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ends {
     /// After that long.
     pub(super) after: Option<Duration>,
     /// When the guest has printed that.
     pub(super) at_text: Option<String>,
+    /// Standard input is not read.
+    pub(super) output_only: bool,
 }
 
 /// Why a relay ended.
@@ -49,6 +51,9 @@ pub(super) fn interactive() -> bool {
 /// # Errors
 /// A terminal that cannot be set, a socket that breaks.
 pub(super) fn relay(stream: UnixStream, ends: &Ends) -> io::Result<Left> {
+    if ends.output_only {
+        return carry_output(&stream, ends);
+    }
     let raw = interactive().then(terminal::Raw::enter).transpose()?;
     let key = Arc::new(AtomicBool::new(false));
     let input = Input {

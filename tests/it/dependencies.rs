@@ -55,12 +55,25 @@ fn files(root: &Path, room: &str) -> Vec<(String, String)> {
             let entries = fs::read_dir(&path).expect("a folder");
             open.extend(entries.map(|entry| entry.expect("an entry").path()));
         } else if path.extension().is_some_and(|kind| kind == "rs") && path.is_file() {
+            if is_test(&path) {
+                continue;
+            }
             let text = fs::read_to_string(&path).expect("a source file");
+            let text = text.split("#[cfg(test)]\nmod tests").next();
+            let text = text.expect("a split has a first part").to_owned();
             let name = path.strip_prefix(root).expect("below the root");
             found.push((name.display().to_string(), text));
         }
     }
     found
+}
+
+/// Whether the file is a module for tests only: those may reach anywhere.
+fn is_test(path: &Path) -> bool {
+    let name = path.file_stem().expect("a file").to_string_lossy();
+    let parent = path.with_file_name("mod.rs");
+    fs::read_to_string(parent)
+        .is_ok_and(|text| text.contains(&format!("#[cfg(test)]\nmod {name};")))
 }
 
 /// The first path segments that follow `crate::`, comments left out.

@@ -1,0 +1,116 @@
+//! A supervisor in the background: this program once more, in a session of its own.
+//!
+//! Its standard output is a pipe to the command that started it, on which it writes one line when the
+//! guest runs; a failure before that appears on the terminal as it is its standard error too, and its
+//! exit code is the command's. After that line both go to the guest's `supervisor.log`.
+
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::{Context, Failure};
+use crate::error::{ExitCode, Report};
+use crate::ops::session;
+
+/// How long a supervisor that was told to end may take to give the host back.
+const GIVE_BACK: Duration = Duration::from_secs(20);
+
+/// Starts `mvm` with those words in the background and waits until its guest runs; gives back what it
+/// told about it.
+pub(super) fn start<S: AsRef<OsStr>>(
+    words: &[S],
+    context: &Context,
+    within: Duration,
+) -> Result<Value, Failure> {
+    let cannot = |error: io::Error| {
+        Failure::message(
+            ExitCode::Failed,
+            format!("cannot start a supervisor: {error}"),
+        )
+    };
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(std::iter::repeat_n("-v", usize::from(context.verbose)))
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    session::detach(&mut command);
+    let mut child = command.spawn().map_err(cannot)?;
+    let stdout = child.stdout.take().expect("it was piped");
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        // After the deadline nobody listens.
+        let _ = tell.send(read.map(|_| line));
+    });
+    let line = match told.recv_timeout(within) {
+        Ok(line) => line.map_err(cannot)?,
+        Err(_) => return Err(too_late(&mut child, within)),
+    };
+    if line.is_empty() {
+        return Err(failed(&mut child));
+    }
+    serde_json::from_str(&line)
+        .map_err(|error| cannot(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+/// The supervisor ended without a word on the pipe: what it had to say is on the terminal.
+fn failed(child: &mut Child) -> Failure {
+    match child.wait().ok().and_then(|status| status.code()) {
+        Some(code) if code != 0 => Failure::told(ExitCode::from_number(code)),
+        _ => Failure::message(
+            ExitCode::Failed,
+            "the supervisor ended before the guest ran",
+        ),
+    }
+}
+
+fn too_late(child: &mut Child, within: Duration) -> Failure {
+    let id = i32::try_from(child.id()).map(Pid::from_raw);
+    if let Ok(id) = id {
+        // It gives the host back first; it is our child, so the id is still its own.
+        let _ = kill(id, Signal::SIGTERM);
+    }
+    let start = std::time::Instant::now();
+    while start.elapsed() < GIVE_BACK && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Report::new(
+        ExitCode::Failed,
+        format!("the guest did not run within {} s", within.as_secs()),
+    )
+    .hint("`--timeout` gives it longer; `mvm list` shows whether it is still being started")
+    .into()
+}
+
+/// In the supervisor: tells the waiting command that the guest runs, and lets go of its terminal.
+pub(super) fn ready(state: &Value, log: &Path) -> io::Result<()> {
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(log)?;
+    let mut line = state.to_string();
+    line.push('\n');
+    {
+        let mut stdout = io::stdout().lock();
+        // The command may have been interrupted; the guest runs all the same.
+        let _ = stdout
+            .write_all(line.as_bytes())
+            .and_then(|()| stdout.flush());
+    }
+    nix::unistd::dup2_stdout(&log)?;
+    nix::unistd::dup2_stderr(&log)?;
+    // A folder that a process stands in cannot be unmounted.
+    std::env::set_current_dir("/")
+}

@@ -1,0 +1,128 @@
+//! From a name on the command line to a plan: load, read the host, resolve, build. Nothing is changed.
+
+use std::str::FromStr as _;
+
+use super::{Context, Failure};
+use crate::error::{ExitCode, Report};
+use crate::guest::{self, Presence};
+use crate::host::{HostFacts, Needs, Roots, images};
+use crate::ids::{Arch, GuestName};
+use crate::machine;
+use crate::plan::{Plan, build};
+use crate::profile::schema::{AccelWord, FirmwareWord, Layer};
+use crate::profile::{self, Choices, Profile};
+use crate::qemu;
+use crate::settings::Settings;
+
+/// A guest that is to be started.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    profile: Profile,
+    name: Name,
+}
+
+/// What the guest will be called.
+#[derive(Debug)]
+enum Name {
+    /// This, and nothing else.
+    Fixed(GuestName),
+    /// This, or this with a number: instances of a profile run side by side.
+    Free(GuestName),
+}
+
+impl Wanted {
+    /// Loads what `what` names: a machine file, or else a profile.
+    pub(super) fn load(
+        context: &Context,
+        what: &str,
+        name: Option<&GuestName>,
+        choices: &Choices,
+    ) -> Result<Self, Failure> {
+        let profile = profile::load(&context.dirs, what, choices)?;
+        let own = || {
+            // A file named by its path gives the name that it has without folder and ending.
+            let stem = match what.rsplit_once('/') {
+                Some((_, file)) => file.strip_suffix(".toml").unwrap_or(file),
+                None => what,
+            };
+            GuestName::from_str(stem).map_err(|error| {
+                Report::from(error).hint("`--name NAME` gives the guest another name")
+            })
+        };
+        let name = match name {
+            Some(name) => Name::Fixed(name.clone()),
+            None if profile.machine_file.is_some() => Name::Fixed(own()?),
+            None => Name::Free(own()?),
+        };
+        Ok(Self { profile, name })
+    }
+
+    /// The name that is free now. One whose supervisor died is free: the guest is adopted.
+    pub(super) fn name(&self, context: &Context) -> Result<GuestName, Failure> {
+        let (Name::Fixed(first) | Name::Free(first)) = &self.name;
+        let alive = |name: &GuestName| -> Result<bool, Failure> {
+            let presence = guest::look(&context.dirs, name)?;
+            Ok(matches!(presence, Presence::Supervised(_)))
+        };
+        if matches!(self.name, Name::Fixed(_)) || !alive(first)? {
+            return Ok(first.clone());
+        }
+        for number in 2..10_000 {
+            let Ok(name) = GuestName::from_str(&format!("{first}-{number}")) else {
+                break;
+            };
+            if super::machine_file::find(context, &name).is_none() && !alive(&name)? {
+                return Ok(name);
+            }
+        }
+        Err(Report::new(
+            ExitCode::Failed,
+            format!("there is no free name of the form {first}-2 for another guest"),
+        )
+        .hint("`--name NAME` gives it one")
+        .into())
+    }
+
+    /// Whether another name can be tried when this one was taken meanwhile.
+    pub(super) fn has_other_names(&self) -> bool {
+        matches!(self.name, Name::Free(_))
+    }
+
+    /// The plan that starts it under that name.
+    pub(super) fn plan(&self, context: &Context, name: &GuestName) -> Result<Plan, Failure> {
+        let settings = Settings::load(&context.dirs)?;
+        let layer = &self.profile.layer;
+        let facts = HostFacts::read(
+            &Roots::host(Some(context.dirs.cache.clone())),
+            &needs(layer, &settings),
+        );
+        let folders = settings.image_folders(&context.dirs);
+        let images = images::look(machine::wanted(layer), &folders);
+        let machine = machine::resolve(&machine::Inputs {
+            name,
+            profile: &self.profile.name,
+            layer,
+            facts: &facts,
+            images: &images,
+            dirs: &context.dirs,
+        })?;
+        let command = qemu::command_line(&machine);
+        Ok(build::build(machine, command, &facts.links))
+    }
+}
+
+/// What has to be known about the host for this profile. What is not needed is not looked at: it would
+/// be time between the command and the guest.
+fn needs(layer: &Layer, settings: &Settings) -> Needs {
+    let host = Arch::host();
+    let arch = machine::arch(layer, host);
+    let accel = layer.machine.as_ref().and_then(|table| table.accel);
+    let firmware = layer.firmware.as_ref().and_then(|table| table.r#type);
+    Needs {
+        kvm: arch == host && accel != Some(AccelWord::Tcg),
+        qemu: vec![arch],
+        qemu_binary: settings.qemu.clone(),
+        firmware: firmware == Some(FirmwareWord::Uefi),
+        ..Needs::default()
+    }
+}

@@ -1,0 +1,126 @@
+//! `mvm recover`
+
+use std::ffi::OsString;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::output::{self, Format, FormatArg, Table};
+use super::{Context, Failure, background, guests, run, start};
+use crate::error::{ExitCode, Report};
+use crate::guest::{self, Ended, Recovered};
+use crate::ids::GuestName;
+use crate::units::Span;
+
+/// Put right what a supervisor that died left behind
+///
+/// A guest whose QEMU still runs gets a new supervisor and goes on. Where QEMU is gone too, the host is
+/// given back what the guest had, and how the guest ended is told as far as it is known.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mvm recover
+  mvm recover web
+  mvm recover --no-adopt")]
+pub(super) struct RecoverArgs {
+    /// The guests; all by default
+    #[arg(value_name = "NAME")]
+    names: Vec<GuestName>,
+    /// Only clean up: a QEMU that runs without supervisor is left as it is
+    #[arg(long)]
+    no_adopt: bool,
+    /// How long a running QEMU may take to answer
+    #[arg(long, default_value = "30s", value_name = "SPAN")]
+    timeout: Span,
+    #[command(flatten)]
+    format: FormatArg,
+    /// This is the new supervisor itself
+    #[arg(long, hide = true)]
+    supervisor: bool,
+}
+
+/// What became of a guest; a contract with scripts.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    /// `adopted`, `left` (runs without supervisor, by `--no-adopt`), `cleaned-up`, `running` (nothing to
+    /// do) or `absent`.
+    outcome: &'static str,
+    /// How it ended, where it is gone.
+    ended: Option<Ended>,
+}
+
+pub(super) fn run(args: &RecoverArgs, context: &Context) -> Result<(), Failure> {
+    if args.supervisor {
+        return adopt(args, context);
+    }
+    let names: Vec<String> = if args.names.is_empty() {
+        let all = guests::all(&context.dirs)?.into_iter();
+        all.map(|seen| seen.name.to_string()).collect()
+    } else {
+        args.names.iter().map(ToString::to_string).collect()
+    };
+    let mut rows = Vec::new();
+    let mut failures = Vec::new();
+    for name in names {
+        match recover(args, &name, context) {
+            Ok(row) => rows.push(row),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match args.format.format {
+        Format::Json => output::print_json(&rows)?,
+        Format::Table => table(&rows)?,
+    }
+    Failure::collect(failures)
+}
+
+fn recover(args: &RecoverArgs, name: &str, context: &Context) -> Result<Row, Failure> {
+    let row = |outcome, ended| Row {
+        name: name.to_owned(),
+        outcome,
+        ended,
+    };
+    Ok(match guest::recover(&context.dirs, &name.parse()?)? {
+        Recovered::Nothing => row("absent", None),
+        Recovered::Supervised => row("running", None),
+        Recovered::CleanedUp(ended) => row("cleaned-up", ended),
+        Recovered::Orphan if args.no_adopt => row("left", None),
+        Recovered::Orphan => {
+            let words: [OsString; 4] = [
+                "recover".into(),
+                "--supervisor".into(),
+                "--".into(),
+                name.into(),
+            ];
+            background::start(&words, context, args.timeout.duration())?;
+            row("adopted", None)
+        }
+    })
+}
+
+/// The new supervisor's own life, to the guest's end.
+fn adopt(args: &RecoverArgs, context: &Context) -> Result<(), Failure> {
+    let name = args
+        .names
+        .first()
+        .ok_or_else(|| Report::new(ExitCode::Usage, "a supervisor is that of one guest"))?;
+    let ended = guest::adopt(&context.dirs, name, start::on_ready(context))?;
+    run::verdict(name, &ended)
+}
+
+fn table(rows: &[Row]) -> Result<(), Failure> {
+    let mut table = Table::new(&["NAME", "OUTCOME", "ENDED"]);
+    for row in rows {
+        let ended = row.ended.as_ref().map(|ended| match &ended.message {
+            Some(message) => format!("{}: {message}", ended.reason.as_str()),
+            None => ended.reason.as_str().to_owned(),
+        });
+        table.row([
+            row.name.clone(),
+            row.outcome.to_owned(),
+            ended.unwrap_or_else(|| "-".to_owned()),
+        ]);
+    }
+    table.print()?;
+    Ok(())
+}

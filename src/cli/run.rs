@@ -1,0 +1,184 @@
+//! `mvm run`
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::choices::ChoiceArgs;
+use super::output::{self, Format, FormatArg};
+use super::prepare::Wanted;
+use super::relay::{self, Ends, Left};
+use super::{Context, Failure, block_on, console, terminal};
+use crate::error::{ExitCode, Report};
+use crate::guest::{self, Ended, GuestState, StartError, conflicts};
+use crate::ids::GuestName;
+use crate::plan::{Plan, render};
+
+/// Run a guest in the foreground, with its console
+///
+/// NAME is a guest (`mvm create`) or a profile (`mvm profile list`). A guest of a bare profile is named
+/// after it, a second one `NAME-2` and so on, each with addresses and throw-away disks of its own. Where
+/// the guest of that name runs without a supervisor, this becomes its supervisor.
+///
+/// On a terminal, Ctrl-] leaves the console; the guest goes on, and Ctrl-C then asks it to shut down, as
+/// SIGTERM does. Elsewhere the console's output goes to standard output and nothing is read.
+///
+/// Exit code 0 when the guest was shut down, 1 when QEMU or the guest's kernel crashed.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mvm run demo
+  mvm run ubuntu --name try --variant ephemeral
+  mvm run linux --kernel ./vmlinuz --initrd ./initrd.img --append 'console=ttyS0'
+  mvm run web --dry-run
+  mvm run web --dry-run --format json | jq .args")]
+pub(super) struct RunArgs {
+    /// A guest, a profile, or the path of a file (with a `/` in it)
+    #[arg(value_name = "NAME")]
+    what: String,
+    /// What the guest is called
+    #[arg(long, value_name = "NAME")]
+    name: Option<GuestName>,
+    /// Print what would be done and QEMU's command line, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not attach to the console
+    #[arg(long)]
+    no_console: bool,
+    #[command(flatten)]
+    format: FormatArg,
+    #[command(flatten)]
+    choices: ChoiceArgs,
+}
+
+pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
+    let choices = args.choices.choices()?;
+    let wanted = Wanted::load(context, &args.what, args.name.as_ref(), &choices)?;
+    if args.dry_run {
+        return dry_run(&wanted, args.format, context);
+    }
+    let (tell, told) = mpsc::channel();
+    let attach = !args.no_console;
+    let ended = supervise(&wanted, context, |_| {
+        let tell = tell.clone();
+        Box::new(move |state: &GuestState| {
+            if attach {
+                attach_console(state, tell);
+            }
+        })
+    });
+    drop(tell);
+    // The console's last words are still on their way.
+    let _ = told.recv_timeout(Duration::from_secs(2));
+    terminal::restore();
+    let (name, ended) = ended?;
+    verdict(&name, &ended)
+}
+
+/// Shows the plan; what stands against it now is told beside it.
+pub(super) fn dry_run(
+    wanted: &Wanted,
+    format: FormatArg,
+    context: &Context,
+) -> Result<(), Failure> {
+    let plan = wanted.plan(context, &wanted.name(context)?)?;
+    match format.format {
+        Format::Table => output::print(&render::text(&plan))?,
+        Format::Json => output::print_json(&render::json(&plan))?,
+    }
+    if let Err(error) = conflicts::check(&context.dirs, &plan) {
+        let report = Report::from(error);
+        output::note(&format!(
+            "note: it would be refused now: {}",
+            report.chain.join(": ")
+        ));
+    }
+    Ok(())
+}
+
+/// What is told when the guest runs.
+pub(super) type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
+
+/// Starts the guest and supervises it to its end.
+pub(super) fn supervise(
+    wanted: &Wanted,
+    context: &Context,
+    on_ready: impl Fn(&Plan) -> OnReady,
+) -> Result<(GuestName, Ended), Failure> {
+    for _ in 0..100 {
+        let name = wanted.name(context)?;
+        let plan = wanted.plan(context, &name)?;
+        for note in &plan.machine.notes {
+            output::note(&format!("note: {note}"));
+        }
+        let on_ready = on_ready(&plan);
+        match guest::run(&context.dirs, plan, on_ready) {
+            Ok(ended) => return Ok((name, ended)),
+            // Another start of the same profile was faster: the next name is free.
+            Err(StartError::Busy(_)) if wanted.has_other_names() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Failure::message(
+        ExitCode::Failed,
+        "other starts of the same profile were always faster",
+    ))
+}
+
+/// The guest's end as a result.
+pub(super) fn verdict(name: &GuestName, ended: &Ended) -> Result<(), Failure> {
+    if !ended.reason.is_failure() {
+        output::progress(&format!("{name} has ended: {}", ended.reason.as_str()));
+        return Ok(());
+    }
+    let mut message = format!("{name} has ended: {}", ended.reason.as_str());
+    if let Some(signal) = ended.signal {
+        message.push_str(&format!(", by signal {signal}"));
+    } else if let Some(status) = ended.exit_status.filter(|status| *status != 0) {
+        message.push_str(&format!(", QEMU's exit status {status}"));
+    }
+    if let Some(text) = &ended.message {
+        message.push_str(": ");
+        message.push_str(text);
+    }
+    Err(Report::new(ExitCode::Failed, message)
+        .hint(format!("`mvm log {name} --qemu` shows what QEMU said"))
+        .into())
+}
+
+/// Connects the guest's main console with this process, on a thread of its own: whoever stops reading
+/// must not stop the supervisor.
+fn attach_console(state: &GuestState, tell: mpsc::Sender<()>) {
+    let Some(path) = state.sockets.get("console-main").cloned() else {
+        output::progress("the guest has no console `main`; Ctrl-C asks it to shut down");
+        return;
+    };
+    let name = state.name.clone();
+    let carry = move || {
+        let ends = Ends {
+            output_only: !relay::interactive(),
+            ..Ends::default()
+        };
+        let left = block_on(async { console::open_at(&path).await.map_err(broken) })
+            .and_then(|stream| relay::relay(stream, &ends).map_err(broken));
+        match left {
+            Ok(Left::Key) => output::note(&format!(
+                "\nleft the console of {name}; `mvm console {name}` comes back, Ctrl-C asks the guest to shut down"
+            )),
+            Ok(_) => {}
+            Err(failure) => failure.render(),
+        }
+        // Nobody waits any more where the guest's end took long.
+        let _ = tell.send(());
+    };
+    let spawned = std::thread::Builder::new()
+        .name("console".to_owned())
+        .spawn(carry);
+    if let Err(error) = spawned {
+        output::note(&format!("cannot attach to the console: {error}"));
+    }
+}
+
+fn broken(error: std::io::Error) -> Failure {
+    Failure::message(ExitCode::Failed, format!("the console broke: {error}"))
+}

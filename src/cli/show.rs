@@ -1,0 +1,180 @@
+//! `mvm show`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::guests::{self, Life, Seen};
+use super::output::{self, Format, FormatArg, Table};
+use super::{Context, Failure, machine_file};
+use crate::guest::RunDir;
+use crate::ids::GuestName;
+use crate::plan::{Plan, render};
+
+/// Show everything about a guest: state, devices, sockets, QEMU's command line
+///
+/// What a guest that runs is made of is what it was started with. Of one that does not run, how it ended
+/// last is shown.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  mvm show web
+  mvm show web --format json | jq -r .sockets.qmp")]
+pub(super) struct ShowArgs {
+    /// The guest
+    name: GuestName,
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+pub(super) fn run(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
+    let seen = guests::look(&context.dirs, args.name.as_str())?;
+    let shown = match &seen {
+        Some(seen) => of_seen(seen, context),
+        None => of_stopped(&args.name, context)?,
+    };
+    match args.format.format {
+        Format::Json => output::print_json(&shown)?,
+        Format::Table => {
+            table(&shown).print()?;
+            let plan = seen.as_ref().and_then(plan);
+            if let Some(plan) = plan {
+                output::print(&format!("\n{}\n", render::command(&plan)))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A file of JSON, if it is there and right.
+fn read(path: &Path) -> Option<Value> {
+    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
+}
+
+/// What the guest was started with.
+fn plan(seen: &Seen) -> Option<Plan> {
+    serde_json::from_str(&fs::read_to_string(seen.run.plan()).ok()?).ok()
+}
+
+fn of_seen(seen: &Seen, context: &Context) -> Value {
+    let state = read(&seen.run.state()).unwrap_or_default();
+    let field = |name: &str| state.get(name).cloned().unwrap_or_default();
+    let mut shown = json!({
+        "name": seen.name,
+        "state": seen.state_name(),
+        "pid": seen.pid(),
+        "profile": field("profile"),
+        "since": field("since"),
+        "started": field("started"),
+        "supervisor": (seen.life == Life::Supervised).then(|| field("supervisor")),
+        "agent": field("agent"),
+        "message": field("message"),
+        "sockets": field("sockets"),
+        "machine-file": machine_file::find(context, &seen.name),
+        "logs": logs(&seen.run),
+    });
+    if let Some(plan) = plan(seen) {
+        let whole = render::json(&plan);
+        for key in ["accel", "program", "args", "env", "fds", "notes"] {
+            shown[key] = whole[key].clone();
+        }
+        shown["devices"] = devices(&whole["machine"]);
+        shown["machine"] = whole["machine"].clone();
+    }
+    shown
+}
+
+fn of_stopped(name: &GuestName, context: &Context) -> Result<Value, Failure> {
+    let state_dir = context.dirs.guest_state(name);
+    let machine = machine_file::find(context, name);
+    let run = RunDir::new(&context.dirs, name);
+    if machine.is_none() && !state_dir.is_dir() {
+        // It says what there is instead.
+        guests::find(&context.dirs, name.as_str())?;
+    }
+    Ok(json!({
+        "name": name,
+        "state": "stopped",
+        "pid": null,
+        "profile": machine.as_ref().map(|_| name),
+        "since": null,
+        "sockets": {},
+        "devices": null,
+        "machine-file": machine,
+        "logs": logs(&run),
+        "ended": read(&run.last()),
+    }))
+}
+
+/// The logs that there are.
+fn logs(run: &RunDir) -> Vec<PathBuf> {
+    let entries = fs::read_dir(run.log_dir()).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// The parts of a machine that are devices, by their kind.
+fn devices(machine: &Value) -> Value {
+    const KINDS: [&str; 11] = [
+        "disks", "nics", "consoles", "channels", "agent", "shares", "rng", "balloon", "watchdog",
+        "vsock", "iommu",
+    ];
+    let there = |kind: &&str| machine.get(*kind).is_some();
+    let devices: Map<String, Value> = KINDS
+        .into_iter()
+        .filter(there)
+        .map(|kind| (kind.to_owned(), machine[kind].clone()))
+        .collect();
+    Value::Object(devices)
+}
+
+/// The lines for people.
+fn table(shown: &Value) -> Table {
+    let mut table = Table::bare();
+    let skip = ["args", "env", "fds", "program", "machine", "since"];
+    for (key, value) in shown.as_object().into_iter().flatten() {
+        match value {
+            Value::Null => {}
+            _ if skip.contains(&key.as_str()) => {}
+            Value::Object(inner) if key == "sockets" || key == "devices" => {
+                for (name, value) in inner {
+                    lines(&mut table, name, value);
+                }
+            }
+            Value::Object(inner) if key == "accel" => {
+                let text = |name: &str| inner.get(name).and_then(Value::as_str).unwrap_or_default();
+                table.row([key, &format!("{} ({})", text("chosen"), text("reason"))]);
+            }
+            _ => lines(&mut table, key, value),
+        }
+    }
+    table
+}
+
+/// A value, a line for each of several.
+fn lines(table: &mut Table, key: &str, value: &Value) {
+    match value {
+        Value::Null => {}
+        Value::String(text) => table.row([key, text]),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                let label = if index == 0 { key } else { "" };
+                lines(table, label, item);
+            }
+        }
+        Value::Object(inner) => {
+            let words: Vec<String> = inner
+                .iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| match value {
+                    Value::String(text) => format!("{name}={text}"),
+                    other => format!("{name}={other}"),
+                })
+                .collect();
+            table.row([key, &words.join(" ")]);
+        }
+        other => table.row([key, &other.to_string()]),
+    }
+}

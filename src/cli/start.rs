@@ -1,0 +1,145 @@
+//! `mvm start`
+
+use std::ffi::OsString;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::choices::{self, ChoiceArgs};
+use super::output::{self, Format, FormatArg};
+use super::prepare::Wanted;
+use super::run::{self, OnReady};
+use super::{Context, Failure, background};
+use crate::error::ExitCode;
+use crate::guest::{GuestState, RunDir};
+use crate::ids::GuestName;
+use crate::profile;
+use crate::units::Span;
+
+/// Start guests in the background
+///
+/// As `mvm run`, with a supervisor in the background; returns when QEMU runs, or says why it does not.
+/// The names of the guests are printed.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Examples:
+  mvm start web
+  mvm start ubuntu --name try --variant ephemeral
+  mvm start --all
+  name=$(mvm start ubuntu) && mvm wait $name --for agent")]
+pub(super) struct StartArgs {
+    /// Guests, profiles, or paths of files (with a `/` in them)
+    #[arg(value_name = "NAME", required_unless_present = "all")]
+    what: Vec<String>,
+    /// Every guest that has a machine file and does not run
+    #[arg(long, conflicts_with = "what")]
+    all: bool,
+    /// What the guest is called
+    #[arg(long, value_name = "NAME", conflicts_with = "all")]
+    name: Option<GuestName>,
+    /// Print what would be done and QEMU's command line, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How long it may take until QEMU runs
+    #[arg(long, default_value = "60s", value_name = "SPAN")]
+    timeout: Span,
+    #[command(flatten)]
+    format: FormatArg,
+    #[command(flatten)]
+    choices: ChoiceArgs,
+    /// This is the supervisor itself
+    #[arg(long, hide = true)]
+    supervisor: bool,
+}
+
+pub(super) fn run(args: &StartArgs, context: &Context) -> Result<(), Failure> {
+    if args.name.is_some() && args.what.len() > 1 {
+        return Err(Failure::message(
+            ExitCode::Usage,
+            "one name cannot be that of several guests",
+        ));
+    }
+    if args.supervisor {
+        return supervise(args, context);
+    }
+    let names = if args.all {
+        stopped(context)?
+    } else {
+        args.what.clone()
+    };
+    let mut started = Vec::new();
+    let mut failures = Vec::new();
+    for what in &names {
+        let one = if args.dry_run {
+            show(args, what, context)
+        } else {
+            start(args, what, context).map(|state| started.push(state))
+        };
+        failures.extend(one.err());
+    }
+    if !args.dry_run {
+        match args.format.format {
+            Format::Json => output::print_json(&started)?,
+            Format::Table => {
+                for state in &started {
+                    let name = state["name"].as_str().unwrap_or_default();
+                    output::print(&format!("{name}\n"))?;
+                }
+            }
+        }
+    }
+    Failure::collect(failures)
+}
+
+/// The guests with a machine file that do not run.
+fn stopped(context: &Context) -> Result<Vec<String>, Failure> {
+    let running = super::guests::running(&context.dirs)?;
+    let machines = profile::machines(&context.dirs)?.into_iter();
+    let names = machines.map(|machine| machine.name);
+    Ok(names
+        .filter(|name| !running.iter().any(|seen| seen.name.as_str() == name))
+        .collect())
+}
+
+fn show(args: &StartArgs, what: &str, context: &Context) -> Result<(), Failure> {
+    let choices = args.choices.choices()?;
+    let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?;
+    run::dry_run(&wanted, args.format, context)
+}
+
+/// Starts one guest under a supervisor of its own: this command line with `--supervisor`.
+fn start(args: &StartArgs, what: &str, context: &Context) -> Result<Value, Failure> {
+    let mut words: Vec<OsString> = vec!["start".into(), "--supervisor".into()];
+    words.extend(choices::words(&args.choices.choices()?));
+    if let Some(name) = &args.name {
+        words.extend(["--name".into(), name.as_str().into()]);
+    }
+    words.extend(["--".into(), what.into()]);
+    background::start(&words, context, args.timeout.duration())
+}
+
+/// The supervisor's own life, to the guest's end.
+fn supervise(args: &StartArgs, context: &Context) -> Result<(), Failure> {
+    let what = args.what.first().map(String::as_str).unwrap_or_default();
+    let choices = args.choices.choices()?;
+    let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?;
+    let (name, ended) = run::supervise(&wanted, context, |_| on_ready(context))?;
+    run::verdict(&name, &ended)
+}
+
+/// Tells the waiting command about the guest.
+pub(super) fn on_ready(context: &Context) -> OnReady {
+    let dirs = context.dirs.clone();
+    Box::new(move |state: &GuestState| {
+        let run = RunDir::new(&dirs, &state.name);
+        let told = json!({
+            "name": state.name,
+            "state": state.state,
+            "pid": state.pid,
+            "profile": state.profile,
+            "since": state.since,
+        });
+        if let Err(error) = background::ready(&told, &run.supervisor_log()) {
+            tracing::warn!("the supervisor keeps the terminal: {error}");
+        }
+    })
+}
