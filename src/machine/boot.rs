@@ -6,7 +6,9 @@ use super::error::ResolveError;
 use super::files::regular;
 use super::{Board, BoardKind, Firmware, Kernel, Vars};
 use crate::error::{ExitCode, Hint};
-use crate::host::firmware::{Descriptor, FlashMode, Interface, Mapping, Target};
+use crate::host::firmware::{
+    Descriptor, FirmwareWant, FlashMode, Interface, Mapping, NoFirmware, select,
+};
 use crate::host::images::Images;
 use crate::host::{FirmwareFacts, QemuCaps};
 use crate::profile::schema::{BootTable, DiskFormat, FirmwareTable, FirmwareWord, Layer};
@@ -30,15 +32,11 @@ pub enum BootError {
     #[error("`firmware.file` is set, and `firmware.type` is `none`")]
     FileForNone,
     /// The host has no UEFI for this board.
-    #[error("this host has no UEFI firmware for {machine} that mvm could use")]
-    NoUefi {
-        /// The machine type.
-        machine: String,
-        /// The distribution's package.
-        package: &'static str,
-        /// Descriptors that were found and not used, with the reason.
-        notes: Vec<String>,
-    },
+    #[error(transparent)]
+    NoUefi(NoFirmware),
+    /// It has one that keeps its variables where mvm cannot give each guest its own.
+    #[error("the firmware that {0} describes is not code and variables in flash of their own")]
+    Unusable(String),
 }
 
 impl Hint for BootError {
@@ -51,20 +49,15 @@ impl Hint for BootError {
             Self::NoBios(BoardKind::Virt) => {
                 vec!["`firmware.type = \"uefi\"`, or a kernel in `boot.kernel`".to_owned()]
             }
-            Self::NoUefi { package, notes, .. } => {
-                let mut hints = vec![format!(
-                    "install it (Debian and Ubuntu: `apt install {package}`), or name an image in `firmware.file`"
-                )];
-                hints.extend(notes.iter().cloned());
-                hints
-            }
+            Self::NoUefi(e) => e.hints(),
+            Self::Unusable(_) => vec!["name an image in `firmware.file`".to_owned()],
             _ => Vec::new(),
         }
     }
 
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::NoUefi { .. } => ExitCode::Host,
+            Self::NoUefi(_) | Self::Unusable(_) => ExitCode::Host,
             _ => ExitCode::Profile,
         }
     }
@@ -171,8 +164,7 @@ fn format_of(images: &Images, text: &str) -> DiskFormat {
     }
 }
 
-/// The descriptor of the host that suits best: for this machine, and rather without System Management
-/// Mode and without somebody's keys enrolled, which a guest's own kernel would not start under.
+/// The firmware of the host that suits this machine best.
 fn host_uefi(
     board: &Board,
     caps: &QemuCaps,
@@ -182,54 +174,16 @@ fn host_uefi(
     let machine = caps
         .machine(&board.machine_type)
         .map_or(board.machine_type.as_str(), |(real, _)| real);
-    let picky = |descriptor: &Descriptor| {
-        ["requires-smm", "enrolled-keys"]
-            .iter()
-            .any(|feature| descriptor.features.iter().any(|has| has == feature))
+    let want = FirmwareWant {
+        arch: caps.arch,
+        machine: machine.to_owned(),
+        interface: Interface::Uefi,
+        secure_boot: false,
+        features: Vec::new(),
     };
-    let suiting = || {
-        found
-            .descriptors
-            .iter()
-            .filter(|descriptor| descriptor.interfaces.contains(&Interface::Uefi))
-            .filter(|descriptor| {
-                let arch = caps.arch.as_str();
-                let mut targets = descriptor.targets.iter();
-                targets.any(|target| suits(target, arch, machine))
-            })
-    };
-    suiting()
-        .filter(|descriptor| !picky(descriptor))
-        .chain(suiting())
-        .find_map(|descriptor| from_descriptor(descriptor, state_dir))
-        .ok_or_else(|| {
-            BootError::NoUefi {
-                machine: board.machine_type.clone(),
-                package: match board.kind {
-                    BoardKind::Virt => "qemu-efi-aarch64",
-                    _ => "ovmf",
-                },
-                notes: found.notes.clone(),
-            }
-            .into()
-        })
-}
-
-fn suits(target: &Target, arch: &str, machine: &str) -> bool {
-    target.architecture == arch && target.machines.iter().any(|glob| matches(glob, machine))
-}
-
-/// Whether a name matches a pattern in which `*` stands for anything, as the schema's patterns use it.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((head, rest)) = pattern.split_once('*') else {
-        return pattern == name;
-    };
-    let Some(name) = name.strip_prefix(head) else {
-        return false;
-    };
-    (0..=name.len())
-        .filter(|at| name.is_char_boundary(*at))
-        .any(|at| matches(rest, &name[at..]))
+    let descriptor = select(&found.descriptors, &want).map_err(BootError::NoUefi)?;
+    let unusable = || BootError::Unusable(descriptor.origin.clone());
+    Ok(from_descriptor(descriptor, state_dir).ok_or_else(unusable)?)
 }
 
 /// What a descriptor says, if mvm can use it: one whose variables are in the code's own file, or one
@@ -270,20 +224,5 @@ fn from_descriptor(descriptor: &Descriptor, state_dir: &Path) -> Option<Firmware
                 smm: descriptor.features.iter().any(|has| has == "requires-smm"),
             })
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_of_machine_types() {
-        assert!(matches("pc-q35-*", "pc-q35-7.2"));
-        assert!(matches("virt-*", "virt-7.2"));
-        assert!(matches("*-q35-*.2", "pc-q35-7.2"));
-        assert!(matches("microvm", "microvm"));
-        assert!(!matches("pc-q35-*", "pc-i440fx-7.2"));
-        assert!(!matches("microvm", "microvm2"));
     }
 }

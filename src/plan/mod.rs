@@ -5,6 +5,8 @@ pub mod build;
 pub mod journal;
 pub mod render;
 pub mod step;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 

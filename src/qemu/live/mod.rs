@@ -2,154 +2,20 @@
 //! Where there is no QEMU of an architecture its tests say so and pass.
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
+mod boards;
+mod session;
+
+use std::io::BufReader;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use self::session::{DEADLINE, Session, installed, prepare, program};
 use super::command_line;
-use crate::machine::{Firmware, Machine, drivers, testing};
-
-const DEADLINE: Duration = Duration::from_secs(60);
-
-/// A QEMU that has taken the command line and waits for its first instruction.
-struct Session {
-    child: Child,
-    monitor: BufReader<UnixStream>,
-    _dir: tempfile::TempDir,
-}
-
-/// The QEMU that `MVM_QEMU_X86_64` or `MVM_QEMU_AARCH64` names, else the one in PATH.
-fn program(machine: &Machine) -> PathBuf {
-    let name = machine.qemu.binary.file_name().unwrap();
-    let variable = crate::host::qemu::find::variable(machine.arch);
-    std::env::var_os(variable).map_or_else(|| name.into(), PathBuf::from)
-}
-
-fn installed(machine: &Machine) -> bool {
-    let program = program(machine);
-    let name = program.as_path();
-    if name.is_absolute() {
-        return name.exists();
-    }
-    let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|dir| dir.join(name).is_file())
-}
-
-/// Does by hand what the plan's steps would.
-fn prepare(machine: &Machine) {
-    std::fs::create_dir_all(&machine.run_dir).unwrap();
-    std::fs::create_dir_all(machine.state_dir.join("log")).unwrap();
-    if let Firmware::Flash {
-        vars: Some(vars), ..
-    } = &machine.firmware
-    {
-        std::fs::copy(&vars.template, &vars.path).unwrap();
-    }
-    for disk in &machine.disks {
-        if let (Some(overlay), Some(image)) = (&disk.overlay, &disk.image) {
-            let made = Command::new("qemu-img")
-                .args(["create", "-q", "-f", "qcow2", "-F", image.format.as_str()])
-                .arg("-b")
-                .arg(&image.path)
-                .arg(overlay)
-                .status()
-                .unwrap();
-            assert!(made.success());
-        }
-    }
-}
-
-impl Session {
-    /// Starts QEMU with the command line that people would paste, paused.
-    fn start(machine: &Machine, dir: tempfile::TempDir) -> Self {
-        prepare(machine);
-        let line = command_line(machine);
-        let log = dir.path().join("stderr");
-        let mut child = Command::new(program(machine))
-            .args(line.shown())
-            .arg("-S")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let started = Instant::now();
-        let socket = machine.run_dir.join("monitor.sock");
-        let monitor = loop {
-            if let Ok(stream) = UnixStream::connect(&socket) {
-                break stream;
-            }
-            if let Some(status) = child.try_wait().unwrap() {
-                let said = std::fs::read_to_string(&log).unwrap();
-                panic!("{status}: {said}\n{}", line.shown().join("\n"));
-            }
-            assert!(started.elapsed() < DEADLINE, "no monitor");
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        monitor.set_read_timeout(Some(DEADLINE)).unwrap();
-        let mut session = Self {
-            child,
-            monitor: BufReader::new(monitor),
-            _dir: dir,
-        };
-        let greeting = session.line();
-        assert!(greeting["QMP"].is_object(), "{greeting}");
-        session.call("qmp_capabilities", json!({}));
-        let said = std::fs::read_to_string(&log).unwrap();
-        assert_eq!(said, "", "QEMU has something to say");
-        session
-    }
-
-    fn line(&mut self) -> Value {
-        let mut line = String::new();
-        self.monitor.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
-    }
-
-    fn call(&mut self, command: &str, arguments: Value) -> Value {
-        let request = json!({ "execute": command, "arguments": arguments });
-        let stream = self.monitor.get_mut();
-        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
-        loop {
-            let mut answer = self.line();
-            if answer.get("event").is_none() {
-                assert!(answer.get("return").is_some(), "{command}: {answer}");
-                return answer["return"].take();
-            }
-        }
-    }
-
-    fn names(&mut self, path: &str) -> BTreeSet<String> {
-        let list = self.call("qom-list", json!({ "path": path }));
-        let entries = list.as_array().unwrap().iter();
-        entries
-            .map(|entry| entry["name"].as_str().unwrap().to_owned())
-            .collect()
-    }
-
-    fn quit(mut self) {
-        self.call("quit", json!({}));
-        let started = Instant::now();
-        while self.child.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < DEADLINE, "QEMU does not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        // Nothing is left to do where it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use crate::machine::{Machine, testing};
 
 /// Resolves the profile against files in a folder of its own, starts it, and checks that every device
 /// of the machine is there under its name.
@@ -221,108 +87,6 @@ read-only = true
 "#;
 
 #[test]
-fn q35_takes_every_device() {
-    let text = format!(
-        "{}{}{}",
-        EVERYTHING,
-        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[watchdog]\n[disk.cd]\nmedia = \"cdrom\"\nempty = true\n\
-         [disk.ucd]\nmedia = \"cdrom\"\nbus = \"usb\"\nfile.path = \"f.img\"\n",
-        disks(&["virtio", "scsi", "sata", "nvme", "usb"])
-    );
-    runs_and_ends(&text, DISKS);
-}
-
-#[test]
-fn pc_takes_every_device() {
-    let text = format!(
-        "machine.type = \"pc\"\n{}{}{}",
-        EVERYTHING,
-        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[watchdog]\naction = \"inject-nmi\"\n\
-         [disk.cd]\nmedia = \"cdrom\"\nbus = \"ide\"\nempty = true\n",
-        disks(&["virtio", "scsi", "sata", "nvme", "usb", "ide"])
-    );
-    runs_and_ends(&text, DISKS);
-}
-
-#[test]
-fn virt_takes_every_device() {
-    let text = format!(
-        "machine.arch = \"aarch64\"\nfirmware.type = \"uefi\"\n{}{}{}",
-        EVERYTHING,
-        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[watchdog]\n[disk.cd]\nmedia = \"cdrom\"\nempty = true\n",
-        disks(&["virtio", "scsi", "sata", "nvme", "usb"])
-    );
-    if Path::new("/usr/share/AAVMF/AAVMF_CODE.fd").exists() {
-        runs_and_ends(&text, DISKS);
-    }
-}
-
-#[test]
-fn microvm_takes_every_device_that_it_has() {
-    let text = format!(
-        "machine.type = \"microvm\"\n{EVERYTHING}{}",
-        disks(&["virtio", "scsi", "virtio"])
-    );
-    runs_and_ends(&text, DISKS);
-}
-
-#[test]
-fn boards_take_as_many_devices_as_mvm_lets_them_have() {
-    let cards = |count: usize| -> String {
-        (0..count)
-            .map(|n| format!("[network.n{n}]\nuser = {{}}\n"))
-            .collect()
-    };
-    let names: Vec<String> = (0..15).map(|n| format!("d{n}.img")).collect();
-    let files: Vec<&str> = names.iter().map(String::as_str).collect();
-    let disks = |count: usize| -> String {
-        (0..count)
-            .map(|n| format!("[disk.d{n}]\nfile.path = \"d{n}.img\"\n"))
-            .collect()
-    };
-    let shares = |count: usize| -> String {
-        (0..count)
-            .map(|n| format!("[share.s{n}]\npath = \"@\"\n"))
-            .collect()
-    };
-    runs_and_ends(&format!("{}{}{}", cards(11), disks(15), shares(11)), &files);
-    runs_and_ends(
-        &format!("machine.type = \"pc\"\n{}{}", cards(10), disks(10)),
-        &files,
-    );
-    runs_and_ends(
-        &format!("machine.type = \"microvm\"\n{}{}", cards(9), disks(10)),
-        &files,
-    );
-}
-
-#[test]
-fn an_iommu_translates_every_virtio_device() {
-    for arch in ["x86_64", "aarch64"] {
-        let text = format!(
-            "machine.arch = \"{arch}\"\niommu.model = \"virtio\"\nfirmware.type = \"uefi\"\n{}{}",
-            EVERYTHING,
-            disks(&["virtio", "scsi", "nvme"])
-        );
-        if !Path::new("/usr/share/AAVMF/AAVMF_CODE.fd").exists() {
-            continue;
-        }
-        let Some((mut session, _)) = runs(&text, DISKS) else {
-            continue;
-        };
-        for device in ["a", "lan", "data", "mvm-rng", "mvm-serial", "mvm-scsi"] {
-            let path = format!("/machine/peripheral/{device}");
-            let on = session.call(
-                "qom-get",
-                json!({ "path": path, "property": "iommu_platform" }),
-            );
-            assert_eq!(on, json!(true), "{device}");
-        }
-        session.quit();
-    }
-}
-
-#[test]
 fn disks_are_opened_as_the_profile_says() {
     let text = r#"
         [disk.a]
@@ -389,7 +153,7 @@ fn a_drive_takes_and_gives_back_its_medium() {
         let Some((mut session, _)) = runs(&text, DISKS) else {
             return;
         };
-        let iso = session._dir.path().join("a.img");
+        let iso = session.dir.path().join("a.img");
         session.call(
             "blockdev-change-medium",
             json!({ "id": "cd", "filename": iso, "format": "raw", "read-only-mode": "read-only" }),
@@ -439,6 +203,7 @@ fn secure_boot_firmware_has_its_management_mode() {
     let dir = tempfile::tempdir().unwrap();
     let mut facts = testing::facts();
     facts.firmware.descriptors.truncate(1);
+    facts.firmware.descriptors[0].features = vec!["requires-smm".into()];
     let machine = testing::real(dir.path(), "firmware.type = \"uefi\"", &facts).unwrap();
     if !Path::new(code).exists() || !installed(&machine) {
         eprintln!("skipped: no {code}");
@@ -507,11 +272,9 @@ fn the_pasted_command_line_starts_a_guest() {
         return;
     }
     prepare(&machine);
-    let plan = crate::plan::build::build(
-        machine.clone(),
-        command_line(&machine),
-        &testing::facts().links,
-    );
+    let mut line = command_line(&machine);
+    line.program = program(&machine);
+    let plan = crate::plan::build::build(machine.clone(), line, &testing::facts().links);
     let pasted = crate::plan::render::command(&plan);
     // What follows a pasted command runs when it has ended: `exec` makes the shell QEMU itself.
     let mut child = Command::new("sh")
@@ -533,53 +296,11 @@ fn the_pasted_command_line_starts_a_guest() {
     let mut session = Session {
         child,
         monitor: BufReader::new(stream),
-        _dir: dir,
+        dir,
     };
     session.line();
     session.call("qmp_capabilities", json!({}));
     let status = session.call("query-status", json!({}));
     assert_eq!(status["status"], "running");
     session.quit();
-}
-
-#[test]
-fn needed_devices_are_those_of_the_command_line() {
-    let text = format!(
-        "{}[network.old]\nuser = {{}}\nmodel = \"e1000\"\n[watchdog]\n[vsock]\n[iommu]\nmodel = \"virtio\"\n\
-         [disk.ucd]\nmedia = \"cdrom\"\nbus = \"usb\"\nempty = true\n",
-        EVERYTHING.replace('@', "/srv")
-    );
-    for (board, buses) in [
-        ("q35", ["virtio", "scsi", "sata", "nvme", "usb"].as_slice()),
-        ("pc", &["virtio", "scsi", "sata", "ide", "usb"]),
-        ("microvm", &["virtio", "scsi"]),
-    ] {
-        let mut text = format!("machine.type = \"{board}\"\n{text}{}", disks(buses));
-        if board != "q35" {
-            text = text.replace("[iommu]\nmodel = \"virtio\"", "");
-        }
-        if board == "microvm" {
-            text = text
-                .replace("[watchdog]", "")
-                .replace("model = \"e1000\"", "")
-                .replace("bus = \"usb\"\nempty", "bus = \"scsi\"\nempty");
-        }
-        let machine = testing::machine(&text).unwrap();
-        let line = command_line(&machine);
-        let shown = line.shown();
-        let on_the_line: BTreeSet<String> = shown
-            .iter()
-            .zip(shown.iter().skip(1))
-            .filter(|(switch, _)| *switch == "-device")
-            .map(|(_, json)| {
-                let json: Value = serde_json::from_str(json).unwrap();
-                json["driver"].as_str().unwrap().to_owned()
-            })
-            .collect();
-        let needed: BTreeSet<String> = drivers::needed(&machine)
-            .iter()
-            .map(|needed| needed.driver.to_owned())
-            .collect();
-        assert_eq!(on_the_line, needed, "{board}");
-    }
 }
