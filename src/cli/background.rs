@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -38,7 +39,9 @@ pub(super) fn start<S: AsRef<OsStr>>(
         )
     };
     let mut command = Command::new("/proc/self/exe");
+    // The name that `ps` shows.
     command
+        .arg0("mvm")
         .args(std::iter::repeat_n("-v", usize::from(context.verbose)))
         .args(words)
         .stdin(Stdio::null())

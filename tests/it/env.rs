@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// The folders, gone when this is dropped.
@@ -98,12 +103,16 @@ impl TestEnv {
             .env("MVM_CACHE_DIR", self.path("cache"))
             .current_dir(self.root.path())
             .stdin(Stdio::null());
+        // Another QEMU than the one in PATH can be what is tested.
+        for name in ["MVM_QEMU_X86_64", "MVM_QEMU_AARCH64", "LD_LIBRARY_PATH"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
         command
     }
 
     /// Runs `mvm` to its end.
     pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Ran {
-        ran(self.command(args).output().expect("mvm starts"))
+        finish(self.command(args))
     }
 
     /// Runs `mvm` with words that hold no spaces.
@@ -111,7 +120,8 @@ impl TestEnv {
         self.run(&line.split_whitespace().collect::<Vec<_>>())
     }
 
-    /// Every file below the root with its size, mode and time of change: equal trees, nothing touched.
+    /// Every file below the root with its size, mode and time of change: equal trees, nothing touched. The
+    /// cache is left out: what is in it may be made anew at any time.
     pub(crate) fn tree(&self) -> BTreeMap<PathBuf, (u64, u32, i64, i64)> {
         let mut tree = BTreeMap::new();
         let mut folders = vec![self.root.path().to_owned()];
@@ -119,6 +129,9 @@ impl TestEnv {
             for entry in fs::read_dir(&folder).expect("a folder") {
                 let path = entry.expect("an entry").path();
                 let meta = fs::symlink_metadata(&path).expect("it is there");
+                if path == self.path("cache") {
+                    continue;
+                }
                 if meta.is_dir() {
                     folders.push(path.clone());
                 }
@@ -127,6 +140,139 @@ impl TestEnv {
             }
         }
         tree
+    }
+}
+
+/// What a failed test left running is ended; each process is looked at before, as ids come again.
+impl Drop for TestEnv {
+    fn drop(&mut self) {
+        let guests = fs::read_dir(self.path("run"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        for guest in guests {
+            let Ok(text) = fs::read_to_string(guest.path().join("state.json")) else {
+                continue;
+            };
+            let state: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+            for key in ["supervisor", "pid"] {
+                let pid = state[key].as_i64().and_then(|pid| i32::try_from(pid).ok());
+                if let Some(pid) = pid.filter(|pid| self.owns(*pid)) {
+                    kill(pid, Signal::SIGKILL);
+                }
+            }
+        }
+    }
+}
+
+impl TestEnv {
+    /// Whether the process belongs to this world, by its environment.
+    fn owns(&self, pid: i32) -> bool {
+        let root = self.root.path().as_os_str().as_encoded_bytes();
+        fs::read(format!("/proc/{pid}/environ"))
+            .is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
+    }
+
+    /// Puts the demo guest's files where the profile `demo` looks for them; `None` where the guest cannot
+    /// be made here, which `MVM_TEST_ALL` turns into a failure.
+    pub(crate) fn with_demo() -> Option<Self> {
+        if !has_program("qemu-system-x86_64") {
+            return None;
+        }
+        let folder = demo_guest()?;
+        let env = Self::new();
+        fs::create_dir_all(env.image("demo")).expect("a folder");
+        for name in ["kernel", "initrd"] {
+            std::os::unix::fs::symlink(folder.join(name), env.image("demo").join(name))
+                .expect("a link");
+        }
+        Some(env)
+    }
+
+    /// The guest's line in the list.
+    #[track_caller]
+    pub(crate) fn row(&self, name: &str) -> serde_json::Value {
+        let list = self.mvm("list --format json").exits(0).json();
+        let mut rows = list.as_array().expect("an array").iter();
+        rows.find(|row| row["name"] == name)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// A command typed into the guest's console, and what the guest printed until `done`.
+    #[track_caller]
+    pub(crate) fn type_in(&self, guest: &str, line: &str) -> String {
+        // One of its own for each line: a new client is shown what the console said before.
+        static LINES: AtomicU32 = AtomicU32::new(0);
+        let number = LINES.fetch_add(1, Ordering::Relaxed);
+        let done = format!("typed-and-done-{number}");
+        let begun = format!("typed-{number}-begun");
+        let args = ["console", guest, "--until", &done, "--timeout", "60s"];
+        let mut child = self
+            .command(&args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("mvm starts");
+        let mut stdin = child.stdin.take().expect("it was piped");
+        // Split, so that the echo of the line is not taken for its result.
+        writeln!(
+            stdin,
+            "echo typed-{number}-''begun; {line}; echo typed-and-''done-{number}"
+        )
+        .expect("the console takes it");
+        let ran = ran(child.wait_with_output().expect("it ends")).exits(0);
+        match ran.stdout.split_once(&begun) {
+            Some((_, said)) => said.to_owned(),
+            None => panic!("{}", ran.stdout),
+        }
+    }
+}
+
+/// The demo guest's folder: made once by Debian's packages, then from a cache.
+fn demo_guest() -> Option<PathBuf> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest/make.sh");
+        let output = Command::new(script).arg("x86_64").output().ok()?;
+        let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        if output.status.success() && Path::new(&path).join("kernel").is_file() {
+            return Some(PathBuf::from(path));
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            std::env::var_os("MVM_TEST_ALL").is_none(),
+            "no demo guest: {said}"
+        );
+        eprintln!("skipped: the demo guest cannot be made: {said}");
+        None
+    })
+    .clone()
+}
+
+/// Sends a signal to a process that the test knows.
+pub(crate) fn kill(pid: i32, signal: Signal) {
+    // It may just have ended by itself.
+    let _ = nix::sys::signal::kill(Pid::from_raw(pid), signal);
+}
+
+/// Runs the command to its end, which must come: nothing of mvm may hang for ever.
+#[track_caller]
+pub(crate) fn finish(mut command: Command) -> Ran {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("mvm starts");
+    let pid = i32::try_from(child.id()).expect("an id");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    match told.recv_timeout(Duration::from_secs(150)) {
+        Ok(output) => ran(output.expect("it can be waited for")),
+        Err(_) => {
+            kill(pid, Signal::SIGTERM);
+            panic!("it did not end: {command:?}");
+        }
     }
 }
 

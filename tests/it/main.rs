@@ -5,8 +5,13 @@ mod dependencies;
 mod disk;
 mod env;
 mod guests;
+mod lifecycle;
 mod machines;
+mod paths;
+mod plans;
 mod profiles;
+mod recovery;
+mod terminal;
 
 /// A file of this folder that is no module here would be a test that never runs.
 #[test]

@@ -61,6 +61,9 @@ fn a_wrong_profile_is_exit_3_and_nothing_is_touched() {
             format!("profile show {name}"),
             format!("profile check {name}"),
             format!("create new --profile {name}"),
+            format!("run {name}"),
+            format!("run {name} --dry-run"),
+            format!("start {name}"),
         ] {
             let ran = env.mvm(&line).exits(3).says(words);
             assert!(ran.stderr.starts_with("error: "), "{line}: {}", ran.stderr);
