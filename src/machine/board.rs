@@ -1,5 +1,7 @@
 //! The architecture, the QEMU, the machine type and the accelerator.
 
+use std::collections::BTreeMap;
+
 use super::{Accel, AccelKind, Board, BoardKind};
 use crate::error::{ExitCode, Hint, did_you_mean};
 use crate::host::{HostFacts, KvmState, QemuCaps, QemuFacts};
@@ -192,19 +194,18 @@ pub(super) fn board(
     };
     let name = table.r#type.as_deref().unwrap_or(default);
     let Some((real, _)) = caps.machine(name) else {
-        let known: Vec<&str> = types(caps).collect();
         return Err(BoardError::NoMachineType {
             name: name.to_owned(),
             arch,
             version: caps.version.to_string(),
-            near: did_you_mean(name, known.iter().copied()).map(str::to_owned),
-            known: known.into_iter().map(str::to_owned).collect(),
+            near: did_you_mean(name, types(caps)).map(str::to_owned),
+            known: types_told(caps),
         });
     };
     let Some(kind) = kind_of(real, arch) else {
         return Err(BoardError::ForeignMachineType {
             name: name.to_owned(),
-            known: types(caps).map(str::to_owned).collect(),
+            known: types_told(caps),
         });
     };
     let virtio_iommu =
@@ -226,6 +227,33 @@ fn types(caps: &QemuCaps) -> impl Iterator<Item = &str> {
         let real = machine.alias_of.as_deref().unwrap_or(name);
         kind_of(real, caps.arch).map(|_| name.as_str())
     })
+}
+
+/// The same for people: of the versioned ones the oldest and the newest.
+fn types_told(caps: &QemuCaps) -> Vec<String> {
+    let version = |name: &str| -> Option<Vec<u32>> {
+        let (_, version) = name.rsplit_once('-')?;
+        version.split('.').map(|part| part.parse().ok()).collect()
+    };
+    let mut told = Vec::new();
+    let mut versioned: BTreeMap<&str, Vec<(Vec<u32>, &str)>> = BTreeMap::new();
+    for name in types(caps) {
+        match version(name) {
+            Some(number) => {
+                let family = name.rsplit_once('-').map_or(name, |(family, _)| family);
+                versioned.entry(family).or_default().push((number, name));
+            }
+            None => told.push(name.to_owned()),
+        }
+    }
+    for mut names in versioned.into_values() {
+        names.sort();
+        match names.as_slice() {
+            [(_, oldest), .., (_, newest)] => told.push(format!("{oldest} to {newest}")),
+            names => told.extend(names.iter().map(|(_, name)| (*name).to_owned())),
+        }
+    }
+    told
 }
 
 fn gic(

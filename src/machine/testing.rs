@@ -67,6 +67,8 @@ pub(crate) fn caps(arch: Arch) -> QemuCaps {
         Arch::X86_64 => vec![
             ("q35", machine(Some("pc-q35-7.2"), 288)),
             ("pc-q35-7.2", machine(None, 288)),
+            ("pc-q35-7.1", machine(None, 288)),
+            ("pc-q35-2.12", machine(None, 288)),
             ("pc", machine(Some("pc-i440fx-7.2"), 255)),
             ("pc-i440fx-7.2", machine(None, 255)),
             ("microvm", machine(None, 288)),

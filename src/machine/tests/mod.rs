@@ -78,6 +78,10 @@ fn machine_types_are_told_apart() {
     let report = error("machine.type = \"micovm\"");
     assert_eq!(report.code, ExitCode::Profile);
     assert_eq!(report.hints[0], "did you mean `microvm`?");
+    assert_eq!(
+        report.hints[1],
+        "it has microvm, pc, q35, pc-i440fx-7.2, pc-q35-2.12 to pc-q35-7.2"
+    );
     let report = error("machine.type = \"virt\"");
     assert!(
         report.hints[0].contains("machine.arch = \"aarch64\""),
