@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{DISKS, EVERYTHING, disks, runs, runs_and_ends};
+use super::{DEADLINE, DISKS, EVERYTHING, disks, runs, runs_and_ends};
 use crate::machine::{drivers, testing};
 use crate::qemu::command_line;
 
@@ -150,5 +151,63 @@ fn needed_devices_are_those_of_the_command_line() {
             .map(|needed| needed.driver.to_owned())
             .collect();
         assert_eq!(on_the_line, needed, "{board}");
+    }
+}
+
+/// A boot sector that writes a sentence to the first serial port, and halts.
+fn boot_sector() -> Vec<u8> {
+    let mut sector = vec![
+        0xbe, 0x11, 0x7c, // mov si, message
+        0xac, // next: lodsb
+        0x84, 0xc0, // test al, al
+        0x74, 0x06, // jz halt
+        0xba, 0xf8, 0x03, // mov dx, COM1
+        0xee, // out dx, al
+        0xeb, 0xf5, // jmp next
+        0xf4, // halt: hlt
+        0xeb, 0xfd, // jmp halt
+    ];
+    sector.extend(b"booted from disk\0");
+    sector.resize(510, 0);
+    sector.extend([0x55, 0xaa]);
+    sector.resize(1 << 20, 0);
+    sector
+}
+
+#[test]
+fn a_bios_boots_from_every_kind_of_disk() {
+    for (board, bus) in [
+        ("q35", "virtio"),
+        ("q35", "scsi"),
+        ("q35", "sata"),
+        ("q35", "nvme"),
+        ("q35", "usb"),
+        ("pc", "virtio"),
+        ("pc", "ide"),
+    ] {
+        // Not the first by name: the boot order decides.
+        let text = format!(
+            "machine.type = \"{board}\"\n[disk.a]\nfile.path = \"a.img\"\n\
+             [disk.z]\nfile.path = \"b.img\"\nbus = \"{bus}\"\nboot = 1"
+        );
+        let Some((mut session, machine)) = runs(&text, DISKS) else {
+            return;
+        };
+        let image = &machine.disks[0].image.as_ref().unwrap().path;
+        std::fs::write(image, boot_sector()).unwrap();
+        session.call("cont", json!({}));
+        let log = machine.state_dir.join("log/console-main.log");
+        let started = Instant::now();
+        while !std::fs::read_to_string(&log)
+            .unwrap()
+            .contains("booted from disk")
+        {
+            assert!(
+                started.elapsed() < DEADLINE,
+                "no boot from {bus} on {board}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        session.quit();
     }
 }
