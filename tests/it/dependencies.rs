@@ -68,12 +68,13 @@ fn files(root: &Path, room: &str) -> Vec<(String, String)> {
     found
 }
 
-/// Whether the file is a module for tests only: those may reach anywhere.
+/// Whether the file is a module for tests only, or in one: those may reach anywhere.
 fn is_test(path: &Path) -> bool {
-    let name = path.file_stem().expect("a file").to_string_lossy();
-    let parent = path.with_file_name("mod.rs");
-    fs::read_to_string(parent)
-        .is_ok_and(|text| text.contains(&format!("#[cfg(test)]\nmod {name};")))
+    path.ancestors().take(3).any(|module| {
+        let name = module.file_stem().unwrap_or_default().to_string_lossy();
+        fs::read_to_string(module.with_file_name("mod.rs"))
+            .is_ok_and(|text| text.contains(&format!("#[cfg(test)]\nmod {name};")))
+    })
 }
 
 /// The first path segments that follow `crate::`, comments left out.

@@ -23,9 +23,9 @@ fn an_image_is_made_and_never_overwritten() {
         return;
     }
     let env = TestEnv::new();
-    env.mvm("disk create data.qcow2 64M").exits(0);
+    env.mvm("disk create data.qcow2 --size 64M").exits(0);
     let before = env.tree();
-    env.mvm("disk create data.qcow2 128M")
+    env.mvm("disk create data.qcow2 --size 128M")
         .exits(1)
         .says("already there")
         .says("hint: ");
@@ -42,7 +42,7 @@ fn an_image_is_made_and_never_overwritten() {
         Some(env.image("data.qcow2").as_path())
     );
 
-    env.mvm("disk create raw.img 4M --type raw").exits(0);
+    env.mvm("disk create raw.img --size 4M --type raw").exits(0);
     assert_eq!(
         fs::metadata(env.image("raw.img"))
             .expect("it is there")
@@ -60,7 +60,7 @@ fn an_image_is_made_and_never_overwritten() {
             .as_str()
             .is_some_and(|path| path.ends_with("data.qcow2"))
     );
-    env.mvm("disk create short.qcow2 1M --backing data.qcow2")
+    env.mvm("disk create short.qcow2 --size 1M --backing data.qcow2")
         .exits(2);
     assert!(!env.image("short.qcow2").exists());
 }
@@ -72,7 +72,8 @@ fn hard_names_are_names() {
     }
     let env = TestEnv::new();
     for name in HARD_NAMES {
-        env.run(&["disk", "create", "--", name, "1M"]).exits(0);
+        env.run(&["disk", "create", "--size", "1M", "--", name])
+            .exits(0);
         assert!(env.image(name).is_file(), "{name:?}");
         env.run(&["disk", "resize", "--", name, "+1M"]).exits(0);
         let shown = env
@@ -90,7 +91,7 @@ fn an_image_only_grows() {
         return;
     }
     let env = TestEnv::new();
-    env.mvm("disk create d.qcow2 64M").exits(0);
+    env.mvm("disk create d.qcow2 --size 64M").exits(0);
     env.mvm("disk resize d.qcow2 32M")
         .exits(1)
         .says("shrinks no image");
@@ -146,7 +147,7 @@ fn another_format_is_imported_and_the_source_stays() {
 fn a_host_without_qemu_img_is_told_what_to_install() {
     let env = TestEnv::new();
     let output = env
-        .command(&["disk", "create", "a.qcow2", "1M"])
+        .command(&["disk", "create", "a.qcow2", "--size", "1M"])
         .env("PATH", env.path("nowhere"))
         .output()
         .expect("mvm starts");

@@ -101,7 +101,8 @@ fn remove_says_what_it_deletes_and_keeps_what_others_use() {
     }
     let env = TestEnv::new();
     for name in ["own", "shared", "below"] {
-        env.mvm(&format!("disk create {name}.qcow2 1M")).exits(0);
+        env.mvm(&format!("disk create {name}.qcow2 --size 1M"))
+            .exits(0);
     }
     env.mvm("disk create over.qcow2 --backing below.qcow2")
         .exits(0);

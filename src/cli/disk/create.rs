@@ -17,14 +17,14 @@ use crate::units::Size;
 /// It takes space as the guest writes to it. An image that is there is never overwritten.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  mvm disk create data.qcow2 20G
-  mvm disk create scratch.raw 1G --type raw
+  mvm disk create data.qcow2 --size 20G
+  mvm disk create scratch.raw --size 1G --type raw
   mvm disk create test.qcow2 --backing ubuntu.qcow2")]
 pub(in crate::cli) struct CreateArgs {
     /// The new image, in the image folder unless the path says where
     name: PathBuf,
     /// Its size, as in `20G`; with --backing that of the image below by default
-    #[arg(required_unless_present = "backing")]
+    #[arg(long, required_unless_present = "backing")]
     size: Option<Size>,
     /// Its format
     #[arg(long = "type", value_enum, default_value_t = ImageType::Qcow2, value_name = "TYPE")]

@@ -36,7 +36,7 @@ impl Hint for PlaceError {
                 .iter()
                 .map(|path| format!("looked for {}", path.display()))
                 .chain([
-                    "`mvm disk create NAME SIZE` makes one, `mvm disk import FILE` takes one over"
+                    "`mvm disk create NAME --size SIZE` makes one, `mvm disk import FILE` takes one over"
                         .to_owned(),
                 ])
                 .collect(),
