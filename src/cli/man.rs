@@ -60,7 +60,10 @@ fn write_all(command: &clap::Command, name: &str, dir: &Path) -> Result<(), Fail
     fs::create_dir_all(dir).map_err(|error| failed(dir, error))?;
     let path = dir.join(format!("{name}.1"));
     fs::write(&path, page(command, name)).map_err(|error| failed(&path, error))?;
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+    for sub in command.get_subcommands() {
+        if sub.is_hide_set() || sub.get_name() == "help" {
+            continue;
+        }
         write_all(sub, &format!("{name}-{}", sub.get_name()), dir)?;
     }
     Ok(())

@@ -61,7 +61,6 @@ pub use reference::markdown;
     name = "mvm",
     version,
     propagate_version = true,
-    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100,

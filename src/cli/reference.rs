@@ -52,7 +52,7 @@ pub fn markdown() -> String {
 fn visible<'a>(command: &'a Command, path: &str) -> Vec<(String, &'a Command)> {
     command
         .get_subcommands()
-        .filter(|sub| !sub.is_hide_set())
+        .filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
         .flat_map(|sub| {
             let path = format!("{path} {}", sub.get_name());
             if sub.has_subcommands() {

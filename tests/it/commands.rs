@@ -1,6 +1,8 @@
 //! The shape of the command line itself.
 
+use std::fs;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::env::TestEnv;
@@ -28,6 +30,7 @@ fn help_is_data_and_wrong_usage_is_not() {
         "-h",
         "disk --help",
         "disk create --help",
+        "help disk create",
         "--version",
     ] {
         let ran = env.mvm(args).exits(0);
@@ -43,7 +46,10 @@ fn help_is_data_and_wrong_usage_is_not() {
 #[test]
 fn help_of_every_command_has_an_example() {
     fn check(command: &clap::Command, path: &str, lacking: &mut Vec<String>) {
-        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+        for sub in command.get_subcommands() {
+            if sub.is_hide_set() || sub.get_name() == "help" {
+                continue;
+            }
             let path = format!("{path} {}", sub.get_name());
             if sub.has_subcommands() {
                 check(sub, &path, lacking);
@@ -100,4 +106,60 @@ fn a_reader_that_goes_away_is_no_error() {
         assert!(child.wait().expect("it ends").success(), "{said}");
         assert_eq!(said, "");
     }
+}
+
+/// What the pages tell people to type is understood: no command, flag or argument that is not there.
+#[test]
+fn the_commands_that_pages_show_are_understood() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    for folder in ["docs", "machine-profiles"] {
+        let entries = fs::read_dir(root.join(folder)).expect("a folder");
+        pages.extend(entries.map(|entry| entry.expect("an entry").path()));
+    }
+    let mut seen = 0;
+    let mut wrong = Vec::new();
+    for page in pages {
+        let text = fs::read_to_string(&page).expect("a page");
+        // In a page the blocks of code that are no mere patterns; in a profile the remarks.
+        let mut typed = page.extension().is_some_and(|kind| kind == "toml");
+        let mut block = false;
+        for line in text.lines() {
+            if line.starts_with("```") {
+                block = !block;
+                typed = block && line != "```text";
+                continue;
+            }
+            let line = line.trim_start_matches(['#', ' ', '$']);
+            if !typed || !line.starts_with("mvm ") {
+                continue;
+            }
+            for words in commands_of(line) {
+                seen += 1;
+                if let Err(error) = mvm::cli::definition().try_get_matches_from(&words) {
+                    if error.use_stderr() {
+                        wrong.push(format!("{}: {words:?}\n{error}", page.display()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(seen > 60, "only {seen} were found");
+}
+
+/// The calls of mvm in a line, up to a remark, a pipe or a redirection.
+fn commands_of(line: &str) -> Vec<Vec<String>> {
+    let mut calls = Vec::new();
+    // A remark stands two or more columns behind the command.
+    let code = line.split("  ").next().expect("a first part");
+    let words = shlex::split(code).unwrap_or_default();
+    for part in words.split(|word| ["&&", "&", "|", ";"].contains(&word.as_str())) {
+        let end = part.iter().position(|word| word.starts_with(['<', '>']));
+        let part = &part[..end.unwrap_or(part.len())];
+        if part.first().is_some_and(|word| word == "mvm") {
+            calls.push(part.to_vec());
+        }
+    }
+    calls
 }
