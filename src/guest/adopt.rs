@@ -87,7 +87,7 @@ pub(crate) async fn orphan(
     let undo = journal::read(&run.journal())?;
     let sockets = Sockets::new(run, &wanted, &mut std::collections::BTreeMap::new())?;
     let (done, arriving) = oneshot::channel();
-    drop(done.send(connected));
+    drop(done.send(Ok(connected)));
     let begin = Begin {
         run: run.clone(),
         state: GuestState {

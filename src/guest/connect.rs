@@ -12,7 +12,6 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::control::{self, Shared};
 use super::lifecycle::{Input, News};
 use super::{RunDir, agent, console};
 use crate::machine::Machine;
@@ -186,8 +185,15 @@ fn tail(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The supervisor's own listening sockets.
 pub(crate) struct Sockets {
+    /// Served from the beginning.
+    pub(crate) control: UnixListener,
+    /// Served once QEMU answers; who connects before waits for that.
+    pub(crate) later: Later,
+}
+
+/// The sockets that lead to QEMU.
+pub(crate) struct Later {
     qmp: UnixListener,
-    control: UnixListener,
     consoles: BTreeMap<String, UnixListener>,
 }
 
@@ -213,9 +219,11 @@ impl Sockets {
             consoles.insert(id.clone(), take(run.console(id))?);
         }
         Ok(Self {
-            qmp: take(run.qmp())?,
             control: take(run.control())?,
-            consoles,
+            later: Later {
+                qmp: take(run.qmp())?,
+                consoles,
+            },
         })
     }
 
@@ -239,19 +247,20 @@ impl Sockets {
         }
         names
     }
+}
 
+impl Later {
     /// Serves them until the tasks are shut down.
     pub(crate) fn serve(
         self,
         tasks: &mut JoinSet<()>,
         consoles: &mut JoinSet<()>,
-        shared: Shared,
+        qmp: &Qmp,
         mut qemu: BTreeMap<String, (UnixStream, Vec<u8>)>,
     ) {
-        let server = Server::new(&shared.qmp);
+        let server = Server::new(qmp);
         let listener = self.qmp;
         tasks.spawn(async move { server.serve(listener).await });
-        tasks.spawn(control::serve(self.control, shared));
         for (id, clients) in self.consoles {
             if let Some((stream, before)) = qemu.remove(&id) {
                 consoles.spawn(console::serve(stream, clients, before));

@@ -45,7 +45,9 @@ impl End {
             dirs: Some(dirs),
         };
         let why = match outcome.reason {
-            Reason::StartFailed | Reason::Crashed => Some(explain::explain(&evidence)),
+            Reason::StartFailed | Reason::Crashed => {
+                Some(explain::explain(&evidence).or_from(outcome.trouble.as_deref(), dirs))
+            }
             _ => None,
         };
         let message = match (&why, outcome.reason) {

@@ -111,7 +111,8 @@ fn the_end_that_nobody_saw_is_told_from_the_event_log() {
             .await
             .unwrap();
         qmp.call("system_powerdown", None).await.unwrap();
-        qmp.closed().await;
+        let gone = tokio::time::timeout(Duration::from_secs(20), qmp.closed());
+        gone.await.unwrap();
     });
     until("QEMU is gone", || holders::of(&run.lock()).is_empty());
     let Recovered::CleanedUp(Some(ended)) = recover(&place.dirs, run.name()).unwrap() else {
@@ -136,6 +137,41 @@ fn both_killed_is_told_as_that() {
     };
     assert_eq!(ended.reason, Reason::Unknown);
     assert!(ended.message.unwrap().contains("had not shut down"));
+    assert!(!run.path().exists());
+}
+
+/// As a service manager sees it: READY=1, and a SIGTERM that is a graceful stop.
+#[test]
+fn a_service_manager_is_told_and_obeyed() {
+    let place = Place::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut supervisor = place.supervisor_with("g", &[("NOTIFY_SOCKET", path.as_os_str())]);
+    let word = move || {
+        let mut buffer = [0; 256];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let mut heard = word();
+    while !heard.contains("READY=1") {
+        heard = word();
+    }
+    assert!(heard.contains("STATUS=running"), "{heard}");
+    let run = place.run_dir("g");
+    let mut console = UnixStream::connect(run.console("main")).unwrap();
+    read_until(&mut console, "up\n");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(supervisor.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    while !heard.contains("STOPPING=1") {
+        heard = word();
+    }
+    assert!(supervisor.wait().unwrap().success());
+    let ended: super::Ended = state::read(&run.last()).unwrap().unwrap();
+    assert_eq!(ended.reason, Reason::GuestShutdown);
     assert!(!run.path().exists());
 }
 

@@ -2,31 +2,34 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mvm_qmp::{Agent, Event, Events, Qmp};
+use mvm_qmp::{Event, Events, QmpError};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connect::{Connected, Sockets};
-use super::control::{self, Shared, View};
-use super::lifecycle::{Action, Input, Life, News, Timer};
+use super::connect::{Connected, Later, Sockets};
+use super::control::{self, Links, Shared, View};
+use super::farewell::Farewell;
+use super::lifecycle::{Action, Input, Life, Timer};
+use super::news::{self, disk_trouble, news};
 use super::process::{Exit, Process};
 use super::start::OnReady;
-use super::state::{self, Condition, Ended, GuestState, Reason};
+use super::state::{self, Condition, GuestState, Reason};
 use super::{RunDir, agent, notify};
 
+/// Events between two looks at the event log.
+const EVENTS: u32 = 1000;
 /// For QEMU to take `quit`, `cont` or the power button.
 const COMMAND: Duration = Duration::from_secs(5);
 /// For the last events of a QEMU that is gone.
 const LAST_EVENTS: Duration = Duration::from_millis(500);
-/// For clients to take the last answers.
-const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// What a supervisor begins with.
 pub(crate) struct Begin {
@@ -38,8 +41,8 @@ pub(crate) struct Begin {
     pub(crate) process: Process,
     /// Our listening sockets.
     pub(crate) sockets: Sockets,
-    /// The connections to QEMU, on their way.
-    pub(crate) connected: oneshot::Receiver<Connected>,
+    /// The connections to QEMU, on their way, or why there are none.
+    pub(crate) connected: oneshot::Receiver<Result<Connected, QmpError>>,
     /// How long a graceful stop may take.
     pub(crate) stop_timeout: Duration,
     /// Told once when the guest is ready.
@@ -52,35 +55,10 @@ pub(crate) struct Outcome {
     pub(crate) reason: Reason,
     /// How QEMU ended.
     pub(crate) exit: Exit,
+    /// What went wrong before, where QEMU or the connection to it told.
+    pub(crate) trouble: Option<String>,
     /// Tells the clients once everything is cleaned up.
     pub(crate) farewell: Farewell,
-}
-
-/// The last word to clients.
-pub(crate) struct Farewell {
-    view: watch::Sender<View>,
-    requests: Arc<Semaphore>,
-    tasks: JoinSet<()>,
-    consoles: JoinSet<()>,
-}
-
-impl Farewell {
-    /// Tells how it ended, and gives those who wait a moment to take it.
-    pub(crate) async fn say(mut self, ended: &Ended) {
-        notify::stopping(ended.reason.as_str());
-        self.view.send_modify(|view| {
-            view.state.state = Condition::Stopped;
-            view.state.pid = None;
-            view.ended = Some(ended.clone());
-        });
-        // Whoever does not take it in time has had their chance.
-        let _ = timeout(LAST_ANSWERS, self.requests.acquire_many(control::CLIENTS)).await;
-        self.requests.close();
-        // These end by themselves once QEMU is gone and its last words are delivered.
-        let consoles = async { while self.consoles.join_next().await.is_some() {} };
-        let _ = timeout(LAST_ANSWERS, consoles).await;
-        self.tasks.shutdown().await;
-    }
 }
 
 struct Supervisor {
@@ -90,8 +68,11 @@ struct Supervisor {
     inputs: mpsc::Sender<Input>,
     view: watch::Sender<View>,
     timers: BTreeMap<Timer, Instant>,
-    qmp: Option<Qmp>,
-    agent: Option<Agent>,
+    links: Arc<OnceLock<Links>>,
+    /// Why the guest is paused, where QEMU said so.
+    trouble: Option<String>,
+    /// Events since the event log was looked at.
+    events: u32,
     stop_timeout: Duration,
     on_ready: Option<OnReady>,
     requests: Arc<Semaphore>,
@@ -109,7 +90,8 @@ pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
         signal(SignalKind::interrupt())?,
     ];
     let (inputs, mut incoming) = mpsc::channel(64);
-    let mut sockets = Some(begin.sockets);
+    let Sockets { control, later } = begin.sockets;
+    let mut later = Some(later);
     let mut connected = Some(begin.connected);
     let mut events: Option<Events> = None;
     let mut supervisor = Supervisor {
@@ -123,8 +105,9 @@ pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
             ended: None,
         }),
         timers: BTreeMap::new(),
-        qmp: None,
-        agent: None,
+        links: Arc::default(),
+        trouble: None,
+        events: 0,
         stop_timeout: begin.stop_timeout,
         on_ready: Some(begin.on_ready),
         requests: Arc::new(Semaphore::new(control::CLIENTS as usize)),
@@ -132,13 +115,14 @@ pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
         consoles: JoinSet::new(),
     };
     supervisor.write_state();
+    supervisor.serve_control(control);
     loop {
         let timer = supervisor.timers.iter().min_by_key(|(_, at)| **at);
         let (timer, at) = timer.map_or((None, None), |(timer, at)| (Some(*timer), Some(*at)));
         let input = tokio::select! {
             biased;
             event = next(&mut events) => match event {
-                Some(event) => news(&event).map(Input::Qemu),
+                Some(event) => supervisor.heard(&event),
                 None => {
                     events = None;
                     Some(Input::MonitorClosed)
@@ -151,17 +135,20 @@ pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
             () = any(&mut signals) => Some(Input::Signal { timeout: supervisor.stop_timeout }),
             done = arrive(&mut connected) => {
                 connected = None;
-                match (done, sockets.take()) {
-                    (Some(done), Some(ours)) => {
-                        let (more, first) = supervisor.connected(done, ours);
+                match (done, later.take()) {
+                    (Ok(done), Some(later)) => {
+                        let (more, first) = supervisor.connected(done, later);
                         events = Some(more);
                         for input in first {
                             supervisor.take(input);
                         }
                         None
                     }
-                    // It could not be connected: what is left is to end it.
-                    _ => Some(Input::ConnectFailed),
+                    (Err(why), _) => {
+                        supervisor.trouble = Some(why);
+                        Some(Input::ConnectFailed)
+                    }
+                    (Ok(_), None) => None,
                 }
             }
             () = sleep(at) => {
@@ -181,9 +168,14 @@ async fn next(events: &mut Option<Events>) -> Option<Event> {
     }
 }
 
-async fn arrive(connected: &mut Option<oneshot::Receiver<Connected>>) -> Option<Connected> {
+async fn arrive(
+    connected: &mut Option<oneshot::Receiver<Result<Connected, QmpError>>>,
+) -> Result<Connected, String> {
     match connected {
-        Some(connected) => connected.await.ok(),
+        Some(connected) => match connected.await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(_) => Err("the connection to QEMU was given up".to_owned()),
+        },
         None => pending().await,
     }
 }
@@ -200,23 +192,6 @@ async fn any(signals: &mut [SignalStream; 2]) {
     tokio::select! {
         _ = first.recv() => {}
         _ = second.recv() => {}
-    }
-}
-
-fn news(event: &Event) -> Option<News> {
-    let text = |key: &str| event.data.get(key).and_then(|value| value.as_str());
-    match event.name.as_str() {
-        "STOP" => Some(News::Stopped),
-        "RESUME" => Some(News::Resumed),
-        "SUSPEND" => Some(News::Suspended),
-        "WAKEUP" => Some(News::WokeUp),
-        "SHUTDOWN" => Some(News::Shutdown(
-            text("reason").unwrap_or_default().to_owned(),
-        )),
-        "GUEST_PANICKED" => Some(News::Panicked),
-        // QEMU exits at once, without a SHUTDOWN event.
-        "WATCHDOG" if text("action") == Some("poweroff") => Some(News::WatchdogPoweroff),
-        _ => None,
     }
 }
 
@@ -272,10 +247,11 @@ impl Supervisor {
             if state.state != condition {
                 state.state = condition;
                 state.since = state::now();
-                state.message = self
-                    .life
-                    .panicked()
-                    .then(|| "the guest's kernel panicked".to_owned());
+                state.message = match condition {
+                    _ if self.life.panicked() => Some("the guest's kernel panicked".to_owned()),
+                    Condition::Paused => self.trouble.clone(),
+                    _ => None,
+                };
             }
             state.agent = self.life.agent();
         });
@@ -289,8 +265,34 @@ impl Supervisor {
         }
     }
 
+    /// An event, and what it means for the guest's life.
+    fn heard(&mut self, event: &Event) -> Option<Input> {
+        self.events += 1;
+        if self.events >= EVENTS {
+            self.events = 0;
+            news::trim(&self.run.events_log());
+        }
+        match event.name.as_str() {
+            "BLOCK_IO_ERROR" => self.trouble = disk_trouble(event).or(self.trouble.take()),
+            "RESUME" => self.trouble = None,
+            _ => {}
+        }
+        news(event).map(Input::Qemu)
+    }
+
+    fn serve_control(&mut self, listener: UnixListener) {
+        let shared = Shared {
+            view: self.view.subscribe(),
+            inputs: self.inputs.clone(),
+            links: Arc::clone(&self.links),
+            stop_timeout: self.stop_timeout,
+            requests: Arc::clone(&self.requests),
+        };
+        self.tasks.spawn(control::serve(listener, shared));
+    }
+
     /// The connections are there: serve them, and say what the guest does.
-    fn connected(&mut self, connected: Connected, ours: Sockets) -> (Events, Vec<Input>) {
+    fn connected(&mut self, connected: Connected, later: Later) -> (Events, Vec<Input>) {
         let Connected {
             qmp,
             events,
@@ -300,28 +302,22 @@ impl Supervisor {
             first,
             adopted,
         } = connected;
-        let shared = Shared {
-            view: self.view.subscribe(),
-            inputs: self.inputs.clone(),
-            qmp: qmp.clone(),
-            agent: agent.clone(),
-            stop_timeout: self.stop_timeout,
-            requests: Arc::clone(&self.requests),
-        };
         if let Some(agent) = &agent {
             let watch = agent::watch(agent.clone(), qmp.subscribe(), self.inputs.clone(), adopted);
             self.tasks.spawn(watch);
         }
-        ours.serve(&mut self.tasks, &mut self.consoles, shared, consoles);
+        later.serve(&mut self.tasks, &mut self.consoles, &qmp, consoles);
         self.view
             .send_modify(|view| view.state.sockets.extend(ptys));
-        self.qmp = Some(qmp);
-        self.agent = agent;
+        // There is one connection in a supervisor's life.
+        let _ = self.links.set(Links { qmp, agent });
         (events, first)
     }
 
     fn command(&mut self, name: &'static str) {
-        let Some(qmp) = self.qmp.clone() else { return };
+        let Some(Links { qmp, .. }) = self.links.get().cloned() else {
+            return;
+        };
         self.tasks.spawn(async move {
             if let Err(error) = qmp.call_within(name, None, COMMAND).await {
                 tracing::warn!(%error, "QEMU did not take it");
@@ -330,8 +326,10 @@ impl Supervisor {
     }
 
     fn ask(&mut self, resume: bool, by_agent: bool) {
-        let Some(qmp) = self.qmp.clone() else { return };
-        let agent = self.agent.clone().filter(|_| by_agent);
+        let Some(Links { qmp, agent }) = self.links.get().cloned() else {
+            return;
+        };
+        let agent = agent.filter(|_| by_agent);
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             if resume {
@@ -354,7 +352,7 @@ impl Supervisor {
 
     /// By QMP, which closes the images in order. QEMU does the same at SIGTERM.
     fn quit(&mut self) {
-        match &self.qmp {
+        match self.links.get() {
             Some(_) => self.command("quit"),
             None => self.process.signal(Signal::SIGTERM),
         }
@@ -384,6 +382,7 @@ impl Supervisor {
         Outcome {
             reason: reason.unwrap_or(Reason::Unknown),
             exit,
+            trouble: self.trouble,
             farewell: Farewell {
                 view: self.view,
                 requests: self.requests,

@@ -24,13 +24,13 @@ use crate::units::{Size, Span};
 
 /// x86 real mode; the power management ports are where SeaBIOS puts them on `pc`.
 const BOOT: [u8; 50] = [
+    0xBA, 0x02, 0x06, // mov dx, 0x602
+    0xB8, 0x00, 0x01, // mov ax, 0x100 (let the button be seen)
+    0xEF, // out dx, ax
     0xBA, 0xF8, 0x03, // mov dx, 0x3f8
     0xB0, b'u', 0xEE, // mov al, 'u'; out dx, al
     0xB0, b'p', 0xEE, // mov al, 'p'; out dx, al
     0xB0, b'\n', 0xEE, // mov al, '\n'; out dx, al
-    0xBA, 0x02, 0x06, // mov dx, 0x602
-    0xB8, 0x00, 0x01, // mov ax, 0x100 (let the button be seen)
-    0xEF, // out dx, ax
     0xBA, 0xFD, 0x03, // loop: mov dx, 0x3fd
     0xEC, 0xA8, 0x01, // in al, dx; test al, 1
     0x74, 0x05, // jz +5
@@ -122,10 +122,20 @@ impl Place {
 
     /// Starts a supervisor that can be killed: this test program once more.
     pub(crate) fn supervisor(&self, name: &str) -> std::process::Child {
+        self.supervisor_with(name, &[])
+    }
+
+    /// The same with an environment.
+    pub(crate) fn supervisor_with(
+        &self,
+        name: &str,
+        env: &[(&str, &std::ffi::OsStr)],
+    ) -> std::process::Child {
         std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "guest::orphan_tests::supervisor", "--ignored"])
             .env("MVM_TEST_PLACE", &self.top)
             .env("MVM_TEST_GUEST", name)
+            .envs(env.iter().copied())
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null())

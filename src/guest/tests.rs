@@ -194,3 +194,73 @@ fn only_an_orphan_can_be_adopted() {
     guest.ask(json!({"do": "kill"}));
     guest.end().unwrap();
 }
+
+fn qemu(guest: &super::testguest::Guest) -> nix::unistd::Pid {
+    let pid = guest.ready.as_ref().and_then(|state| state.pid).unwrap();
+    nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap())
+}
+
+#[test]
+fn ends_from_outside_are_told_apart() {
+    use nix::sys::signal::{Signal, kill};
+    let place = Place::new();
+    let guest = place.start(place.plan("g"));
+    kill(qemu(&guest), Signal::SIGTERM).unwrap();
+    let ended = guest.end().unwrap();
+    assert_eq!(ended.reason, Reason::HostSignal);
+    let message = ended.message.unwrap();
+    assert!(
+        message.contains(&format!("from pid {}", std::process::id())),
+        "{message}"
+    );
+
+    let guest = place.start(place.plan("g"));
+    kill(qemu(&guest), Signal::SIGKILL).unwrap();
+    let ended = guest.end().unwrap();
+    assert_eq!((ended.reason, ended.signal), (Reason::Crashed, Some(9)));
+    assert!(ended.message.unwrap().contains("ran out of memory"));
+
+    let guest = place.start(place.plan("g"));
+    let runtime = super::start::runtime().unwrap();
+    runtime.block_on(async {
+        let within = Duration::from_secs(5);
+        let (one, _) = mvm_qmp::Qmp::connect(&guest.run.qmp(), within)
+            .await
+            .unwrap();
+        let (two, _) = mvm_qmp::Qmp::connect(&guest.run.qmp(), within)
+            .await
+            .unwrap();
+        let status = one.call("query-status", None).await.unwrap();
+        assert_eq!(status["status"], "running");
+        two.call("quit", None).await.unwrap();
+        let gone = tokio::time::timeout(Duration::from_secs(20), one.closed());
+        gone.await.unwrap();
+    });
+    assert_eq!(guest.end().unwrap().reason, Reason::Quit);
+}
+
+#[test]
+fn a_guest_that_is_still_being_started_can_be_asked_and_ended() {
+    let place = Place::new();
+    let mut plan = place.plan("slow");
+    // A program that has all the sockets and never says a word.
+    plan.command.program = crate::ops::process::find("sleep", None).unwrap();
+    plan.command.args = vec![crate::qemu::command::Arg::Text("60".to_owned())];
+    let run = place.run_dir("slow");
+    let dirs = place.dirs.clone();
+    let thread = std::thread::spawn(move || super::run(&dirs, plan, Box::new(|_| ())));
+    let end = Instant::now() + Duration::from_secs(10);
+    while !crate::ops::socket::is_listening(&run.control()) {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let ask = |request| super::testguest::ask(&run.control(), request);
+    assert_eq!(ask(json!({"do": "status"}))["ok"]["state"], "starting");
+    let error = ask(json!({"do": "pause"}));
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains("still being started"), "{error}");
+    let answer = ask(json!({"do": "stop"}));
+    assert_eq!(answer["ok"]["reason"], "killed", "{answer}");
+    assert_eq!(thread.join().unwrap().unwrap().reason, Reason::Killed);
+    assert!(!run.path().exists());
+}

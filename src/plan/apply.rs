@@ -121,11 +121,21 @@ pub fn apply(ops: &dyn Ops, steps: &[Step], journal: &Path) -> Result<Prepared, 
             return Err(failed(&steps[at], error, left));
         }
     };
-    for (index, step) in steps.iter().enumerate().skip(at + 1) {
-        if let Err(why) = one(ops, step, index, &mut book, &mut prepared) {
+    let mut index = at + 1;
+    while index < steps.len() {
+        let together = together(&steps[index..]);
+        let group = &steps[index..index + together];
+        let done = write_down(group, index, &mut book, &mut prepared.undo)
+            .map_err(|why| (&group[0], why.into()))
+            .and_then(|()| {
+                let mut each = group.iter();
+                each.try_for_each(|step| one(ops, step, &mut prepared).map_err(|why| (step, why)))
+            });
+        if let Err((step, why)) = done {
             let left = journal::roll_back(ops, &prepared.undo);
             return Err(failed(step, why, left));
         }
+        index += together;
     }
     Ok(prepared)
 }
@@ -180,24 +190,40 @@ fn begin(
         })
     }));
     let mut book = Journal::create(path)?;
-    for entry in undo {
-        book.record(entry)?;
-    }
+    book.record(undo)?;
     Ok(book)
 }
 
-fn one(
-    ops: &dyn Ops,
-    step: &Step,
-    index: usize,
+/// How many steps are written down with one sync. Sockets in the guest's own directory harm nobody
+/// when they are taken back without having been made; of all else each has a sync of its own.
+fn together(steps: &[Step]) -> usize {
+    let sockets = steps
+        .iter()
+        .take_while(|step| matches!(step, Step::Listen { .. }));
+    sockets.count().max(1)
+}
+
+fn write_down(
+    steps: &[Step],
+    first: usize,
     book: &mut Journal,
-    prepared: &mut Prepared,
-) -> Result<(), Why> {
-    if let Some(undo) = step.inverse() {
-        let entry = Entry { step: index, undo };
-        book.record(&entry)?;
-        prepared.undo.push(entry);
-    }
+    undo: &mut Vec<Entry>,
+) -> Result<(), JournalError> {
+    let entries: Vec<Entry> = (first..)
+        .zip(steps)
+        .filter_map(|(step, done)| {
+            Some(Entry {
+                step,
+                undo: done.inverse()?,
+            })
+        })
+        .collect();
+    book.record(&entries)?;
+    undo.extend(entries);
+    Ok(())
+}
+
+fn one(ops: &dyn Ops, step: &Step, prepared: &mut Prepared) -> Result<(), Why> {
     let fd = ops.run(step)?;
     if let (Step::Listen { path }, Some(fd)) = (step, fd) {
         prepared.listeners.insert(path.clone(), fd);

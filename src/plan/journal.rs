@@ -89,19 +89,25 @@ impl Journal {
         })
     }
 
-    /// Writes and syncs one entry. Only then may its step be run.
+    /// Writes and syncs entries. Only then may their steps be run.
     ///
     /// # Errors
-    /// The disk did not take it.
-    pub fn record(&mut self, entry: &Entry) -> Result<(), JournalError> {
+    /// The disk did not take them.
+    pub fn record(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
         let io = |source| JournalError::Io {
             what: "write",
             path: self.path.clone(),
             source,
         };
-        let mut line = serde_json::to_vec(entry).map_err(|error| io(error.into()))?;
-        line.push(b'\n');
-        self.file.write_all(&line).map_err(io)?;
+        let mut lines = Vec::new();
+        for entry in entries {
+            serde_json::to_writer(&mut lines, entry).map_err(|error| io(error.into()))?;
+            lines.push(b'\n');
+        }
+        if lines.is_empty() {
+            return Ok(());
+        }
+        self.file.write_all(&lines).map_err(io)?;
         self.file.sync_data().map_err(io)
     }
 }
@@ -177,8 +183,8 @@ mod tests {
         let path = top.path().join("journal.jsonl");
         assert_eq!(read(&path).unwrap(), []);
         let mut journal = Journal::create(&path).unwrap();
-        journal.record(&entry(0)).unwrap();
-        journal.record(&entry(1)).unwrap();
+        journal.record(&[entry(0)]).unwrap();
+        journal.record(&[entry(1)]).unwrap();
         let whole = std::fs::read(&path).unwrap();
         let first = whole.iter().position(|b| *b == b'\n').unwrap() + 1;
         for cut in 0..=whole.len() {

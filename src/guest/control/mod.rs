@@ -4,7 +4,7 @@
 
 mod verbs;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mvm_qmp::{Agent, Qmp};
@@ -45,14 +45,21 @@ pub(crate) struct Shared {
     pub(crate) view: watch::Receiver<View>,
     /// The way into the supervisor.
     pub(crate) inputs: mpsc::Sender<Input>,
-    /// QEMU.
-    pub(crate) qmp: Qmp,
-    /// The agent's channel.
-    pub(crate) agent: Option<Agent>,
+    /// The connections to QEMU, once they are there.
+    pub(crate) links: Arc<OnceLock<Links>>,
     /// The profile's time for a graceful stop.
     pub(crate) stop_timeout: Duration,
     /// A permit is held while a request is answered: the supervisor ends when it gets all of them.
     pub(crate) requests: Arc<Semaphore>,
+}
+
+/// The connections that verbs use.
+#[derive(Clone)]
+pub(crate) struct Links {
+    /// QEMU.
+    pub(crate) qmp: Qmp,
+    /// The agent's channel.
+    pub(crate) agent: Option<Agent>,
 }
 
 /// One request. Fields that a verb does not know are ignored.

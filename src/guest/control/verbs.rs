@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended};
-use super::{Progress, Request, Shared, View};
+use super::{Links, Progress, Request, Shared, View};
 use crate::error::{ExitCode, Report};
 
 /// For QEMU to do what takes it no time.
@@ -70,8 +70,21 @@ impl Shared {
             .map_err(|_| gone(&self.name()))
     }
 
+    /// The connections to QEMU; a guest that is still being started has none.
+    fn links(&self) -> Result<&Links, Report> {
+        self.links.get().ok_or_else(|| {
+            let name = self.name();
+            Report::new(
+                ExitCode::Failed,
+                format!("guest `{name}` is still being started"),
+            )
+            .hint(format!("`mvm wait {name} --for running` waits for it"))
+        })
+    }
+
     async fn qmp(&self, command: &str) -> Result<Value, Report> {
-        self.qmp
+        self.links()?
+            .qmp
             .call_within(command, None, SOON)
             .await
             .map_err(|error| qmp_failed(&self.name(), &error))
@@ -153,7 +166,7 @@ async fn kill(shared: &mut Shared) -> Result<Value, Report> {
 }
 
 async fn reset(shared: &mut Shared) -> Result<Value, Report> {
-    let mut events = shared.qmp.subscribe();
+    let mut events = shared.links()?.qmp.subscribe();
     shared.qmp("system_reset").await?;
     match events.wait_for("RESET", SOON).await {
         Ok(_) => Ok(json!({ "state": shared.condition() })),
@@ -164,7 +177,7 @@ async fn reset(shared: &mut Shared) -> Result<Value, Report> {
 async fn reboot(request: &Request, shared: &mut Shared) -> Result<Value, Report> {
     let name = shared.name();
     let limit = request.timeout(shared.stop_timeout);
-    let Some(agent) = ready_agent(shared) else {
+    let Some(agent) = ready_agent(shared)? else {
         return Err(Report::new(
             ExitCode::Failed,
             format!("guest `{name}` cannot be asked to reboot: its agent does not answer"),
@@ -172,7 +185,7 @@ async fn reboot(request: &Request, shared: &mut Shared) -> Result<Value, Report>
         .hint("install qemu-guest-agent in the guest")
         .hint(format!("reset it without its consent: `mvm reset {name}`")));
     };
-    let mut events = shared.qmp.subscribe();
+    let mut events = shared.links()?.qmp.subscribe();
     agent
         .fire("guest-shutdown", Some(json!({ "mode": "reboot" })), AGENT)
         .await
@@ -254,11 +267,9 @@ async fn reached(shared: &mut Shared, wanted: Condition) -> Result<Value, Report
     }
 }
 
-fn ready_agent(shared: &Shared) -> Option<Agent> {
-    shared
-        .agent
-        .clone()
-        .filter(|_| shared.view.borrow().state.agent)
+fn ready_agent(shared: &Shared) -> Result<Option<Agent>, Report> {
+    let agent = shared.links()?.agent.clone();
+    Ok(agent.filter(|_| shared.view.borrow().state.agent))
 }
 
 fn agent_failed(name: &str, error: &AgentError) -> Report {
@@ -273,7 +284,7 @@ fn agent_failed(name: &str, error: &AgentError) -> Report {
 
 async fn agent(request: &Request, shared: &Shared) -> Result<Value, Report> {
     let name = shared.name();
-    let Some(agent) = &shared.agent else {
+    let Some(agent) = &shared.links()?.agent else {
         return Err(Report::new(
             ExitCode::Failed,
             format!("guest `{name}` has no agent channel"),

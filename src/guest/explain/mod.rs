@@ -34,6 +34,22 @@ pub struct Explained {
     code: ExitCode,
 }
 
+impl Explained {
+    /// The same, unless QEMU itself gave no cause and its monitor did.
+    #[must_use]
+    pub(crate) fn or_from(self, qmp: Option<&str>, dirs: &Dirs) -> Self {
+        match qmp {
+            Some(text) if self.id == "unknown" => {
+                explain_text(text, Some(dirs)).unwrap_or_else(|| Self {
+                    cause: format!("{text} ({})", self.cause),
+                    ..self
+                })
+            }
+            _ => self,
+        }
+    }
+}
+
 impl Hint for Explained {
     fn hints(&self) -> Vec<String> {
         self.hints.clone()
