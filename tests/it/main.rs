@@ -7,6 +7,7 @@ mod env;
 mod guests;
 mod lifecycle;
 mod machines;
+mod media;
 mod paths;
 mod plans;
 mod profiles;

@@ -68,3 +68,49 @@ fn the_terminal_is_raw_meanwhile_and_given_back() {
     assert!(child.wait().expect("it ends").success());
     assert_eq!(flags(&pty.slave), before);
 }
+
+/// `mvm run` on a terminal: the console first, then, Ctrl-] pressed, only the supervisor.
+#[test]
+fn run_gives_the_terminal_back_and_goes_on() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    let pty = openpty(None, None).expect("a pseudo-terminal");
+    let before = flags(&pty.slave);
+    let end = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
+    let mut child = env
+        .command(&["run", "demo"])
+        .stdin(end())
+        .stdout(end())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("mvm starts");
+    let mut keys = File::from(pty.master.try_clone().expect("a descriptor"));
+    let mut screen = keys.try_clone().expect("a descriptor");
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let mut bytes = [0; 1024];
+        while let Ok(got @ 1..) = screen.read(&mut bytes) {
+            text.extend_from_slice(&bytes[..got]);
+            if text.windows(12).any(|part| part == b"guest: ready") {
+                // Only the first time is waited for.
+                let _ = tell.send(());
+            }
+        }
+    });
+    told.recv_timeout(Duration::from_secs(120))
+        .expect("the guest boots on the screen");
+    assert!(is_raw(&pty.slave));
+    keys.write_all(b"\x1d").expect("keys");
+    eventually(
+        "the terminal is given back",
+        Duration::from_secs(10),
+        || flags(&pty.slave) == before,
+    );
+    assert_eq!(env.row("demo")["state"], "running");
+    kill(child.id().try_into().expect("an id"), Signal::SIGINT);
+    assert!(child.wait().expect("it ends").success());
+    assert_eq!(flags(&pty.slave), before);
+    assert!(!env.path("run/demo").exists());
+}
