@@ -264,3 +264,89 @@ fn a_guest_that_is_still_being_started_can_be_asked_and_ended() {
     assert_eq!(thread.join().unwrap().unwrap().reason, Reason::Killed);
     assert!(!run.path().exists());
 }
+
+/// Of starts at the same moment that want the same thing one wins, and the others say who has it.
+#[test]
+fn races_have_one_winner() {
+    let place = Place::new();
+    let plans: Vec<_> = ["a", "b", "c", "c"]
+        .into_iter()
+        .map(|name| {
+            let mut plan = place.plan(name);
+            plan.machine.vsock = Some(77);
+            plan
+        })
+        .collect();
+    let guests: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = plans
+            .into_iter()
+            .map(|plan| scope.spawn(|| place.start(plan)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let (winners, losers): (Vec<_>, Vec<_>) =
+        guests.into_iter().partition(|guest| guest.ready.is_some());
+    assert_eq!(winners.len(), 1);
+    let winner = winners[0].run.name().to_string();
+    for loser in losers {
+        let error = loser.end().unwrap_err().to_string();
+        let busy = error.contains("running already");
+        assert!(
+            busy || error.contains(&format!("guest `{winner}`")),
+            "{error}"
+        );
+    }
+    for guest in winners {
+        guest.ask(json!({"do": "kill"}));
+        guest.end().unwrap();
+    }
+}
+
+#[test]
+fn a_tap_is_made_handed_over_and_taken_away() {
+    use crate::plan::step::Step;
+    use crate::qemu::command::{Arg, Fd, FdSource};
+    let name = format!("mvmg{}", std::process::id() % 100_000);
+    let there = || std::path::Path::new("/sys/class/net").join(&name).exists();
+    let place = Place::new();
+    let mut plan = place.plan("g");
+    plan.steps.push(Step::CreateTap {
+        name: name.clone(),
+        bridge: None,
+        address: Some("10.231.9.1/30".to_owned()),
+        vnet_hdr: true,
+    });
+    plan.command.args.extend([
+        Arg::Text("-netdev".to_owned()),
+        Arg::Fd {
+            real: "tap,id=lan,fd={fd:tap}".to_owned(),
+            shown: String::new(),
+        },
+        Arg::Text("-device".to_owned()),
+        Arg::Text("virtio-net-pci,netdev=lan".to_owned()),
+    ]);
+    plan.command.fds.push(Fd {
+        name: "tap".to_owned(),
+        source: FdSource::Tap(name.clone()),
+    });
+    let guest = place.start(plan);
+    if guest.ready.is_none() {
+        // Only who may make network devices can see it work.
+        let error = guest.end().unwrap_err();
+        assert!(
+            error
+                .hints()
+                .iter()
+                .any(|hint| hint.contains("CAP_NET_ADMIN")),
+            "{error}"
+        );
+        return;
+    }
+    assert!(there());
+    guest.ask(json!({"do": "kill"}));
+    guest.end().unwrap();
+    assert!(!there());
+}

@@ -266,6 +266,91 @@ fn ports() {
 }
 
 #[test]
+fn ports_of_displays() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    if port < 5900 {
+        return;
+    }
+    let vnc = format!("127.0.0.1:{}", port - 5900);
+    let args = ["-M", "none", "-nodefaults", "-vnc", &vnc];
+    expect(&qemu(X86, &args), "port-display", &["taken"]);
+}
+
+#[test]
+fn accelerators() {
+    // A guest of another architecture than the host's.
+    let foreign = if cfg!(target_arch = "aarch64") {
+        X86
+    } else {
+        ARM
+    };
+    let run = qemu(
+        foreign,
+        &["-M", "none", "-accel", "kvm", "-display", "none"],
+    );
+    expect(&run, "kvm-missing", &["mvm doctor"]);
+}
+
+#[test]
+fn taps() {
+    use crate::ops::{Host, Ops, open_source};
+    use crate::plan::step::Step;
+    let name = format!("mvmx{}", std::process::id() % 100_000);
+    let tap = Step::CreateTap {
+        name: name.clone(),
+        bridge: None,
+        address: None,
+        vnet_hdr: true,
+    };
+    if Host::default().run(&tap).is_err() {
+        // Only who may make network devices can see this one fail.
+        return;
+    }
+    let source = crate::qemu::command::FdSource::Tap(name.clone());
+    let held = open_source(&source).unwrap();
+    let second = x86(&[
+        "-netdev",
+        &format!("tap,id=t,ifname={name},script=no,downscript=no"),
+    ]);
+    drop(held);
+    Host::default()
+        .run(&Step::DeleteTap { name: name.clone() })
+        .unwrap();
+    expect(&second, "tap-busy", &[&name]);
+}
+
+#[test]
+fn full_file_systems() {
+    let Some(unshare) = find("unshare", None) else {
+        return;
+    };
+    let top = tempfile::tempdir().unwrap();
+    let image = file(&top, "image", &[0; 1 << 16]);
+    let small = top.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    let drive = format!("file={image},format=raw");
+    let mount = r#"mount -t tmpfs -o size=16k none "$TMPDIR" || exit 99; exec "$@""#;
+    let mut command = Command::new(unshare);
+    command
+        .args(["-m", "sh", "-c", mount, "sh", X86])
+        .args(BASE)
+        .args(["-snapshot", "-drive", &drive])
+        .env("TMPDIR", &small);
+    let run = run(command);
+    if run.exit.status != Some(99) && !run.said.contains("unshare:") {
+        expect(&run, "disk-full", &["make room"]);
+    }
+}
+
+#[test]
+fn a_context_id_in_use_is_known_by_its_text() {
+    // `hw/virtio/vhost-vsock.c`; the device is not everywhere.
+    let text = "vhost-vsock: unable to set guest cid: Address already in use";
+    assert_eq!(explain_text(text, None).unwrap().id, "vsock-cid");
+}
+
+#[test]
 fn permissions() {
     if !nix::unistd::Uid::effective().is_root() {
         return;
