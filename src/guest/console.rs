@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::hangup::hung_up;
+
 /// What is kept for clients that lag.
 const RING: usize = 32 << 10;
 /// What a client sees of the time before it came.
@@ -184,7 +186,7 @@ async fn client(stream: UnixStream, mut shown: Shown, typed: mpsc::Sender<Vec<u8
         loop {
             match reader.read(&mut chunk).await {
                 // One that only sends its end may still want to look on, as `socat -u` does.
-                Ok(0) => std::future::pending().await,
+                Ok(0) => return hung_up(reader.as_ref()).await,
                 Err(_) => return,
                 Ok(count) => {
                     if typed.send(chunk[..count].to_vec()).await.is_err() {

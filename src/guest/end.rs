@@ -46,7 +46,9 @@ impl End {
         };
         let why = match outcome.reason {
             Reason::StartFailed | Reason::Crashed => {
-                Some(explain::explain(&evidence).or_from(outcome.trouble.as_deref(), dirs))
+                let why = explain::explain(&evidence);
+                let why = why.or_from(outcome.trouble.as_deref(), dirs);
+                Some(why.of_guest(run.name()))
             }
             _ => None,
         };

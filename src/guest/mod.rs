@@ -11,6 +11,7 @@ mod end;
 pub mod error;
 pub mod explain;
 mod farewell;
+mod hangup;
 pub mod holders;
 mod launch;
 mod lifecycle;

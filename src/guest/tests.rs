@@ -48,6 +48,18 @@ fn a_guest_lives_and_shuts_down() {
     let error = guest.ask(json!({"do": "wait", "for": "paused", "timeout-ms": 50}));
     assert_eq!(error["error"]["code"], 1, "{error}");
 
+    // Those who wait for something and go away take up no place.
+    for _ in 0..70 {
+        let mut gone = UnixStream::connect(guest.run.control()).unwrap();
+        gone.write_all(b"{\"do\":\"wait\",\"for\":\"suspended\"}\n")
+            .unwrap();
+    }
+    // A script that pipes its request in has ended its side before the answer comes.
+    let mut script = UnixStream::connect(guest.run.control()).unwrap();
+    script.write_all(b"{\"do\":\"status\"}\n").unwrap();
+    script.shutdown(std::net::Shutdown::Write).unwrap();
+    read_until(&mut script, "\"running\"");
+
     // A paused guest is continued first.
     guest.ask(json!({"do": "pause"}));
     let answer = guest.ask(json!({"do": "stop"}));

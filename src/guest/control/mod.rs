@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
+use super::hangup::hung_up;
 use super::lifecycle::Input;
 use super::state::{Ended, GuestState};
 use crate::error::{ExitCode, Report};
@@ -145,7 +146,11 @@ async fn client(stream: UnixStream, mut shared: Shared) {
             return;
         };
         let answer = match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => verbs::run(&request, &mut shared, &out).await,
+            Ok(request) => tokio::select! {
+                answer = verbs::run(&request, &mut shared, &out) => answer,
+                // Who waits for something and goes away must not take up a place until it comes.
+                () = hung_up(lines.get_ref().as_ref()) => return,
+            },
             Err(error) => Err(Report::new(
                 ExitCode::Usage,
                 format!("not a request: {error}"),

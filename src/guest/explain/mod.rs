@@ -10,6 +10,7 @@ use super::holders;
 use super::process::Exit;
 use crate::dirs::Dirs;
 use crate::error::{ExitCode, Hint};
+use crate::ids::GuestName;
 
 /// What is known about an end.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,15 @@ pub struct Explained {
 }
 
 impl Explained {
+    /// The same with the guest's name in its hints.
+    #[must_use]
+    pub(crate) fn of_guest(mut self, name: &GuestName) -> Self {
+        for hint in &mut self.hints {
+            *hint = hint.replace("NAME", name.as_str());
+        }
+        self
+    }
+
     /// The same, unless QEMU itself gave no cause and its monitor did.
     #[must_use]
     pub(crate) fn or_from(self, qmp: Option<&str>, dirs: &Dirs) -> Self {
