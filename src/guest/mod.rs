@@ -21,6 +21,7 @@ pub mod presence;
 pub mod process;
 pub mod recover;
 pub mod rundir;
+mod signals;
 pub mod start;
 pub mod state;
 mod supervise;
