@@ -114,7 +114,12 @@ fn a_start_that_cannot_work_touches_nothing() {
         ("--set qemu.binary=/nosuch/qemu".into(), 4, "/nosuch/qemu"),
     ];
     let mut wrong = Vec::new();
+    // The QEMU of the environment goes before that of the profile.
+    let given = std::env::var_os("MVM_QEMU_X86_64").is_some();
     for (flags, code, words) in cases {
+        if given && flags.contains("qemu.binary") {
+            continue;
+        }
         for verb in ["start", "run"] {
             let ran = env.mvm(&format!("{verb} demo {flags}"));
             if ran.code != code || !ran.stderr.contains(words) || !ran.stdout.is_empty() {

@@ -20,7 +20,8 @@ fi
 step "build"
 cargo test --locked --workspace --no-run
 step "all tests, $(qemu-system-x86_64 --version | head -n 1)"
-run --workspace
+status=0
+run --workspace || status=1
 
 case ${MVM_TEST_QEMU10:-} in
 0) qemu10= ;;
@@ -32,8 +33,9 @@ if [ -n "$qemu10" ]; then
     # Debian 13's own QEMU is 10: that was the first run.
     if [ "$MVM_QEMU_X86_64" != "$(command -v qemu-system-x86_64)" ]; then
         step "tests with guests, $("$MVM_QEMU_X86_64" --version | head -n 1)"
-        run --test it
-        run -p mvm-qmp
+        run --test it || status=1
+        run -p mvm-qmp || status=1
     fi
 fi
-step "done"
+[ $status = 0 ] && step "done" || step "failed"
+exit $status
