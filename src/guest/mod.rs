@@ -21,7 +21,6 @@ pub mod presence;
 pub mod process;
 pub mod recover;
 pub mod rundir;
-mod signals;
 pub mod start;
 pub mod state;
 mod supervise;

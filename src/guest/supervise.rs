@@ -9,6 +9,7 @@ use mvm_qmp::{Event, Events, QmpError};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::UnixListener;
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -19,14 +20,10 @@ use super::farewell::Farewell;
 use super::lifecycle::{Action, Input, Life, Timer};
 use super::news::{self, disk_trouble, news};
 use super::process::{Exit, Process};
-use super::signals::Signals;
 use super::start::OnReady;
 use super::state::{self, Condition, GuestState, Reason};
 use super::{RunDir, agent, notify};
-use crate::ops::memory;
 
-/// From the guest's start to when the supervisor does nothing but wait.
-const SETTLED: Duration = Duration::from_millis(500);
 /// Events between two looks at the event log.
 const EVENTS: u32 = 1000;
 /// For QEMU to take `quit`, `cont` or the power button.
@@ -88,7 +85,10 @@ struct Supervisor {
 /// # Errors
 /// This process cannot handle signals.
 pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
-    let mut signals = Signals::new()?;
+    let mut signals = [
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    ];
     let (inputs, mut incoming) = mpsc::channel(64);
     let Sockets { control, later } = begin.sockets;
     let mut later = Some(later);
@@ -132,7 +132,7 @@ pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
                 return Ok(supervisor.end(exit, events).await);
             }
             input = incoming.recv() => input,
-            () = signals.next() => Some(Input::Signal { timeout: supervisor.stop_timeout }),
+            () = any(&mut signals) => Some(Input::Signal { timeout: supervisor.stop_timeout }),
             done = arrive(&mut connected) => {
                 connected = None;
                 match (done, later.take()) {
@@ -187,11 +187,11 @@ async fn sleep(at: Option<Instant>) {
     }
 }
 
-/// Once the start has settled, its code is no longer needed.
-async fn shrink() {
-    tokio::time::sleep(SETTLED).await;
-    if let Err(error) = memory::drop_code() {
-        tracing::debug!(%error, "cannot shrink");
+async fn any(signals: &mut [SignalStream; 2]) {
+    let [first, second] = signals;
+    tokio::select! {
+        _ = first.recv() => {}
+        _ = second.recv() => {}
     }
 }
 
@@ -213,7 +213,6 @@ impl Supervisor {
                     tell(&self.view.borrow().state);
                 }
                 notify::ready(self.life.condition().as_str());
-                self.tasks.spawn(shrink());
             }
             Action::Ask { resume, agent } => self.ask(resume, agent),
             Action::Wake => self.command("system_wakeup"),

@@ -162,6 +162,10 @@ impl Drop for TestEnv {
                 }
             }
         }
+        // A tap outlives the folders, and would take the packets of the next test's.
+        if self.path("run").exists() {
+            let _ = self.command(&["recover"]).output();
+        }
     }
 }
 

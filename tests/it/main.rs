@@ -11,7 +11,9 @@ mod media;
 mod paths;
 mod plans;
 mod profiles;
+mod qualcomm;
 mod recovery;
+mod shell;
 mod terminal;
 
 /// A file of this folder that is no module here would be a test that never runs.
