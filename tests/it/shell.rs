@@ -69,9 +69,9 @@ impl Shell {
     #[track_caller]
     fn synchronised(mut self) -> Self {
         let begin = Instant::now();
-        while !self
+        while self
             .try_run("true", Duration::from_secs(5))
-            .is_some_and(|(_, code)| code == 0)
+            .is_none_or(|(_, code)| code != 0)
         {
             assert!(
                 begin.elapsed() < Duration::from_secs(60),
