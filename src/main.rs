@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use mvm::cli::{Cli, output};
+use mvm::cli::{Cli, logging, output};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    output::start_logging(cli.verbose);
+    logging::start(cli.verbose);
     output::set_panic_hook();
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::{Context, Failure};
+use super::{Context, Failure, logging};
 use crate::error::{ExitCode, Report};
 use crate::ops::session;
 
@@ -114,6 +114,7 @@ pub(super) fn ready(state: &Value, log: &Path) -> io::Result<()> {
     }
     nix::unistd::dup2_stdout(&log)?;
     nix::unistd::dup2_stderr(&log)?;
+    logging::to_log();
     // A folder that a process stands in cannot be unmounted.
     std::env::set_current_dir("/")
 }

@@ -3,6 +3,7 @@
 //! The library below never prints; here results go to stdout through [`output`], errors are handed up
 //! as [`Failure`] and rendered once, in `main`.
 
+pub mod logging;
 pub mod output;
 
 mod background;

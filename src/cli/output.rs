@@ -217,43 +217,6 @@ fn paint(text: &str) -> String {
         .collect()
 }
 
-/// Starts logging to stderr: `MVM_LOG` (`debug`, or `mvm=info,mvm_qmp=trace`), or else as many `-v`.
-pub fn start_logging(verbose: u8) {
-    use tracing_subscriber::filter::{LevelFilter, Targets};
-    use tracing_subscriber::layer::SubscriberExt;
-    use tracing_subscriber::util::SubscriberInitExt;
-
-    let level = match verbose {
-        0 => LevelFilter::WARN,
-        1 => LevelFilter::INFO,
-        2 => LevelFilter::DEBUG,
-        _ => LevelFilter::TRACE,
-    };
-    let mut wrong = None;
-    let targets = match std::env::var("MVM_LOG") {
-        Ok(text) if !text.is_empty() && verbose == 0 => {
-            text.parse::<Targets>().unwrap_or_else(|error| {
-                wrong = Some(error);
-                Targets::new().with_default(level)
-            })
-        }
-        _ => Targets::new().with_default(level),
-    };
-    let layer = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(stderr_colour())
-        .without_time()
-        .with_target(verbose > 1);
-    // Only a second call could fail, and it would find the first one's logging.
-    let _ = tracing_subscriber::registry()
-        .with(layer)
-        .with(targets)
-        .try_init();
-    if let Some(error) = wrong {
-        tracing::warn!("MVM_LOG is not understood and ignored: {error}");
-    }
-}
-
 /// A panic gives the terminal back before it speaks, says that it is a bug, and goes on unwinding, so
 /// that guards still give back what they hold.
 pub fn set_panic_hook() {

@@ -127,6 +127,7 @@ pub(super) fn supervise(
 
 /// The guest's end as a result.
 pub(super) fn verdict(name: &GuestName, ended: &Ended) -> Result<(), Failure> {
+    tracing::info!("{name} has ended: {}", ended.reason.as_str());
     if !ended.reason.is_failure() {
         output::progress(&format!("{name} has ended: {}", ended.reason.as_str()));
         return Ok(());

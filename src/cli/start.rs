@@ -141,5 +141,11 @@ pub(super) fn on_ready(context: &Context) -> OnReady {
         if let Err(error) = background::ready(&told, &run.supervisor_log()) {
             tracing::warn!("the supervisor keeps the terminal: {error}");
         }
+        let pid = state.pid.unwrap_or_default();
+        tracing::info!(
+            "{} runs: QEMU is process {pid}, on {:?}",
+            state.name,
+            state.accel
+        );
     })
 }

@@ -245,6 +245,7 @@ impl Supervisor {
         self.view.send_modify(|view| {
             let state = &mut view.state;
             if state.state != condition {
+                tracing::info!("{} is {condition}", state.name);
                 state.state = condition;
                 state.since = state::now();
                 state.message = match condition {

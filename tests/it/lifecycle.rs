@@ -216,6 +216,11 @@ fn console_and_logs(env: &TestEnv) {
     let log = env.mvm("log demo --console").exits(0).stdout;
     assert!(log.contains("mvm-guest") || log.contains("guest#"), "{log}");
     env.mvm("log demo --qemu").exits(0);
+    let log = env.mvm("log demo").exits(0).stdout;
+    assert!(
+        log.contains("demo is paused") && log.contains("demo is running"),
+        "{log}"
+    );
     let late = env.mvm("console demo --until never-said --timeout 300ms");
     late.exits(1).says("did not print");
     env.mvm("console demo nosuch")
