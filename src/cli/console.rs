@@ -111,7 +111,24 @@ async fn ended_by_signal() -> &'static str {
 
 /// The guest's console as a stream.
 pub(super) async fn open(seen: &guests::Seen, console: &str) -> Result<UnixStream, Failure> {
+    let told = seen.state.as_ref().map(|state| &state.sockets);
+    let told = told.and_then(|sockets| sockets.get(&format!("console-{console}")));
     let path = seen.run.console(console);
+    if let Some(pty) = told.filter(|told| **told != path) {
+        return Err(Report::new(
+            ExitCode::Failed,
+            format!(
+                "console `{console}` of {} is the pseudo-terminal {}",
+                seen.name,
+                pty.display()
+            ),
+        )
+        .hint(format!(
+            "another program can use it, as in `screen {}`",
+            pty.display()
+        ))
+        .into());
+    }
     let failed = |error: std::io::Error| {
         let report = Report::new(
             ExitCode::Failed,
@@ -142,7 +159,10 @@ pub(super) async fn open_at(path: &Path) -> std::io::Result<UnixStream> {
 fn consoles(seen: &guests::Seen) -> Vec<&str> {
     let state = seen.state.as_ref().into_iter();
     state
-        .flat_map(|state| state.sockets.keys())
-        .filter_map(|name| name.strip_prefix("console-"))
+        .flat_map(|state| &state.sockets)
+        .filter_map(|(name, path)| {
+            let id = name.strip_prefix("console-")?;
+            (*path == seen.run.console(id)).then_some(id)
+        })
         .collect()
 }

@@ -61,6 +61,8 @@ async fn wait(args: &WaitArgs, context: &Context) -> Result<(), Failure> {
         let left = deadline.saturating_duration_since(Instant::now());
         match seen {
             None if args.state == Goal::Stopped => return Ok(()),
+            // What it left behind is not the guest.
+            Some(seen) if args.state == Goal::Stopped && seen.life == Life::Gone => return Ok(()),
             Some(seen) if seen.life == Life::Supervised && !left.is_zero() => {
                 let request = json!({
                     "do": "wait",

@@ -83,6 +83,7 @@ fn a_guest_that_left_things_behind_is_listed() {
         (&"crashed".into(), &serde_json::Value::Null)
     );
     env.mvm("stop web").exits(5).says("mvm recover web");
+    env.mvm("wait web --for stopped --timeout 0s").exits(0);
 }
 
 #[test]

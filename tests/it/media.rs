@@ -57,6 +57,31 @@ fn media_are_inserted_and_ejected() {
 }
 
 #[test]
+fn consoles_are_named_and_told_apart() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    env.write(
+        "config/profiles/many.toml",
+        "extends = ['demo']\n[console.extra]\ndevice = 'virtio'\nbackend = 'pty'\n\
+         [console.more]\ndevice = 'virtio'\n",
+    );
+    env.mvm("start many").exits(0);
+    let shown = env.mvm("show many --format json").exits(0).json();
+    let pty = shown["sockets"]["console-extra"].as_str().expect("a path");
+    assert!(pty.starts_with("/dev/pts/"), "{pty}");
+    env.mvm("console many extra").exits(1).says(pty);
+    env.mvm("console many nosuch")
+        .exits(1)
+        .says("its consoles are `main`, `more`");
+    env.mvm("console many more --timeout 100ms").exits(0);
+    env.mvm("kill many").exits(0);
+    env.mvm("wait many --for stopped --timeout 1s").exits(0);
+    env.mvm("remove many --yes").exits(0);
+    assert!(!env.path("state/many").exists());
+}
+
+#[test]
 fn several_guests_at_once() {
     let Some(env) = TestEnv::with_demo() else {
         return;
