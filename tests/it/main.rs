@@ -3,6 +3,7 @@
 mod commands;
 mod dependencies;
 mod disk;
+mod emulated_host;
 mod env;
 mod guests;
 mod lifecycle;
