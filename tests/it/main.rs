@@ -1,6 +1,7 @@
 //! Tests through the `mvm` command: one binary, because linking is what takes the time.
 
 mod commands;
+mod conflicts;
 mod dependencies;
 mod disk;
 mod emulated_host;
