@@ -118,13 +118,12 @@ fn needs(layer: &Layer, settings: &Settings) -> Needs {
     let arch = machine::arch(layer, host);
     let accel = layer.machine.as_ref().and_then(|table| table.accel);
     let firmware = layer.firmware.as_ref().and_then(|table| table.r#type);
-    let mut qemu_binary = settings.qemu.clone();
     let own = layer.qemu.as_ref().and_then(|table| table.binary.as_ref());
-    qemu_binary.extend(own.map(|path| (arch, path.into())));
     Needs {
         kvm: arch == host && accel != Some(AccelWord::Tcg),
         qemu: vec![arch],
-        qemu_binary,
+        qemu_binary: settings.qemu.clone(),
+        profile_binary: own.map(|path| (arch, path.into())).into_iter().collect(),
         firmware: firmware == Some(FirmwareWord::Uefi),
         ..Needs::default()
     }

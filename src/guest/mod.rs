@@ -21,6 +21,8 @@ pub mod presence;
 pub mod process;
 pub mod recover;
 pub mod rundir;
+mod shrink;
+mod signals;
 pub mod start;
 pub mod state;
 mod supervise;

@@ -175,6 +175,23 @@ fn a_service_manager_is_told_and_obeyed() {
     assert!(!run.path().exists());
 }
 
+#[test]
+fn a_closed_terminal_stops_the_guest() {
+    let place = Place::new();
+    let run = place.run_dir("g");
+    let mut supervisor = place.supervisor("g");
+    until("it runs", || {
+        now(&run).is_some_and(|state| state.state == Condition::Running)
+    });
+    let mut console = UnixStream::connect(run.console("main")).unwrap();
+    read_until(&mut console, "up\n");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(supervisor.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+    assert!(supervisor.wait().unwrap().success());
+    let ended: super::Ended = state::read(&run.last()).unwrap().unwrap();
+    assert_eq!(ended.reason, Reason::GuestShutdown);
+}
+
 /// Whenever the supervisor is killed, the next start or recovery finds its way.
 #[test]
 fn a_supervisor_killed_at_any_moment_is_recovered_from() {

@@ -9,7 +9,6 @@ use mvm_qmp::{Event, Events, QmpError};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::UnixListener;
-use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -20,6 +19,8 @@ use super::farewell::Farewell;
 use super::lifecycle::{Action, Input, Life, Timer};
 use super::news::{self, disk_trouble, news};
 use super::process::{Exit, Process};
+use super::shrink::shrink;
+use super::signals::Signals;
 use super::start::OnReady;
 use super::state::{self, Condition, GuestState, Reason};
 use super::{RunDir, agent, notify};
@@ -85,10 +86,7 @@ struct Supervisor {
 /// # Errors
 /// This process cannot handle signals.
 pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
-    let mut signals = [
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    ];
+    let mut signals = Signals::new()?;
     let (inputs, mut incoming) = mpsc::channel(64);
     let Sockets { control, later } = begin.sockets;
     let mut later = Some(later);
@@ -132,7 +130,7 @@ pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
                 return Ok(supervisor.end(exit, events).await);
             }
             input = incoming.recv() => input,
-            () = any(&mut signals) => Some(Input::Signal { timeout: supervisor.stop_timeout }),
+            () = signals.next() => Some(Input::Signal { timeout: supervisor.stop_timeout }),
             done = arrive(&mut connected) => {
                 connected = None;
                 match (done, later.take()) {
@@ -187,14 +185,6 @@ async fn sleep(at: Option<Instant>) {
     }
 }
 
-async fn any(signals: &mut [SignalStream; 2]) {
-    let [first, second] = signals;
-    tokio::select! {
-        _ = first.recv() => {}
-        _ = second.recv() => {}
-    }
-}
-
 impl Supervisor {
     fn take(&mut self, input: Input) {
         tracing::debug!(?input, "input");
@@ -213,6 +203,7 @@ impl Supervisor {
                     tell(&self.view.borrow().state);
                 }
                 notify::ready(self.life.condition().as_str());
+                self.tasks.spawn(shrink());
             }
             Action::Ask { resume, agent } => self.ask(resume, agent),
             Action::Wake => self.command("system_wakeup"),

@@ -56,6 +56,8 @@ pub struct Needs {
     /// The binary that `mvm.toml` names for an architecture. The environment
     /// (`MVM_QEMU_X86_64`, `MVM_QEMU_AARCH64`) goes before it, `PATH` after it.
     pub qemu_binary: BTreeMap<Arch, PathBuf>,
+    /// The binary that the guest's own profile names. It goes before the environment.
+    pub profile_binary: BTreeMap<Arch, PathBuf>,
     /// Properties of device types beyond those mvm uses itself (see [`super::qemu::PROBED_DEVICES`]).
     pub device_properties: Vec<String>,
     /// Read the firmware descriptors.

@@ -7,6 +7,7 @@ pub mod dirs;
 mod error;
 mod fds;
 pub mod lock;
+pub mod memory;
 mod overlay;
 pub mod process;
 pub mod session;

@@ -17,12 +17,13 @@ pub fn variable(arch: Arch) -> &'static str {
 
 /// The QEMU for `arch`, or every place that was looked at.
 ///
-/// A binary that is named (environment, configuration) is the one or there is none: another one must
+/// A binary that is named (profile, environment, configuration) is the one or there is none: another one must
 /// not slip in when the name is wrong.
 pub(super) fn find(roots: &Roots, needs: &Needs, arch: Arch) -> Result<PathBuf, Vec<PathBuf>> {
     let from_env = std::env::var_os(variable(arch)).filter(|v| !v.is_empty());
-    let named = from_env
-        .map(PathBuf::from)
+    let of_profile = needs.profile_binary.get(&arch).cloned();
+    let named = of_profile
+        .or_else(|| from_env.map(PathBuf::from))
         .or_else(|| needs.qemu_binary.get(&arch).cloned());
     let path = std::env::var_os("PATH").unwrap_or_default();
     search(roots, arch, named.as_deref(), &path)
