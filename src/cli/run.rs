@@ -22,7 +22,7 @@ use crate::plan::{Plan, render};
 /// the guest of that name runs without a supervisor, this becomes its supervisor.
 ///
 /// On a terminal, Ctrl-] leaves the console; the guest goes on, and Ctrl-C then asks it to shut down, as
-/// SIGTERM does. Elsewhere the console's output goes to standard output and nothing is read.
+/// SIGTERM and the end of the terminal do. Elsewhere the console's output goes to standard output and nothing is read.
 ///
 /// Exit code 0 when the guest was shut down, 1 when QEMU or the guest's kernel crashed.
 #[derive(Debug, Args)]

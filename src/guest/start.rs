@@ -28,7 +28,7 @@ pub type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
 /// Starts a guest and supervises it to its end. Where its QEMU runs without a supervisor, this
 /// becomes its supervisor instead; what a dead guest of that name left behind is taken back first.
 ///
-/// Blocks until the guest has ended. SIGTERM and SIGINT stop the guest in good order.
+/// Blocks until the guest has ended. SIGTERM, SIGINT and SIGHUP stop the guest in good order.
 ///
 /// # Errors
 /// The guest did not start; the host is as it was.

@@ -69,7 +69,8 @@ fn the_terminal_is_raw_meanwhile_and_given_back() {
     assert_eq!(flags(&pty.slave), before);
 }
 
-/// `mvm run` on a terminal: the console first, then, Ctrl-] pressed, only the supervisor.
+/// `mvm run` on a terminal: the console first, then, Ctrl-] pressed, only the supervisor; and the end of
+/// the terminal ends the guest in good order.
 #[test]
 fn run_gives_the_terminal_back_and_goes_on() {
     let Some(env) = TestEnv::with_demo() else {
@@ -109,8 +110,9 @@ fn run_gives_the_terminal_back_and_goes_on() {
         || flags(&pty.slave) == before,
     );
     assert_eq!(env.row("demo")["state"], "running");
-    kill(child.id().try_into().expect("an id"), Signal::SIGINT);
+    kill(child.id().try_into().expect("an id"), Signal::SIGHUP);
     assert!(child.wait().expect("it ends").success());
     assert_eq!(flags(&pty.slave), before);
-    assert!(!env.path("run/demo").exists());
+    let shown = env.mvm("show demo --format json").exits(0).json();
+    assert_eq!(shown["ended"]["reason"], "guest-shutdown", "{shown}");
 }
