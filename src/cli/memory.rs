@@ -130,6 +130,14 @@ async fn not_reached(qmp: &Qmp, args: &MemoryArgs, size: Size, before: Size, now
         if let Err(error) = back {
             tracing::warn!("the balloon's target stays at {size}: {error}");
         }
+        let held = qmp.call("query-status", None).await;
+        if held.is_ok_and(|status| status["running"] == false) {
+            return Report::new(
+                ExitCode::Failed,
+                format!("{} still has {now}: its processors are held", args.name),
+            )
+            .hint(format!("`mvm resume {}` lets it go on", args.name));
+        }
         return Report::new(
             ExitCode::Failed,
             format!(

@@ -1,5 +1,7 @@
 //! `mvm show`
 
+mod people;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,7 +9,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::guests::{self, Life, Seen};
-use super::output::{self, Format, FormatArg, Table};
+use super::output::{self, Format, FormatArg};
 use super::{Context, Failure, machine_file};
 use crate::guest::RunDir;
 use crate::ids::GuestName;
@@ -37,8 +39,8 @@ pub(super) fn run(args: &ShowArgs, context: &Context) -> Result<(), Failure> {
     match args.format.format {
         Format::Json => output::print_json(&shown)?,
         Format::Table => {
-            table(&shown).print()?;
             let plan = seen.as_ref().and_then(plan);
+            people::table(&shown, plan.as_ref().map(|plan| &plan.machine)).print()?;
             if let Some(plan) = plan {
                 output::print(&format!("\n{}\n", render::command(&plan)))?;
             }
@@ -128,53 +130,4 @@ fn devices(machine: &Value) -> Value {
         .map(|kind| (kind.to_owned(), machine[kind].clone()))
         .collect();
     Value::Object(devices)
-}
-
-/// The lines for people.
-fn table(shown: &Value) -> Table {
-    let mut table = Table::bare();
-    let skip = ["args", "env", "fds", "program", "machine", "since"];
-    for (key, value) in shown.as_object().into_iter().flatten() {
-        match value {
-            Value::Null => {}
-            _ if skip.contains(&key.as_str()) => {}
-            Value::Object(inner) if key == "sockets" || key == "devices" => {
-                for (name, value) in inner {
-                    lines(&mut table, name, value);
-                }
-            }
-            Value::Object(inner) if key == "accel" => {
-                let text = |name: &str| inner.get(name).and_then(Value::as_str).unwrap_or_default();
-                table.row([key, &format!("{} ({})", text("chosen"), text("reason"))]);
-            }
-            _ => lines(&mut table, key, value),
-        }
-    }
-    table
-}
-
-/// A value, a line for each of several.
-fn lines(table: &mut Table, key: &str, value: &Value) {
-    match value {
-        Value::Null => {}
-        Value::String(text) => table.row([key, text]),
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                let label = if index == 0 { key } else { "" };
-                lines(table, label, item);
-            }
-        }
-        Value::Object(inner) => {
-            let words: Vec<String> = inner
-                .iter()
-                .filter(|(_, value)| !value.is_null())
-                .map(|(name, value)| match value {
-                    Value::String(text) => format!("{name}={text}"),
-                    other => format!("{name}={other}"),
-                })
-                .collect();
-            table.row([key, &words.join(" ")]);
-        }
-        other => table.row([key, &other.to_string()]),
-    }
 }

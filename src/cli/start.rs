@@ -13,6 +13,7 @@ use super::{Context, Failure, background};
 use crate::error::ExitCode;
 use crate::guest::{GuestState, RunDir};
 use crate::ids::GuestName;
+use crate::plan::render;
 use crate::profile;
 use crate::units::Span;
 
@@ -143,9 +144,9 @@ pub(super) fn on_ready(context: &Context) -> OnReady {
         }
         let pid = state.pid.unwrap_or_default();
         tracing::info!(
-            "{} runs: QEMU is process {pid}, on {:?}",
+            "{} runs: QEMU is process {pid}, on {}",
             state.name,
-            state.accel
+            render::accel(state.accel)
         );
     })
 }

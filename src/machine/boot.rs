@@ -79,9 +79,9 @@ pub(super) fn kernel(layer: &Layer, images: &Images) -> Result<Option<Kernel>, R
         };
     };
     Ok(Some(Kernel {
-        image: regular(images, "the kernel", &kernel)?,
+        image: regular(images, "the kernel", "`--kernel ./FILE`", &kernel)?,
         initrd: initrd
-            .map(|initrd| regular(images, "the initial ramdisk", &initrd))
+            .map(|initrd| regular(images, "the initial ramdisk", "`--initrd ./FILE`", &initrd))
             .transpose()?,
         append: append.unwrap_or_default(),
     }))
@@ -112,7 +112,12 @@ pub(super) fn firmware(
         FirmwareWord::None if kernel.is_none() => Err(BootError::Nothing.into()),
         FirmwareWord::None => Ok(Firmware::Builtin),
         FirmwareWord::Bios => match &table.file {
-            Some(file) => Ok(Firmware::Bios(regular(images, "the firmware", file)?)),
+            Some(file) => Ok(Firmware::Bios(regular(
+                images,
+                "the firmware",
+                "`firmware.file`",
+                file,
+            )?)),
             None if board.kind == BoardKind::Virt => Err(BootError::NoBios(board.kind).into()),
             None => Ok(Firmware::Builtin),
         },
@@ -138,7 +143,7 @@ fn own_uefi(
     images: &Images,
     state_dir: &Path,
 ) -> Result<Firmware, ResolveError> {
-    let code = regular(images, "the firmware", file)?;
+    let code = regular(images, "the firmware", "`firmware.file`", file)?;
     let Some(template) = &table.nvram_template else {
         return Ok(Firmware::Bios(code));
     };
@@ -146,7 +151,12 @@ fn own_uefi(
         code_format: format_of(images, file),
         code,
         vars: Some(Vars {
-            template: regular(images, "the template of the variable store", template)?,
+            template: regular(
+                images,
+                "the template of the variable store",
+                "`firmware.nvram-template`",
+                template,
+            )?,
             path: nvram(state_dir, format_of(images, template)),
             format: format_of(images, template),
         }),

@@ -67,7 +67,7 @@ impl Hint for ExtraError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoVsock { .. } => {
-                vec!["`modprobe vhost_vsock` loads the driver".to_owned()]
+                vec!["`mvm doctor` says how to get it".to_owned()]
             }
             Self::NoPath(id) => vec![format!("set `share.{id}.path`")],
             _ => Vec::new(),

@@ -150,9 +150,21 @@ pub(super) fn find<'a>(
     }
 }
 
-/// The path of a regular file.
-pub(super) fn regular(images: &Images, what: &str, text: &str) -> Result<PathBuf, ResolveError> {
-    let facts = find(images, what, text, || None)?;
+/// The path of a regular file. `key` is the profile's key that names it, or the flag.
+pub(super) fn regular(
+    images: &Images,
+    what: &str,
+    key: &str,
+    text: &str,
+) -> Result<PathBuf, ResolveError> {
+    let fix = || {
+        Some(if text.starts_with("demo/") {
+            "`make demo-guest` in mvm's source folder makes the demo guest".to_owned()
+        } else {
+            format!("put one there, or name another: {key}")
+        })
+    };
+    let facts = find(images, what, text, fix)?;
     if facts.kind != FileKind::File {
         return Err(FileError::WrongKind {
             what: what.to_owned(),

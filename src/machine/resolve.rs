@@ -164,7 +164,11 @@ fn qemu(layer: &Layer, caps: &QemuCaps) -> Result<Qemu, ResolveError> {
 fn crowd(notes: &mut Vec<String>, memory: Size, cpus: u32, facts: &HostFacts) {
     let available = facts.memory.available;
     if available > 0 && memory.as_bytes() > available {
-        let available = Size::mib(available >> 20);
+        // Whole gibibytes read better, and the rest of many changes from one look to the next.
+        let available = match available >> 30 {
+            0..4 => Size::mib(available >> 20),
+            gib => Size::mib(gib << 10),
+        };
         notes.push(format!(
             "the guest's {memory} of memory are more than the {available} that this host has free"
         ));

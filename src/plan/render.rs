@@ -1,6 +1,7 @@
 //! What `--dry-run` shows: the plan for people and for scripts. Pure text.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -46,13 +47,18 @@ pub fn json(plan: &Plan) -> Value {
     })
 }
 
+/// The accelerator's name, as people write it.
+pub const fn accel(kind: AccelKind) -> &'static str {
+    match kind {
+        AccelKind::Kvm => "KVM",
+        AccelKind::Tcg => "TCG",
+    }
+}
+
 /// The plan for people: what would be done, then a command line that can be pasted.
 pub fn text(plan: &Plan) -> String {
     let machine = &plan.machine;
-    let accel = match machine.accel.chosen {
-        AccelKind::Kvm => "KVM",
-        AccelKind::Tcg => "TCG",
-    };
+    let accel = accel(machine.accel.chosen);
     let mut text = format!(
         "# {}, from {}, on {accel}: {}\n",
         machine.name, machine.profile, machine.accel.reason
@@ -64,6 +70,11 @@ pub fn text(plan: &Plan) -> String {
     text.push_str("\n# What would be done, in this order:\n");
     for (index, step) in plan.steps.iter().enumerate() {
         let _ = writeln!(text, "# {:>3}. {}", index + 1, describe(step));
+    }
+    text.push_str("\n# What has to be done of that where the command line below is run by hand:\n");
+    for line in plan.steps.iter().flat_map(by_hand) {
+        text.push_str(&line);
+        text.push('\n');
     }
     text.push_str(
         "\n# Then, with file descriptors where paths of sockets and devices stand here:\n",
@@ -104,6 +115,55 @@ pub fn command(plan: &Plan) -> String {
 /// Quoted for a POSIX shell. A NUL cannot be in an argument at all; the resolver refuses it.
 fn quote(text: &str) -> String {
     shlex::try_quote(text).map_or_else(|_| String::from("''"), std::borrow::Cow::into_owned)
+}
+
+/// The step for a POSIX shell; empty where QEMU does by itself what mvm does for it (a socket), and
+/// where only mvm needs it (the lock).
+fn by_hand(step: &Step) -> Vec<String> {
+    let path = |path: &Path| quote(&path.to_string_lossy());
+    match step {
+        Step::MakeDir {
+            path: dir, mode, ..
+        } => {
+            vec![format!("mkdir -p -m {mode:04o} {}", path(dir))]
+        }
+        Step::CopyFile { from, to, mode } => {
+            let (from, to) = (path(from), path(to));
+            vec![format!("[ -e {to} ] || install -m {mode:04o} {from} {to}")]
+        }
+        Step::CreateOverlay {
+            path: overlay,
+            backing,
+            backing_format,
+        } => vec![format!(
+            "qemu-img create -q -f qcow2 -F {backing_format} -b {} {}",
+            path(backing),
+            path(overlay)
+        )],
+        Step::CreateTap {
+            name,
+            bridge,
+            address,
+            vnet_hdr,
+        } => {
+            let name = quote(name);
+            let header = if *vnet_hdr { " vnet_hdr" } else { "" };
+            let mut lines = vec![format!("ip tuntap add dev {name} mode tap{header}")];
+            if let Some(bridge) = bridge {
+                lines.push(format!("ip link set {name} master {}", quote(bridge)));
+            }
+            if let Some(address) = address {
+                lines.push(format!("ip address add {} dev {name}", quote(address)));
+            }
+            lines.push(format!("ip link set {name} up"));
+            lines
+        }
+        Step::Lock { .. }
+        | Step::Listen { .. }
+        | Step::RemoveFile { .. }
+        | Step::RemoveDir { .. }
+        | Step::DeleteTap { .. } => Vec::new(),
+    }
 }
 
 /// The step in plain words.

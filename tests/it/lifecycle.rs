@@ -83,6 +83,10 @@ fn shown(env: &TestEnv) {
         people.contains("qmp.sock") && people.contains("-kernel"),
         "{people}"
     );
+    // No JSON and no raw numbers of seconds above the command line.
+    let (lines, _) = people.split_once("\n\n").expect("a command line below");
+    assert!(!lines.contains('{') && lines.contains(" ago"), "{lines}");
+    assert!(lines.contains("network lan  "), "{lines}");
 }
 
 fn qmp(env: &TestEnv) {

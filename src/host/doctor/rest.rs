@@ -17,7 +17,13 @@ const LITTLE_MEMORY: u64 = 1 << 30;
 
 pub(super) fn cpu(facts: &HostFacts) -> Finding {
     let cpu = &facts.cpu;
-    let name = [cpu.vendor.as_str(), cpu.model.as_str()];
+    // An x86 model's name begins with the maker's; Arm's are bare (`Cortex-A76`).
+    let vendor = if facts.arch == Arch::X86_64 && !cpu.model.is_empty() {
+        ""
+    } else {
+        &cpu.vendor
+    };
+    let name = [vendor, cpu.model.as_str()];
     let name: Vec<&str> = name.into_iter().filter(|n| !n.is_empty()).collect();
     let plural = if cpu.online == 1 { "" } else { "s" };
     let text = format!(

@@ -140,9 +140,9 @@ impl Hint for NetError {
             Self::NoBridge { name, .. } => vec![format!(
                 "`ip link add {name} type bridge` makes one, `ip link set {name} up` starts it"
             )],
-            Self::NoTun { .. } => vec!["`modprobe tun` loads the driver".to_owned()],
+            Self::NoTun { .. } => vec!["`mvm doctor` says how to get them".to_owned()],
             Self::NoVhost { .. } => vec![
-                "`modprobe vhost_net` loads the driver; without `vhost` it is used where the host has it"
+                "`mvm doctor` says how to get it; without `vhost` it is used where the host has it"
                     .to_owned(),
             ],
             _ => Vec::new(),

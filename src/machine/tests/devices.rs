@@ -182,11 +182,11 @@ fn vhost_is_used_where_the_host_has_it() {
     let asked = "[network.a]\ntap = { name = \"mytap\", vhost = true }";
     let report: Report = machine_on(asked, &facts).unwrap_err().into();
     assert_eq!(report.code, ExitCode::Host);
-    assert!(report.hints[0].contains("modprobe vhost_net"));
+    assert!(report.hints[0].contains("mvm doctor"));
     facts.vhost_vsock.usable = false;
     let report: Report = machine_on("[vsock]", &facts).unwrap_err().into();
     assert_eq!(report.code, ExitCode::Host);
-    assert!(report.hints[0].contains("modprobe vhost_vsock"));
+    assert!(report.hints[0].contains("mvm doctor"));
 }
 
 #[test]
