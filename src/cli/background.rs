@@ -46,6 +46,7 @@ pub(super) fn start<S: AsRef<OsStr>>(
         .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
+    session::inherit_nothing(&mut command);
     session::detach(&mut command);
     let mut child = command.spawn().map_err(cannot)?;
     let stdout = child.stdout.take().expect("it was piped");

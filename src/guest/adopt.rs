@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::claim::Claim;
-use super::connect::{Sockets, Wanted, connect};
+use super::connect::{Connected, Sockets, Wanted, connect};
 use super::end::End;
 use super::error::StartError;
+use super::lifecycle::{Input, News};
 use super::process::{Process, start_ticks};
 use super::start::OnReady;
 use super::state::{self, Condition, Ended, GuestState};
@@ -65,8 +66,17 @@ pub(crate) async fn orphan(
         .ok_or_else(|| StartError::NothingToAdopt(run.name().to_string()))?;
     let wanted = Wanted::of(&plan.machine);
     let process = Process::adopt(pid).map_err(StartError::Setup)?;
+    // A paused guest that is reset says `prelaunch` again.
+    let had_run = matches!(
+        state.state,
+        Condition::Running | Condition::Paused | Condition::Suspended
+    );
     let connected = match connect(run, &wanted, Some(monitor)).await {
         Ok(connected) if connected.started() => connected,
+        Ok(connected) if had_run => Connected {
+            first: vec![Input::Ready, Input::Qemu(News::Stopped)],
+            ..connected
+        },
         // Its processors were never let go: nothing of the guest has run.
         Ok(_) => {
             end_unfinished(run, Some(process)).await?;

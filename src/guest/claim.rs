@@ -89,3 +89,49 @@ fn is_alive(pid: u32) -> bool {
         .flatten()
         .is_some_and(|state| !matches!(state, 'Z' | 'X'))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::dirs::Dirs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Whoever waits for a guest's name gets it when the one before is done, and never takes that one
+    /// for a QEMU without supervisor, which would be ended.
+    #[test]
+    fn an_end_is_not_taken_for_an_orphan() {
+        let top = tempfile::tempdir().unwrap();
+        let mut dirs = Dirs::new(0, &|_| None);
+        dirs.runtime = top.path().join("run");
+        dirs.state = top.path().join("state");
+        let run = RunDir::new(&dirs, &"g".parse().unwrap());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut ends = 0;
+                while ends < 1000 {
+                    let Ok(Claimed::Free(claim)) = take(&run) else {
+                        continue;
+                    };
+                    let lock = lock::take(&run.lock()).unwrap();
+                    dirs::remove_dir(run.path()).unwrap();
+                    drop(lock);
+                    drop(claim);
+                    ends += 1;
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            while !done.load(Ordering::Relaxed) {
+                match take(&run) {
+                    Ok(Claimed::Orphan(_)) => {
+                        done.store(true, Ordering::Relaxed);
+                        panic!("an end was taken for an orphan");
+                    }
+                    Ok(Claimed::Free(claim)) => claim.abandon(&run),
+                    Err(_) => {}
+                }
+            }
+        });
+    }
+}

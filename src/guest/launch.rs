@@ -62,6 +62,7 @@ pub(crate) fn spawn(
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(file);
+    session::inherit_nothing(&mut process);
     process
         .fd_mappings(mappings(command, prepared)?)
         .map_err(|error| StartError::Setup(std::io::Error::other(error)))?;

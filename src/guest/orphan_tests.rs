@@ -101,6 +101,34 @@ fn a_second_start_adopts_too_and_a_paused_guest_stays_so() {
     guest.end().unwrap();
 }
 
+/// QEMU says `prelaunch` of it, as of one that never ran.
+#[test]
+fn a_guest_that_was_reset_while_paused_is_adopted_as_paused() {
+    let place = Place::new();
+    let run = place.run_dir("g");
+    let mut supervisor = place.supervisor("g");
+    until("it answers", || {
+        now(&run).is_some_and(|state| state.state == Condition::Running)
+    });
+    ask(&run.control(), json!({"do": "pause"}));
+    let answer = ask(&run.control(), json!({"do": "reset"}));
+    assert_eq!(answer["ok"]["state"], "paused", "{answer}");
+    let before = now(&run).unwrap();
+    supervisor.kill().unwrap();
+    supervisor.wait().unwrap();
+    assert_eq!(recover(&place.dirs, run.name()).unwrap(), Recovered::Orphan);
+    let guest = place.adopt("g");
+    let after = guest.ready.clone().expect("it is adopted");
+    assert_eq!(after.pid, before.pid);
+    until("it is known to be paused", || {
+        guest.ask(json!({"do": "status"}))["ok"]["state"] == "paused"
+    });
+    let answer = guest.ask(json!({"do": "resume"}));
+    assert_eq!(answer["ok"]["state"], "running", "{answer}");
+    guest.ask(json!({"do": "kill"}));
+    guest.end().unwrap();
+}
+
 #[test]
 fn the_end_that_nobody_saw_is_told_from_the_event_log() {
     let place = Place::new();

@@ -120,8 +120,8 @@ pub fn is_ours(name: &str) -> bool {
         || (name.starts_with("overlay-") && name.ends_with(".qcow2"))
 }
 
-/// Removes a run-time directory with the files that mvm puts there, the lock last: nobody else can
-/// have the guest while its lock file is there and held.
+/// Removes a run-time directory with the files that mvm puts there, the supervisor's lock last:
+/// nobody else can have the guest while that file is there and held.
 pub(crate) fn remove_dir(path: &Path) -> Result<(), OpsError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
@@ -146,8 +146,10 @@ pub(crate) fn remove_dir(path: &Path) -> Result<(), OpsError> {
             files: foreign,
         });
     }
-    // The journal before the locks: as long as it is there, a recovery does all this again.
-    for name in ["journal.jsonl", "supervisor.lock", "lock"] {
+    // The journal first: as long as it is there, a recovery does all this again. The supervisor's lock
+    // last: whoever finds it gone, and takes it anew, must not find the guest's lock still held by us,
+    // or would take us for a QEMU without supervisor.
+    for name in ["journal.jsonl", "lock", "supervisor.lock"] {
         remove_file(&path.join(name))?;
     }
     match fs::remove_dir(path) {

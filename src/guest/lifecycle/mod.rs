@@ -76,6 +76,9 @@ pub(crate) struct Life {
     ending: Ending,
     agent: bool,
     force: bool,
+    /// Whether a signal has asked for this end: only the second one is impatient, not the first one
+    /// that comes while a user's stop or the guest's own shutdown is going on.
+    signalled: bool,
     cause: Cause,
 }
 
@@ -86,6 +89,7 @@ impl Default for Life {
             ending: Ending::No,
             agent: false,
             force: false,
+            signalled: false,
             cause: Cause {
                 shutdown: None,
                 killed: false,
@@ -136,8 +140,11 @@ impl Life {
                 Input::Stop { timeout, force } => self.stop(timeout, force),
                 Input::Kill => self.quit(),
                 Input::Signal { timeout } => match self.ending {
-                    Ending::Asked | Ending::Leaving => self.quit(),
-                    _ => self.stop(timeout, true),
+                    Ending::Asked | Ending::Leaving if self.signalled => self.quit(),
+                    _ => {
+                        self.signalled = true;
+                        self.stop(timeout, true)
+                    }
                 },
                 Input::Timer(timer) => self.timer(timer),
                 Input::MonitorClosed => self.leave(),
@@ -284,6 +291,7 @@ impl Life {
             (Timer::Deadline, Ending::Asked | Ending::Leaving) if self.force => self.quit(),
             (Timer::Deadline, Ending::Asked) => {
                 self.ending = Ending::No;
+                self.signalled = false;
                 vec![Action::StopFailed, Action::Publish]
             }
             (Timer::Deadline, Ending::Leaving) => vec![Action::StopFailed],

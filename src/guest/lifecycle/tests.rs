@@ -93,6 +93,26 @@ fn a_second_signal_is_impatient() {
 }
 
 #[test]
+fn the_first_signal_lets_a_stop_that_goes_on_go_on() {
+    let signal = || Input::Signal { timeout: MINUTE };
+    for before in [stop(false), shutdown("guest-shutdown")] {
+        let (life, actions) = run([Input::Ready, before, signal()]);
+        assert!(
+            !actions.contains(&Action::Quit)
+                && !actions
+                    .iter()
+                    .any(|action| matches!(action, Action::Arm(Timer::Quit, _))),
+            "{actions:?}"
+        );
+        assert!(actions.contains(&Action::Arm(Timer::Deadline, MINUTE)));
+        let (_, actions) = life.clone().step(Input::Timer(Timer::Deadline));
+        assert!(actions.contains(&Action::Arm(Timer::Quit, QUIT)), "it is forced");
+        let (_, actions) = life.step(signal());
+        assert!(actions.contains(&Action::Arm(Timer::Quit, QUIT)));
+    }
+}
+
+#[test]
 fn reasons_are_what_was_seen() {
     let crash = || {
         Input::Exited(Exit {
