@@ -19,7 +19,7 @@ use super::process::{Process, start_ticks};
 use super::start::OnReady;
 use super::state::{self, Condition, Ended, GuestState};
 use super::supervise::{Begin, supervise};
-use super::{RunDir, holders};
+use super::{RunDir, holders, recover};
 use crate::dirs::Dirs;
 use crate::ops::lock;
 use crate::plan::Plan;
@@ -34,7 +34,7 @@ const GONE: Duration = Duration::from_secs(5);
 pub(crate) enum Adopted {
     /// It was supervised to its end.
     Ended(Ended),
-    /// Its start had not been finished: it was ended, and its place is free.
+    /// Its start had not been finished: it was ended and taken back.
     Unfinished(OnReady),
 }
 
@@ -54,9 +54,7 @@ pub(crate) async fn orphan(
         state::read(&run.plan()).map_err(StartError::io("read", &run.plan()))?;
     let (Some(state), Some(plan)) = (known, plan) else {
         // Its supervisor died between QEMU's start and the first line about it.
-        end_unfinished(run, None).await?;
-        drop(claim);
-        return Ok(Adopted::Unfinished(on_ready));
+        return unfinished(run, None, claim, on_ready).await;
     };
     let monitor = timeout(CONNECT, mvm_qmp::connect(&run.monitor()))
         .await
@@ -79,14 +77,10 @@ pub(crate) async fn orphan(
         },
         // Its processors were never let go: nothing of the guest has run.
         Ok(_) => {
-            end_unfinished(run, Some(process)).await?;
-            drop(claim);
-            return Ok(Adopted::Unfinished(on_ready));
+            return unfinished(run, Some(process), claim, on_ready).await;
         }
         Err(_) if state.state == Condition::Starting => {
-            end_unfinished(run, Some(process)).await?;
-            drop(claim);
-            return Ok(Adopted::Unfinished(on_ready));
+            return unfinished(run, Some(process), claim, on_ready).await;
         }
         Err(error) => {
             return Err(StartError::io("talk QMP on", &run.monitor())(
@@ -125,6 +119,19 @@ pub(crate) async fn orphan(
     let ended = end.of(dirs, run, outcome).await?;
     drop(claim);
     Ok(Adopted::Ended(ended))
+}
+
+/// Ends it and takes its start back, all under the claim.
+async fn unfinished(
+    run: &RunDir,
+    process: Option<Process>,
+    claim: Claim,
+    on_ready: OnReady,
+) -> Result<Adopted, StartError> {
+    end_unfinished(run, process).await?;
+    recover::take_back(run)?;
+    drop(claim);
+    Ok(Adopted::Unfinished(on_ready))
 }
 
 /// Ends the QEMU of a start whose supervisor died before the guest was let go. Whether it did.

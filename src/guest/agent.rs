@@ -83,8 +83,11 @@ async fn ping_after(agent: &Agent, pause: Duration) -> bool {
 /// Whether the agent's port was opened or closed. Its device is called `agent` in what mvm builds;
 /// another name is taken for it too, since a needless question does no harm, but not a needless doubt.
 fn port_change(event: &mvm_qmp::Event) -> Option<bool> {
-    if event.name != "VSERPORT_CHANGE" {
-        return None;
+    match event.name.as_str() {
+        // QEMU may hold back for a second that this closed the port.
+        "RESET" => return Some(false),
+        "VSERPORT_CHANGE" => {}
+        _ => return None,
     }
     let open = event.data.get("open")?.as_bool()?;
     let id = event.data.get("id")?.as_str()?;

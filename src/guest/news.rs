@@ -21,6 +21,7 @@ pub(crate) fn news(event: &Event) -> Option<News> {
         "SHUTDOWN" => Some(News::Shutdown(
             text("reason").unwrap_or_default().to_owned(),
         )),
+        "RESET" => Some(News::Reset),
         "GUEST_PANICKED" => Some(News::Panicked),
         // QEMU exits at once, without a SHUTDOWN event.
         "WATCHDOG" if text("action") == Some("poweroff") => Some(News::WatchdogPoweroff),

@@ -46,11 +46,8 @@ pub fn recover(dirs: &Dirs, name: &GuestName) -> Result<Recovered, StartError> {
             if !adopt::end_if_unfinished(&run)? {
                 return Ok(Recovered::Orphan);
             }
-            drop(claim);
-            match claim::take(&run)? {
-                Claimed::Free(claim) => Ok(cleaned_up(&run, claim, true)),
-                Claimed::Orphan(_) => Err(StartError::stays(&run)),
-            }
+            take_back(&run)?;
+            Ok(cleaned_up(&run, claim, true))
         }
         Ok(Claimed::Free(claim)) => Ok(cleaned_up(&run, claim, before)),
     }

@@ -66,11 +66,7 @@ pub fn adopt(dirs: &Dirs, name: &GuestName, on_ready: OnReady) -> Result<Ended, 
         match claim::take(&run)? {
             Claimed::Orphan(claim) => match adopt::orphan(dirs, &run, claim, on_ready).await? {
                 Adopted::Ended(ended) => return Ok(ended),
-                Adopted::Unfinished(_) => {
-                    if let Claimed::Free(claim) = claim::take(&run)? {
-                        claim.abandon(&run);
-                    }
-                }
+                Adopted::Unfinished(_) => {}
             },
             Claimed::Free(claim) => claim.abandon(&run),
         }

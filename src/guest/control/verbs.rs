@@ -169,7 +169,7 @@ async fn reset(shared: &mut Shared) -> Result<Value, Report> {
     let mut events = shared.links()?.qmp.subscribe();
     shared.qmp("system_reset").await?;
     match events.wait_for("RESET", SOON).await {
-        Ok(_) => Ok(json!({ "state": shared.condition() })),
+        Ok(_) => Ok(was_reset(shared).await),
         Err(error) => reset_or_end(shared, &error, SOON).await,
     }
 }
@@ -191,9 +191,16 @@ async fn reboot(request: &Request, shared: &mut Shared) -> Result<Value, Report>
         .await
         .map_err(|error| agent_failed(&name, &error))?;
     match events.wait_for("RESET", limit).await {
-        Ok(_) => Ok(json!({ "state": shared.condition() })),
+        Ok(_) => Ok(was_reset(shared).await),
         Err(error) => reset_or_end(shared, &error, limit).await,
     }
+}
+
+/// The supervisor has seen the reset too: who waits for the agent now waits for the new one.
+async fn was_reset(shared: &mut Shared) -> Value {
+    // At the deadline the reset has been seen all the same.
+    let _ = shared.see(SOON, |view| !view.state.agent).await;
+    json!({ "state": shared.condition() })
 }
 
 /// No reset was seen: with `-no-reboot` it is the guest's end, else it was not done.

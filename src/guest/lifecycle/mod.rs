@@ -132,10 +132,7 @@ impl Life {
             match input {
                 Input::Ready => self.ready(),
                 Input::Qemu(news) => self.news(news),
-                Input::Agent(answers) => {
-                    let changed = std::mem::replace(&mut self.agent, answers) != answers;
-                    changed.then_some(Action::Publish).into_iter().collect()
-                }
+                Input::Agent(answers) => self.agent_is(answers),
                 Input::AgentFailed => self.agent_failed(),
                 Input::Stop { timeout, force } => self.stop(timeout, force),
                 Input::Kill => self.quit(),
@@ -187,6 +184,8 @@ impl Life {
                 self.cause.shutdown = Some(shutdown_reason(&reason));
                 self.leave()
             }
+            // Said at once, where QEMU may hold back for a second that the agent's port is closed.
+            News::Reset => self.agent_is(false),
             News::Panicked => {
                 self.cause.panicked = true;
                 vec![Action::Publish]
@@ -196,6 +195,11 @@ impl Life {
                 self.leave()
             }
         }
+    }
+
+    fn agent_is(&mut self, answers: bool) -> Vec<Action> {
+        let changed = std::mem::replace(&mut self.agent, answers) != answers;
+        changed.then_some(Action::Publish).into_iter().collect()
     }
 
     fn runs(&mut self, run: Run) -> Vec<Action> {

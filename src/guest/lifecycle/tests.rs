@@ -84,6 +84,13 @@ fn a_deadline_ends_the_wait_or_the_guest() {
 }
 
 #[test]
+fn a_reset_ends_the_agent() {
+    let (life, actions) = run([Input::Ready, Input::Agent(true), Input::Qemu(News::Reset)]);
+    assert!(!life.agent());
+    assert_eq!(actions, [Action::Publish]);
+}
+
+#[test]
 fn a_second_signal_is_impatient() {
     let signal = || Input::Signal { timeout: MINUTE };
     let (life, actions) = run([Input::Ready, signal()]);
@@ -176,6 +183,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(shutdown("guest-shutdown")),
         Just(shutdown("host-qmp-quit")),
         Just(Input::Qemu(News::Panicked)),
+        Just(Input::Qemu(News::Reset)),
         Just(Input::Qemu(News::WatchdogPoweroff)),
         any::<bool>().prop_map(Input::Agent),
         Just(Input::AgentFailed),

@@ -53,6 +53,8 @@ pub(crate) enum News {
     WokeUp,
     /// `SHUTDOWN` with its reason, such as `guest-shutdown`.
     Shutdown(String),
+    /// `RESET`.
+    Reset,
     /// `GUEST_PANICKED`.
     Panicked,
     /// `WATCHDOG` with an action that ends QEMU.
