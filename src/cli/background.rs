@@ -11,14 +11,14 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
-use super::{Context, Failure, logging};
+use super::{Context, Failure, block_on, logging};
 use crate::error::{ExitCode, Report};
 use crate::ops::session;
 
@@ -50,22 +50,49 @@ pub(super) fn start<S: AsRef<OsStr>>(
     session::detach(&mut command);
     let mut child = command.spawn().map_err(cannot)?;
     let stdout = child.stdout.take().expect("it was piped");
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = oneshot::channel();
     std::thread::spawn(move || {
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
         // After the deadline nobody listens.
         let _ = tell.send(read.map(|_| line));
     });
-    let line = match told.recv_timeout(within) {
-        Ok(line) => line.map_err(cannot)?,
-        Err(_) => return Err(too_late(&mut child, within)),
+    let waited = block_on(async {
+        Ok(tokio::select! {
+            line = told => Waited::Line(line.unwrap_or_else(|_| Ok(String::new()))),
+            () = tokio::time::sleep(within) => Waited::TooLate,
+            _ = tokio::signal::ctrl_c() => Waited::Interrupted,
+        })
+    })?;
+    let line = match waited {
+        Waited::Line(line) => line.map_err(cannot)?,
+        Waited::TooLate => {
+            end(&mut child);
+            return Err(Report::new(
+                ExitCode::Failed,
+                format!("the guest did not run within {} s", within.as_secs()),
+            )
+            .hint("`--timeout` gives it longer; `mvm list` shows whether it is still being started")
+            .into());
+        }
+        Waited::Interrupted => {
+            end(&mut child);
+            return Err(Failure::message(ExitCode::Failed, "interrupted"));
+        }
     };
     if line.is_empty() {
         return Err(failed(&mut child));
     }
     serde_json::from_str(&line)
         .map_err(|error| cannot(io::Error::new(io::ErrorKind::InvalidData, error)))
+}
+
+/// How the waiting for a supervisor came to its end.
+enum Waited {
+    /// It said that the guest runs, or ended without a word.
+    Line(io::Result<String>),
+    TooLate,
+    Interrupted,
 }
 
 /// The supervisor ended without a word on the pipe: what it had to say is on the terminal.
@@ -79,22 +106,17 @@ fn failed(child: &mut Child) -> Failure {
     }
 }
 
-fn too_late(child: &mut Child, within: Duration) -> Failure {
-    let id = i32::try_from(child.id()).map(Pid::from_raw);
-    if let Ok(id) = id {
-        // It gives the host back first; it is our child, so the id is still its own.
-        let _ = kill(id, Signal::SIGTERM);
+/// Tells the supervisor to end, and waits until it has given the host back.
+fn end(child: &mut Child) {
+    if let Ok(id) = i32::try_from(child.id()) {
+        // The whole group, which it leads: a program that it asks something ends with it. It is our
+        // child and not waited for yet, so the id is still its own.
+        let _ = killpg(Pid::from_raw(id), Signal::SIGTERM);
     }
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while start.elapsed() < GIVE_BACK && matches!(child.try_wait(), Ok(None)) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    Report::new(
-        ExitCode::Failed,
-        format!("the guest did not run within {} s", within.as_secs()),
-    )
-    .hint("`--timeout` gives it longer; `mvm list` shows whether it is still being started")
-    .into()
 }
 
 /// In the supervisor: tells the waiting command that the guest runs, and lets go of its terminal.

@@ -143,29 +143,31 @@ impl TestEnv {
     }
 }
 
-/// What a failed test left running is ended: every process that was started in this world.
+/// What a failed test left running is ended.
 impl Drop for TestEnv {
     fn drop(&mut self) {
-        let root = self.root.path().as_os_str().as_encoded_bytes();
         // A supervisor that is about to start its QEMU is met before or after it: twice.
         for _ in 0..2 {
-            let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-            for process in processes {
-                let name = process.file_name();
-                let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-                    continue;
-                };
-                let ours = fs::read(process.path().join("environ"))
-                    .is_ok_and(|text| text.windows(root.len()).any(|part| part == root));
-                if ours {
-                    kill(pid, Signal::SIGKILL);
-                }
+            for pid in self.processes() {
+                kill(pid, Signal::SIGKILL);
             }
         }
     }
 }
 
 impl TestEnv {
+    /// Every process that was started in this world, by its environment.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let root = self.root.path().as_os_str().as_encoded_bytes();
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ours = all.filter(|process| {
+            fs::read(process.path().join("environ"))
+                .is_ok_and(|text| text.windows(root.len()).any(|part| part == root))
+        });
+        ours.filter_map(|process| process.file_name().to_str()?.parse().ok())
+            .collect()
+    }
+
     /// Puts the demo guest's files where the profile `demo` looks for them; `None` where the guest cannot
     /// be made here, which `MVM_TEST_ALL` turns into a failure.
     pub(crate) fn with_demo() -> Option<Self> {

@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::env::{TestEnv, finish};
+use nix::sys::signal::Signal;
+
+use crate::env::{TestEnv, eventually, finish, kill, ran};
 
 #[test]
 fn media_are_inserted_and_ejected() {
@@ -189,4 +193,32 @@ fn output_that_cannot_be_written_is_an_error() {
         .expect("mvm starts");
     let ran = crate::env::ran(output).exits(1);
     assert!(ran.stderr.contains("standard output"), "{}", ran.stderr);
+}
+
+/// Ctrl-C while a guest is being started takes the start back.
+#[test]
+fn an_interrupted_start_leaves_nothing() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    let slow = env.write("slow-qemu", "#!/bin/sh\nexec sleep 60\n");
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).expect("a program");
+    let before = env.tree();
+    let mut command = env.command(&["start", "demo"]);
+    let child = command
+        .env("MVM_QEMU_X86_64", &slow)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("mvm starts");
+    std::thread::sleep(Duration::from_millis(700));
+    kill(child.id().try_into().expect("an id"), Signal::SIGINT);
+    let start = Instant::now();
+    let ran = ran(child.wait_with_output().expect("it ends"))
+        .exits(1)
+        .says("interrupted");
+    assert!(start.elapsed() < Duration::from_secs(10), "{}", ran.stderr);
+    eventually("nothing runs", Duration::from_secs(15), || {
+        env.processes().is_empty()
+    });
+    assert_eq!(env.tree(), before);
 }
