@@ -20,6 +20,9 @@ type Change = Box<dyn Fn(LevelFilter) + Send + Sync>;
 /// Set once logging has started with nothing asked for.
 static QUIET: OnceLock<Change> = OnceLock::new();
 
+/// Takes the colours away.
+static PLAIN: OnceLock<Box<dyn Fn() + Send + Sync>> = OnceLock::new();
+
 /// Whether lines have the time in front: in a log, not on a terminal.
 static TIMES: AtomicBool = AtomicBool::new(false);
 
@@ -48,11 +51,17 @@ pub fn start(verbose: u8) {
         .with_ansi(output::stderr_colour())
         .with_timer(Times)
         .with_target(verbose > 1);
+    let (layer, shape) = reload::Layer::new(layer);
     // Only a second call could fail, and it would find the first one's logging.
     let _ = tracing_subscriber::registry()
         .with(targets)
         .with(layer)
         .try_init();
+    // As above.
+    let _ = PLAIN.set(Box::new(move || {
+        // It fails only when logging has ended.
+        let _ = shape.modify(|layer| layer.set_ansi(false));
+    }));
     if quiet {
         let change = move |level| {
             // It fails only when logging has ended.
@@ -66,10 +75,13 @@ pub fn start(verbose: u8) {
     }
 }
 
-/// From here on stderr is a log: lines have times, and say what goes on unless something else was asked
+/// From here on stderr is a log: lines have times and no colours, whatever stderr was before, and say what goes on unless something else was asked
 /// for.
 pub(super) fn to_log() {
     TIMES.store(true, Ordering::Relaxed);
+    if let Some(plain) = PLAIN.get() {
+        plain();
+    }
     if let Some(change) = QUIET.get() {
         change(LevelFilter::INFO);
     }

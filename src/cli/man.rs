@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::{Failure, definition, output};
-use crate::error::ExitCode;
+use crate::error::{ExitCode, Report, did_you_mean};
 
 /// Print the manual page, or write all pages into a folder
 #[derive(Debug, Args)]
@@ -24,7 +24,8 @@ pub(super) struct ManArgs {
 }
 
 pub(super) fn run(args: &ManArgs) -> Result<(), Failure> {
-    let mut root = definition();
+    // `mvm-help` would be a page about pages.
+    let mut root = without_help(definition());
     root.build();
     if let Some(dir) = &args.dir {
         return write_all(&root, "mvm", dir);
@@ -33,7 +34,16 @@ pub(super) fn run(args: &ManArgs) -> Result<(), Failure> {
     let mut command = &root;
     for word in &args.command {
         command = command.find_subcommand(word).ok_or_else(|| {
-            Failure::message(ExitCode::Usage, format!("`{name}` has no command `{word}`"))
+            let known = command.get_subcommands().map(clap::Command::get_name);
+            let spoken = name.replace('-', " ");
+            let report = Report::new(
+                ExitCode::Usage,
+                format!("`{spoken}` has no command `{word}`"),
+            );
+            match did_you_mean(word, known) {
+                Some(near) => report.hint(format!("did you mean `{near}`?")),
+                None => report.hint(format!("`{spoken} --help` lists them")),
+            }
         })?;
         name = format!("{name}-{word}");
     }
@@ -47,7 +57,27 @@ fn page(command: &clap::Command, name: &str) -> Vec<u8> {
         .title(name)
         .render(&mut page)
         .expect("writing to memory cannot fail");
-    page
+    // The generator knows no section of examples, and would fill their lines.
+    let text = String::from_utf8(page).expect("a page is text");
+    match text.split_once("\n.SH EXTRA\nExamples:\n") {
+        Some((before, after)) => {
+            let (examples, rest) = after.split_once("\n.SH ").unwrap_or((after, "VERSION"));
+            format!("{before}\n.SH EXAMPLES\n.nf\n{examples}\n.fi\n.SH {rest}")
+        }
+        None => text,
+    }
+    .into_bytes()
+}
+
+fn without_help(command: clap::Command) -> clap::Command {
+    let names: Vec<String> = command
+        .get_subcommands()
+        .map(|sub| sub.get_name().to_owned())
+        .collect();
+    let command = command.disable_help_subcommand(!names.is_empty());
+    names.into_iter().fold(command, |command, name| {
+        command.mut_subcommand(name, without_help)
+    })
 }
 
 fn write_all(command: &clap::Command, name: &str, dir: &Path) -> Result<(), Failure> {

@@ -46,10 +46,12 @@ struct Remains {
 pub(super) fn run(args: &RemoveArgs, context: &Context) -> Result<(), Failure> {
     let name = &args.name;
     if let Some(seen) = guests::look(&context.dirs, name.as_str())? {
-        let report = Report::new(ExitCode::Failed, format!("{name} is {}", seen.state_name()));
+        let failed = |text: String| Report::new(ExitCode::Failed, format!("{name} {text}"));
         return Err(match seen.life {
-            guests::Life::Gone => report.hint(format!("`mvm recover {name}` cleans up first")),
-            _ => report.hint(format!("`mvm stop {name}` ends it first")),
+            guests::Life::Gone => failed("has crashed and left things behind".to_owned())
+                .hint(format!("`mvm recover {name}` cleans up first")),
+            _ => failed(format!("is {}", seen.state_name()))
+                .hint(format!("`mvm stop {name}` ends it first")),
         }
         .into());
     }

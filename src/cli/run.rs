@@ -155,6 +155,10 @@ fn attach_console(state: &GuestState, tell: mpsc::Sender<()>) {
         return;
     };
     let name = state.name.clone();
+    // A guest may say nothing for a while; the way out is told before.
+    if relay::interactive() {
+        output::note(&format!("connected to {name}; Ctrl-] leaves"));
+    }
     let carry = move || {
         let ends = Ends {
             output_only: !relay::interactive(),

@@ -107,9 +107,12 @@ pub(super) fn locate(levels: &[Level], name: &str) -> Result<Found, ProfileError
 
 pub(super) fn unknown(levels: &[Level], name: &str) -> ProfileError {
     let known = search::all_names(levels);
+    // A path is one by its slash only: the file that lies here was most likely meant.
+    let here = (name.ends_with(".toml") && Path::new(name).is_file()).then(|| format!("./{name}"));
+    let near = || did_you_mean(name, known.iter().map(String::as_str)).map(str::to_owned);
     ProfileError::Unknown {
         name: shown(name),
-        near: did_you_mean(name, known.iter().map(String::as_str)).map(str::to_owned),
+        near: here.or_else(near),
     }
 }
 

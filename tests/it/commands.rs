@@ -74,6 +74,9 @@ fn completions_and_manual_pages_name_the_commands() {
     for shell in ["bash", "zsh", "fish"] {
         let script = env.mvm(&format!("completions {shell}")).exits(0).stdout;
         assert!(script.contains("resize"), "{shell}");
+        // Nor what is hidden from the help.
+        assert!(!script.contains("internal"), "{shell}");
+        assert!(!script.contains("--supervisor"), "{shell}");
     }
     let page = env.mvm("man").exits(0).stdout;
     assert!(
@@ -81,11 +84,45 @@ fn completions_and_manual_pages_name_the_commands() {
         "{page:.80}"
     );
     assert!(env.mvm("man disk resize").exits(0).stdout.contains("mvm"));
+    let page = env.mvm("man run").exits(0).stdout;
+    assert!(page.contains(".SH EXAMPLES\n.nf\n") && !page.contains("EXTRA"));
     env.mvm("man nosuch").exits(2).says("`nosuch`");
+    env.mvm("man disk resise").exits(2).says("`resize`");
     env.mvm("man --dir pages").exits(0);
     for page in ["mvm.1", "mvm-disk.1", "mvm-disk-create.1"] {
         assert!(env.path("pages").join(page).is_file(), "{page}");
     }
+}
+
+/// In the shell itself, with a guest that is defined.
+#[test]
+fn bash_completes_names() {
+    let env = TestEnv::new();
+    env.mvm("create web --profile demo").exits(0);
+    let script = env.path("mvm.bash");
+    fs::write(&script, env.mvm("completions bash").exits(0).stdout).expect("a script");
+    let complete = |words: &str| {
+        let run = format!(
+            "source '{}'; COMP_WORDS=(\"$MVM\" {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _mvm_with_names \"$MVM\" \"${{COMP_WORDS[COMP_CWORD]}}\" ''; echo \"${{COMPREPLY[@]}}\"",
+            script.display()
+        );
+        let mvm = env.command::<&str>(&[]);
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["--norc", "-c", &run]);
+        for (name, value) in mvm.get_envs() {
+            if let Some(value) = value {
+                bash.env(name, value);
+            }
+        }
+        let ran = bash.env("MVM", mvm.get_program()).output();
+        String::from_utf8(ran.expect("bash runs").stdout).expect("text")
+    };
+    assert_eq!(complete("show w").trim(), "web");
+    assert_eq!(complete("stop ''").trim(), "web");
+    assert_eq!(complete("start de").trim(), "debian demo");
+    assert_eq!(complete("create x --profile ub").trim(), "ubuntu");
+    assert!(complete("st").contains("stop"));
 }
 
 /// Rust programs ignore SIGPIPE: a reader that goes away early must not become an error or a panic.
