@@ -18,7 +18,8 @@ fn media_are_inserted_and_ejected() {
     env.write(
         "config/profiles/cds.toml",
         "extends = ['demo']\n[disk.cd]\nempty = true\nmedia = 'cdrom'\n\
-         [disk.hd]\nfile = { path = 'hd.raw' }\n",
+         [disk.hd]\nfile = { path = 'hd.raw' }\n\
+         [boot]\nkernel = ''\ninitrd = ''\nappend = ''\n",
     );
     for name in ["hd.raw", "one.iso", "t,w \"o\".iso"] {
         fs::write(env.image(name), [0; 1 << 20]).expect("an image");
@@ -50,13 +51,15 @@ fn media_are_inserted_and_ejected() {
     env.mvm("eject cds cd").exits(0);
     assert_eq!(inserted(), None);
 
-    // A guest that stands still is one without a driver.
-    env.mvm("pause cds").exits(0);
+    // A guest that finds nothing to boot has no driver for the balloon.
     env.mvm("memory cds 256M --timeout 500ms")
         .exits(1)
         .says("nothing in the guest");
     assert_eq!(env.mvm("memory cds").exits(0).stdout, "512M\n");
-    env.mvm("memory cds 256M --timeout 0s").exits(1);
+    env.mvm("pause cds").exits(0);
+    env.mvm("memory cds 256M --timeout 500ms")
+        .exits(1)
+        .says("mvm resume cds");
     env.mvm("kill cds").exits(0);
 }
 

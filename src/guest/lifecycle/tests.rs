@@ -113,7 +113,10 @@ fn the_first_signal_lets_a_stop_that_goes_on_go_on() {
         );
         assert!(actions.contains(&Action::Arm(Timer::Deadline, MINUTE)));
         let (_, actions) = life.clone().step(Input::Timer(Timer::Deadline));
-        assert!(actions.contains(&Action::Arm(Timer::Quit, QUIT)), "it is forced");
+        assert!(
+            actions.contains(&Action::Arm(Timer::Quit, QUIT)),
+            "it is forced"
+        );
         let (_, actions) = life.step(signal());
         assert!(actions.contains(&Action::Arm(Timer::Quit, QUIT)));
     }
