@@ -112,7 +112,7 @@ fn the_first_signal_lets_a_stop_that_goes_on_go_on() {
             "{actions:?}"
         );
         assert!(actions.contains(&Action::Arm(Timer::Deadline, MINUTE)));
-        let (_, actions) = life.clone().step(Input::Timer(Timer::Deadline));
+        let (_, actions) = life.step(Input::Timer(Timer::Deadline));
         assert!(
             actions.contains(&Action::Arm(Timer::Quit, QUIT)),
             "it is forced"
