@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::{Context, Failure, edit, guests, machine_file, output};
 use crate::error::{ExitCode, Report};
+use crate::guest;
 use crate::host::images::{self, Content, FileKind, Look};
 use crate::ids::GuestName;
 use crate::profile::{self, Choices};
@@ -68,7 +69,8 @@ pub(super) fn run(args: &RemoveArgs, context: &Context) -> Result<(), Failure> {
         output::note("nothing was deleted");
         return Ok(());
     }
-    delete(&remains)
+    // It may have been started while the question was open.
+    guest::while_stopped(&context.dirs, name, || delete(&remains))?
 }
 
 fn look(args: &RemoveArgs, context: &Context) -> Result<Remains, Failure> {

@@ -11,7 +11,7 @@ use super::prepare::Wanted;
 use super::relay::{self, Ends, Left};
 use super::{Context, Failure, block_on, console, terminal};
 use crate::error::{ExitCode, Report};
-use crate::guest::{self, Ended, GuestState, StartError, conflicts};
+use crate::guest::{self, Ended, GuestState, Presence, StartError, conflicts};
 use crate::ids::GuestName;
 use crate::plan::{Plan, render};
 
@@ -108,8 +108,14 @@ pub(super) fn supervise(
     for _ in 0..100 {
         let name = wanted.name(context)?;
         let plan = wanted.plan(context, &name)?;
-        for note in &plan.machine.notes {
-            output::note(&format!("note: {note}"));
+        if let Presence::Unsupervised(_) = guest::look(&context.dirs, &name)? {
+            output::note(&format!(
+                "note: {name} runs already, without a supervisor: it gets one and goes on as it was started"
+            ));
+        } else {
+            for note in &plan.machine.notes {
+                output::note(&format!("note: {note}"));
+            }
         }
         let on_ready = on_ready(&plan);
         match guest::run(&context.dirs, plan, on_ready) {

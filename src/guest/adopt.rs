@@ -16,6 +16,7 @@ use super::end::End;
 use super::error::StartError;
 use super::lifecycle::{Input, News};
 use super::process::{Process, start_ticks};
+use super::signals::Signals;
 use super::start::OnReady;
 use super::state::{self, Condition, Ended, GuestState};
 use super::supervise::{Begin, supervise};
@@ -110,7 +111,9 @@ pub(crate) async fn orphan(
     };
     let log_from = std::fs::metadata(run.qemu_log()).map_or(0, |meta| meta.size());
     drop(plan);
-    let outcome = supervise(begin).await.map_err(StartError::Setup)?;
+    // Not earlier: until it is supervised, a signal ends this attempt and not the guest.
+    let signals = Signals::new().map_err(StartError::Setup)?;
+    let outcome = supervise(begin, signals).await;
     let end = End {
         undo,
         lock: None,

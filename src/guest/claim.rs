@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use super::RunDir;
 use super::error::StartError;
 use super::recover;
+use crate::dirs::Dirs;
+use crate::ids::GuestName;
 use crate::ops::{OpsError, dirs, lock};
 
 /// From a supervisor's fork to its child's exec, on a busy host.
@@ -81,6 +83,29 @@ pub(crate) fn take(run: &RunDir) -> Result<Claimed, StartError> {
     })
 }
 
+/// Does something that must not happen while the guest runs, with every start of it held off.
+///
+/// # Errors
+/// It runs, or its directory cannot be used.
+pub fn while_stopped<T>(
+    dirs: &Dirs,
+    name: &GuestName,
+    work: impl FnOnce() -> T,
+) -> Result<T, StartError> {
+    let run = RunDir::new(dirs, name);
+    match take(&run)? {
+        Claimed::Free(claim) => {
+            let done = work();
+            claim.abandon(&run);
+            Ok(done)
+        }
+        Claimed::Orphan(_) => Err(StartError::Busy(OpsError::Held {
+            guest: name.to_string(),
+            pid: lock::holder(&run.lock()),
+        })),
+    }
+}
+
 /// Whether a process of that id runs. One that is dead and not reaped does not.
 fn is_alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
@@ -94,7 +119,6 @@ fn is_alive(pid: u32) -> bool {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::dirs::Dirs;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Whoever waits for a guest's name gets it when the one before is done, and never takes that one

@@ -34,6 +34,7 @@ mod testguest;
 #[cfg(test)]
 mod tests;
 
+pub use claim::while_stopped;
 pub use error::StartError;
 pub use presence::{Presence, list, look};
 pub use recover::{Recovered, recover};

@@ -11,6 +11,7 @@ use super::end::End;
 use super::error::StartError;
 use super::launch;
 use super::process::start_ticks;
+use super::signals::Signals;
 use super::state::{self, Condition, Ended, GuestState};
 use super::supervise::{Begin, supervise};
 use super::{RunDir, conflicts};
@@ -88,6 +89,8 @@ async fn start(
     plan: Plan,
     on_ready: OnReady,
 ) -> Result<Ended, StartError> {
+    // From here on: what ends a start must not leave behind what it has made by then.
+    let signals = Signals::new().map_err(StartError::Setup)?;
     let (begin, end) = match prepare(dirs, run, plan, on_ready) {
         Ok(begun) => begun,
         Err(error) => {
@@ -95,7 +98,7 @@ async fn start(
             return Err(error);
         }
     };
-    let outcome = supervise(begin).await.map_err(StartError::Setup)?;
+    let outcome = supervise(begin, signals).await;
     let ended = end.of(dirs, run, outcome).await;
     drop(claim);
     ended

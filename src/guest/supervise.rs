@@ -82,11 +82,7 @@ struct Supervisor {
 }
 
 /// Supervises a guest to its end.
-///
-/// # Errors
-/// This process cannot handle signals.
-pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
-    let mut signals = Signals::new()?;
+pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
     let (inputs, mut incoming) = mpsc::channel(64);
     let Sockets { control, later } = begin.sockets;
     let mut later = Some(later);
@@ -127,7 +123,7 @@ pub(crate) async fn supervise(begin: Begin) -> std::io::Result<Outcome> {
                 }
             },
             exit = supervisor.process.ended() => {
-                return Ok(supervisor.end(exit, events).await);
+                return supervisor.end(exit, events).await;
             }
             input = incoming.recv() => input,
             () = signals.next() => Some(Input::Signal { timeout: supervisor.stop_timeout }),

@@ -10,6 +10,7 @@ mod guests;
 mod lifecycle;
 mod machines;
 mod media;
+mod moments;
 mod paths;
 mod plans;
 mod profiles;
