@@ -5,6 +5,8 @@ use clap::Args;
 use super::{Failure, definition, output};
 
 /// Print the completion script of a shell
+///
+/// In bash the names of guests and profiles are completed as well.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mvm completions bash > ~/.local/share/bash-completion/completions/mvm

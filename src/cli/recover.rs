@@ -69,6 +69,9 @@ pub(super) fn run(args: &RecoverArgs, context: &Context) -> Result<(), Failure> 
     }
     match args.format.format {
         Format::Json => output::print_json(&rows)?,
+        Format::Table if rows.is_empty() && failures.is_empty() => {
+            output::note("nothing is left behind");
+        }
         Format::Table => table(&rows)?,
     }
     Failure::collect(failures)

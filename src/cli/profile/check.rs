@@ -12,7 +12,7 @@ use crate::profile::{self, Problem};
 /// Check profiles and machine files without starting anything
 ///
 /// Each is checked by itself, with what it extends, and with each of its variants. Exit code 3 where
-/// something is wrong. Without names, all of the user's and the system's are checked.
+/// something is wrong. Without names, all of them are checked, the built-in ones too.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mvm profile check
