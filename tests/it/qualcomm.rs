@@ -130,8 +130,10 @@ fn qemu_rootfs_boot_with_the_devices_of_the_guide() {
         "--set",
         &share_path,
     ];
+    // A subnet of its own: a second run on this machine, or what a failed one left, must not get the route.
+    let subnet = std::process::id() % 250;
     let network = format!(
-        "network.lan.tap={{ name = \"mvmt{}\", address = \"192.168.177.1/30\" }}",
+        "network.lan.tap={{ name = \"mvmt{}\", address = \"10.199.{subnet}.1/30\" }}",
         std::process::id() % 100_000
     );
     if tap {
@@ -204,8 +206,12 @@ fn qemu_rootfs_boot_with_the_devices_of_the_guide() {
 
     // A tap with an address on both ends.
     if tap {
-        shell.run("ip addr add 192.168.177.2/30 dev eth0 && ip link set eth0 up");
-        shell.run("for i in 1 2 3 4 5; do ping -c 1 -W 2 192.168.177.1 && break; done");
+        shell.run(&format!(
+            "ip addr add 10.199.{subnet}.2/30 dev eth0 && ip link set eth0 up"
+        ));
+        shell.run(&format!(
+            "for i in 1 2 3 4 5; do ping -c 1 -W 2 10.199.{subnet}.1 && break; done"
+        ));
     } else {
         eprintln!("skipped: the tap, which needs root and /dev/net/tun");
     }
