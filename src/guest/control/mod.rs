@@ -25,6 +25,8 @@ use crate::error::{ExitCode, Report};
 pub(crate) const CLIENTS: u32 = 64;
 /// The longest request.
 const REQUEST: usize = 1 << 20;
+/// For a client to say what it wants: who asks nothing must not keep others from asking.
+const IDLE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// For a client to take one line.
 const TAKE: Duration = Duration::from_secs(10);
 
@@ -132,10 +134,10 @@ async fn client(stream: UnixStream, mut shared: Shared) {
     let out = Progress(Arc::new(Mutex::new(writer)));
     let mut lines: BufReader<OwnedReadHalf> = BufReader::with_capacity(1 << 10, reader);
     loop {
-        let line = match read_line(&mut lines).await {
-            Ok(Some(line)) => line,
-            Ok(None) => return,
-            Err(message) => {
+        let line = match timeout(IDLE, read_line(&mut lines)).await {
+            Ok(Ok(Some(line))) => line,
+            Ok(Ok(None)) | Err(_) => return,
+            Ok(Err(message)) => {
                 out.line(&failure(&Report::new(ExitCode::Usage, message)))
                     .await;
                 return;
@@ -165,13 +167,13 @@ async fn client(stream: UnixStream, mut shared: Shared) {
     }
 }
 
-/// A whole line of bounded length; `None` at the end.
+/// A line of bounded length, the last one with or without its end; `None` at the end.
 async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> Result<Option<Vec<u8>>, String> {
     let mut line = Vec::new();
     loop {
         let available = reader.fill_buf().await.map_err(|error| error.to_string())?;
         if available.is_empty() {
-            return Ok(None);
+            return Ok(Some(line).filter(|line| !line.is_empty()));
         }
         let end = available.iter().position(|byte| *byte == b'\n');
         let taken = end.map_or(available.len(), |at| at + 1);
@@ -192,4 +194,68 @@ fn failure(report: &Report) -> Value {
         "hints": report.hints,
         "code": report.code as u8,
     } })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::guest::state::Condition;
+    use crate::ids::Arch;
+    use crate::machine::AccelKind;
+    use tokio::io::AsyncReadExt as _;
+
+    fn served(path: &std::path::Path) -> watch::Sender<View> {
+        let view = watch::Sender::new(View {
+            state: GuestState {
+                name: "g".parse().unwrap(),
+                profile: "p".to_owned(),
+                state: Condition::Running,
+                since: 0,
+                started: 0,
+                supervisor: 1,
+                pid: None,
+                qemu_start_ticks: None,
+                accel: AccelKind::Tcg,
+                agent: false,
+                arch: Arch::X86_64,
+                sockets: std::collections::BTreeMap::new(),
+                message: None,
+            },
+            stop_failures: 0,
+            ended: None,
+        });
+        let shared = Shared {
+            view: view.subscribe(),
+            inputs: mpsc::channel(1).0,
+            links: Arc::default(),
+            stop_timeout: Duration::from_secs(1),
+            requests: Arc::new(Semaphore::new(CLIENTS as usize)),
+        };
+        tokio::spawn(serve(UnixListener::bind(path).unwrap(), shared));
+        view
+    }
+
+    async fn status(path: &std::path::Path) -> String {
+        let mut client = UnixStream::connect(path).await.unwrap();
+        // The end of what is said ends the line too.
+        client.write_all(b"{\"do\":\"status\"}").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn who_asks_nothing_keeps_nobody_from_asking() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("control.sock");
+        let _view = served(&path);
+        let mut idle = Vec::new();
+        for _ in 0..CLIENTS {
+            idle.push(UnixStream::connect(&path).await.unwrap());
+        }
+        let answer = timeout(IDLE * 5, status(&path)).await.unwrap();
+        assert!(answer.contains("\"running\""), "{answer}");
+    }
 }
