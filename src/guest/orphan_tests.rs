@@ -12,6 +12,7 @@ use super::recover::{Recovered, recover};
 use super::state::{Condition, GuestState, Reason};
 use super::testguest::{Place, ask, kill_qemu, read_until};
 use super::{Presence, RunDir, holders, look, state};
+use crate::ops::lock;
 
 /// Not a test: what the others start and kill.
 #[test]
@@ -35,6 +36,11 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 
 fn now(run: &RunDir) -> Option<GuestState> {
     state::read(&run.state()).ok().flatten()
+}
+
+/// A dying process has no descriptors to be seen a moment before the kernel lets go of its locks.
+fn is_released(run: &RunDir) -> bool {
+    holders::of(&run.lock()).is_empty() && !lock::is_held(&run.lock()).unwrap()
 }
 
 /// A guest that runs and whose supervisor was killed.
@@ -142,7 +148,7 @@ fn the_end_that_nobody_saw_is_told_from_the_event_log() {
         let gone = tokio::time::timeout(Duration::from_secs(20), qmp.closed());
         gone.await.unwrap();
     });
-    until("QEMU is gone", || holders::of(&run.lock()).is_empty());
+    until("QEMU is gone", || is_released(&run));
     let Recovered::CleanedUp(Some(ended)) = recover(&place.dirs, run.name()).unwrap() else {
         panic!("it was dead");
     };
@@ -159,7 +165,7 @@ fn both_killed_is_told_as_that() {
     let place = Place::new();
     let (run, _) = orphan(&place, "g");
     kill_qemu(&run);
-    until("QEMU is gone", || holders::of(&run.lock()).is_empty());
+    until("QEMU is gone", || is_released(&run));
     let Recovered::CleanedUp(Some(ended)) = recover(&place.dirs, run.name()).unwrap() else {
         panic!("it was dead");
     };
@@ -233,7 +239,7 @@ fn a_supervisor_killed_at_any_moment_is_recovered_from() {
         supervisor.wait().unwrap();
         if step % 3 == 0 {
             kill_qemu(&run);
-            until("QEMU is gone", || holders::of(&run.lock()).is_empty());
+            until("QEMU is gone", || is_released(&run));
         }
         let what = format!(
             "killed at step {step}, as {:?}",
