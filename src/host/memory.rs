@@ -76,23 +76,7 @@ fn hugepages(sys: &Sysfs) -> Vec<HugepagePool> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
     use super::*;
-    use std::fs;
-    use std::path::Path;
-
-    fn put(dir: &Path, file: &str, text: &str) {
-        let path = dir.join(file);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn roots(dir: &Path) -> Roots {
-        Roots {
-            sysfs: Sysfs::at(dir.join("sys")),
-            root: dir.to_owned(),
-            cache: None,
-            user_config: None,
-        }
-    }
+    use crate::host::testing::{put, roots};
 
     #[test]
     fn memory_and_huge_pages() {

@@ -18,6 +18,8 @@ pub mod packages;
 pub mod qemu;
 mod store;
 pub mod sysfs;
+#[cfg(test)]
+mod testing;
 
 pub use cpu::{CpuCluster, CpuFacts};
 pub use facts::{HostFacts, Needs, Roots};
