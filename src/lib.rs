@@ -24,3 +24,8 @@ pub mod profile;
 pub mod qemu;
 pub mod settings;
 pub mod units;
+
+/// Hosts as trees of files, which `tests/it` uses as well.
+#[cfg(test)]
+#[path = "../tests/hosts/mod.rs"]
+mod hosts;

@@ -7,6 +7,8 @@ mod disk;
 mod emulated_host;
 mod env;
 mod guests;
+#[path = "../hosts/mod.rs"]
+mod hosts;
 mod lifecycle;
 mod machines;
 mod media;
