@@ -1,14 +1,15 @@
 //! Where mvm keeps things: configuration, state, run time, cache.
 //!
 //! Root uses the system's directories, an ordinary user the XDG ones; `MVM_CONFIG_DIR`,
-//! `MVM_STATE_DIR`, `MVM_RUNTIME_DIR` and `MVM_CACHE_DIR` override each of them.
+//! `MVM_STATE_DIR`, `MVM_RUNTIME_DIR` and `MVM_CACHE_DIR` override each of them. What guests share of
+//! the host's devices is in one place for root and users alike, which `MVM_HOST_DIR` overrides.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::ids::GuestName;
 
-/// The four directories. Nothing is created by naming them.
+/// The directories. Nothing is created by naming them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dirs {
     /// `mvm.toml`, `machines/`, `profiles/`: `/etc/mvm` or `$XDG_CONFIG_HOME/mvm`.
@@ -23,6 +24,8 @@ pub struct Dirs {
     pub runtime: PathBuf,
     /// What can be made again: `/var/cache/mvm` or `$XDG_CACHE_HOME/mvm`.
     pub cache: PathBuf,
+    /// Who has which device of this host, the same for root and users: `/run/mvm-host`.
+    pub host: PathBuf,
 }
 
 impl Dirs {
@@ -71,7 +74,13 @@ impl Dirs {
             cache: pick("MVM_CACHE_DIR", "/var/cache/mvm", &|| {
                 xdg("XDG_CACHE_HOME", ".cache")
             }),
+            host: path("MVM_HOST_DIR").map_or_else(|| PathBuf::from("/run/mvm-host"), absolute),
         }
+    }
+
+    /// The directory of what guests share of the host's devices: leases, their lock, records.
+    pub fn host(&self) -> &Path {
+        &self.host
     }
 
     /// The guest's run-time directory.
@@ -132,5 +141,6 @@ mod tests {
         assert_eq!(dirs.images(), Path::new("/srv/state/images"));
         assert_eq!(dirs.machines().len(), 2);
         assert_eq!(Dirs::new(7, &none).runtime, Path::new("/tmp/mvm-7"));
+        assert_eq!(dirs.host(), Dirs::new(0, &none).host());
     }
 }

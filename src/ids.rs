@@ -1,4 +1,4 @@
-//! Names that cannot be wrong: guest names, ids, MAC addresses, architectures.
+//! Names that cannot be wrong: guest names, ids, MAC addresses, architectures, places of devices.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -264,6 +264,10 @@ impl schemars::JsonSchema for MacAddr {
         })
     }
 }
+
+// Below the macro that it uses.
+mod device;
+pub use device::{Bdf, PciRef, UsbPort};
 
 #[cfg(test)]
 mod tests {

@@ -171,6 +171,7 @@ mod tests {
             "MVM_STATE_DIR" => Some(base.join("state").into()),
             "MVM_RUNTIME_DIR" => Some(base.join("run").into()),
             "MVM_CACHE_DIR" => Some(base.join("cache").into()),
+            "MVM_HOST_DIR" => Some(base.join("host").into()),
             _ => None,
         });
         fs::create_dir_all(dirs.machines()[0].as_path()).unwrap();

@@ -78,8 +78,9 @@ pub use reference::markdown;
         "4 this host cannot do it, 5 the guest is not running.\n",
         "\n",
         "Environment: MVM_CONFIG_DIR, MVM_STATE_DIR, MVM_RUNTIME_DIR and MVM_CACHE_DIR name the\n",
-        "directories, MVM_SYSFS one that stands for /sys, MVM_LOG what is logged (`debug`), NO_COLOR\n",
-        "turns colours off.",
+        "directories, MVM_HOST_DIR the one where guests' devices are kept apart (/run/mvm-host),\n",
+        "MVM_SYSFS one that stands for /sys, MVM_LOG what is logged (`debug`), NO_COLOR turns colours\n",
+        "off.",
     )
 )]
 pub struct Cli {
@@ -198,6 +199,7 @@ fn absolute(dirs: Dirs) -> Result<Dirs, Failure> {
         state: absolute(dirs.state)?,
         runtime: absolute(dirs.runtime)?,
         cache: absolute(dirs.cache)?,
+        host: absolute(dirs.host)?,
     })
 }
 

@@ -73,6 +73,7 @@ impl Place {
             state: at("state"),
             runtime: at("run"),
             cache: at("cache"),
+            host: at("host"),
         };
         Self {
             top: top.to_owned(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::cpu::CpuFacts;
+use super::devices::DeviceFacts;
 use super::firmware::FirmwareFacts;
 use super::kvm::KvmFacts;
 use super::links::LinkFacts;
@@ -14,6 +15,7 @@ use super::node::DeviceNode;
 use super::os::OsRelease;
 use super::qemu::QemuFacts;
 use super::sysfs::Sysfs;
+use crate::dirs::Dirs;
 use crate::ids::Arch;
 
 /// What is known about the host: a user's machine in this form can become a test case.
@@ -40,6 +42,9 @@ pub struct HostFacts {
     /// Network devices.
     #[serde(default)]
     pub links: LinkFacts,
+    /// Devices that a guest can be given; empty if they were not asked for.
+    #[serde(default)]
+    pub devices: DeviceFacts,
     /// QEMU, for the architectures that were asked for.
     pub qemu: BTreeMap<Arch, QemuFacts>,
     /// UEFI and other firmware images with a descriptor; empty if it was not asked for.
@@ -62,6 +67,8 @@ pub struct Needs {
     pub device_properties: Vec<String>,
     /// Read the firmware descriptors.
     pub firmware: bool,
+    /// Read what can be given to a guest: PCI, mediated and USB devices, and who has which.
+    pub devices: bool,
     /// Do not believe cached results (`mvm doctor --fresh`).
     pub fresh: bool,
 }
@@ -77,6 +84,11 @@ pub struct Roots {
     pub cache: Option<PathBuf>,
     /// `$XDG_CONFIG_HOME`, where a user's own firmware descriptors are.
     pub user_config: Option<PathBuf>,
+    /// The directory whose `proc`, `dev`, `etc`, `boot` and `usr` belong to the devices of `sysfs`: `/`,
+    /// the folder that holds a recorded tree, or none where a recorded tree is alone.
+    pub around_devices: Option<PathBuf>,
+    /// Who has which device of this host ([`crate::dirs::Dirs::host`]).
+    pub leases: PathBuf,
 }
 
 impl Roots {
@@ -86,11 +98,14 @@ impl Roots {
             .filter(|d| Path::new(d).is_absolute())
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|h| Path::new(&h).join(".config")));
+        let sysfs = Sysfs::from_env();
         Self {
-            sysfs: Sysfs::from_env(),
+            around_devices: around(&sysfs),
+            sysfs,
             root: PathBuf::from("/"),
             cache,
             user_config,
+            leases: Dirs::from_env().host,
         }
     }
 
@@ -99,6 +114,15 @@ impl Roots {
         let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
+}
+
+/// What belongs to the devices of that `/sys`. The real host's files tell nothing about a recorded one.
+fn around(sysfs: &Sysfs) -> Option<PathBuf> {
+    if sysfs.root() == Path::new("/sys") {
+        return Some(PathBuf::from("/"));
+    }
+    let parent = sysfs.root().parent()?;
+    parent.join("proc").is_dir().then(|| parent.to_owned())
 }
 
 impl HostFacts {
@@ -118,6 +142,11 @@ impl HostFacts {
             vhost_net: DeviceNode::probe(roots, "/dev/vhost-net"),
             vhost_vsock: DeviceNode::probe(roots, "/dev/vhost-vsock"),
             links: LinkFacts::read(&roots.sysfs),
+            devices: if needs.devices {
+                DeviceFacts::read(roots)
+            } else {
+                DeviceFacts::default()
+            },
             tun: DeviceNode::probe(roots, "/dev/net/tun"),
             qemu: needs
                 .qemu

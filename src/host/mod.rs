@@ -5,6 +5,7 @@
 
 mod bounded;
 pub mod cpu;
+pub mod devices;
 pub mod doctor;
 pub mod facts;
 pub mod firmware;
@@ -22,6 +23,7 @@ pub mod sysfs;
 mod testing;
 
 pub use cpu::{CpuCluster, CpuFacts};
+pub use devices::DeviceFacts;
 pub use facts::{HostFacts, Needs, Roots};
 pub use firmware::{Descriptor as FirmwareDescriptor, FirmwareFacts};
 pub use images::Images;

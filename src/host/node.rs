@@ -133,6 +133,8 @@ mod tests {
             root: dir.to_owned(),
             cache: None,
             user_config: None,
+            around_devices: None,
+            leases: "/nowhere".into(),
         }
     }
 

@@ -22,5 +22,7 @@ pub(crate) fn roots(dir: &Path) -> Roots {
         root: dir.to_owned(),
         cache: None,
         user_config: None,
+        around_devices: Some(dir.to_owned()),
+        leases: dir.join("run/mvm-host"),
     }
 }

@@ -185,6 +185,7 @@ pub(crate) fn facts() -> HostFacts {
             ("eth0", LinkKind::Other),
             ("mytap", LinkKind::Tap { vnet_hdr: true }),
         ])),
+        devices: crate::host::DeviceFacts::default(),
         qemu: Arch::ALL
             .into_iter()
             .map(|arch| (arch, QemuFacts::Found(Box::new(caps(arch)))))
@@ -310,6 +311,7 @@ pub(crate) fn real(root: &Path, text: &str, facts: &HostFacts) -> Result<Machine
         state: root.join("state"),
         runtime: root.join("run"),
         cache: root.join("cache"),
+        host: root.join("host"),
     };
     let layer = layer(text);
     let folders: Vec<PathBuf> = vec![root.to_owned()];

@@ -100,6 +100,7 @@ impl TestEnv {
             .env("MVM_CONFIG_DIR", self.path("config"))
             .env("MVM_STATE_DIR", self.path("state"))
             .env("MVM_RUNTIME_DIR", self.path("run"))
+            .env("MVM_HOST_DIR", self.path("host"))
             .env("MVM_CACHE_DIR", self.path("cache"))
             .current_dir(self.root.path())
             .stdin(Stdio::null());

@@ -59,6 +59,7 @@ fn host(kvm: KvmState) -> HostFacts {
         vhost_vsock: node("/dev/vhost-vsock", Some(NodeProblem::Missing)),
         tun: node("/dev/net/tun", None),
         links: LinkFacts::default(),
+        devices: crate::host::DeviceFacts::default(),
         qemu: BTreeMap::from([(arch, caps(arch, Version(7, 2, 0), &["kvm", "tcg"]))]),
         firmware: FirmwareFacts::default(),
     }

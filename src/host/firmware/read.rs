@@ -179,6 +179,8 @@ mod tests {
             root: dir.to_owned(),
             cache: None,
             user_config: Some(dir.join("home/.config")),
+            around_devices: None,
+            leases: "/nowhere".into(),
         }
     }
 

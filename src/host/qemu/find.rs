@@ -85,6 +85,8 @@ mod tests {
             root: dir.path().to_owned(),
             cache: None,
             user_config: None,
+            around_devices: None,
+            leases: "/nowhere".into(),
         };
         (dir, roots)
     }

