@@ -15,6 +15,7 @@ pub mod cli;
 pub mod dirs;
 pub mod error;
 pub mod guest;
+pub mod handover;
 pub mod host;
 pub mod ids;
 pub mod machine;

@@ -9,6 +9,7 @@ pub mod drivers;
 pub mod error;
 pub mod extras;
 pub mod files;
+pub mod host_devices;
 mod names;
 pub mod net;
 pub mod ports;
@@ -19,15 +20,19 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use error::ResolveError;
 pub use files::wanted;
+pub use host_devices::{
+    ConsoleRef, HostDevice, HostDeviceKind, HostMdev, HostPci, HostUsb, UsbAsk, VfSet,
+};
 pub use resolve::{Inputs, arch, image_folders, resolve};
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Arch, GuestName, Id, MacAddr};
+use crate::ids::{Arch, Bdf, GuestName, Id, MacAddr, PciRef};
 use crate::profile::schema::{
     Aio, Cache, DiskBus, DiskFormat, Gic, Media, NicModel, SecurityModel, WatchdogAction,
     WatchdogModel,
@@ -77,6 +82,18 @@ pub struct Machine {
     pub watchdog: Option<Watchdog>,
     /// The context id of the virtual socket.
     pub vsock: Option<u32>,
+    /// Devices of the host that the guest gets.
+    #[serde(default)]
+    pub host_devices: Vec<HostDevice>,
+    /// The virtual functions that must exist for that.
+    #[serde(default)]
+    pub vfs: Vec<VfSet>,
+    /// Functions that are bound to vfio-pci without being the guest's: the rest of an IOMMU group.
+    #[serde(default)]
+    pub companions: Vec<PciRef>,
+    /// Consoles of the host that let go of a GPU first, in that order.
+    #[serde(default)]
+    pub detach_consoles: Vec<ConsoleRef>,
     /// Trace patterns.
     pub trace: Vec<String>,
     /// Arguments handed through.
@@ -99,6 +116,22 @@ impl Machine {
         self.agent
             || !self.channels.is_empty()
             || self.consoles.iter().any(|console| console.virtio)
+    }
+
+    /// Replaces predicted addresses by those that the virtual functions really got. Says whether any
+    /// differed: then the command line is to be made again.
+    pub fn settle(&mut self, actual: &BTreeMap<PciRef, Bdf>) -> bool {
+        let mut differed = false;
+        for device in &mut self.host_devices {
+            if let HostDeviceKind::Pci(pci) = &mut device.kind {
+                if let Some(address) = actual.get(&pci.function) {
+                    differed |= pci.address != *address;
+                    pci.address = *address;
+                    pci.predicted = false;
+                }
+            }
+        }
+        differed
     }
 }
 

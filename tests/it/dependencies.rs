@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// What each room may use of the others. The plain vocabulary (`error`, `ids`, `units`, `dirs`) is free.
+/// What each room may use of the others. The plain vocabulary (`error`, `handover`, `ids`, `units`,
+/// `dirs`) is free.
 const MAY_USE: [(&str, &[&str]); 8] = [
     ("profile", &[]),
     ("host", &[]),
@@ -19,7 +20,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("settings", &[]),
 ];
 
-const VOCABULARY: [&str; 4] = ["error", "ids", "units", "dirs"];
+const VOCABULARY: [&str; 5] = ["error", "handover", "ids", "units", "dirs"];
 
 #[test]
 fn no_room_reaches_up() {

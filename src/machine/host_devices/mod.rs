@@ -1,0 +1,200 @@
+//! Devices of the host that the guest gets, and what has to be done with the host for it.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use crate::handover::{ConsoleRef, Provision, VfNet};
+use crate::ids::{Bdf, Id, PciRef, UsbPort};
+
+/// The driver that hands a PCI function to a guest.
+pub const VFIO_PCI: &str = "vfio-pci";
+
+/// A device of the host that the guest gets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDevice {
+    /// Its name, which is QEMU's id of it.
+    pub id: Id,
+    /// What it is, for people: class, names and ids.
+    pub text: String,
+    /// What it is on the host.
+    pub kind: HostDeviceKind,
+    /// Whether it is taken although the host itself uses it.
+    pub take_from_host: bool,
+    /// How the guest sees it.
+    pub guest: GuestSide,
+}
+
+/// What a device is on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostDeviceKind {
+    /// A PCI function.
+    Pci(HostPci),
+    /// A mediated device.
+    Mdev(HostMdev),
+    /// A USB device.
+    Usb(HostUsb),
+}
+
+/// A PCI function.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPci {
+    /// Its one name.
+    pub function: PciRef,
+    /// Where it is.
+    pub address: Bdf,
+    /// Whether the address is only what is expected: the virtual function is still to be made.
+    pub predicted: bool,
+    /// Its IOMMU group, where it is known yet.
+    pub group: Option<u32>,
+    /// The driver that it is bound to for the guest.
+    pub driver: String,
+    /// The driver that it had when the host was looked at.
+    pub had: Option<String>,
+}
+
+/// A mediated device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostMdev {
+    /// Its name: where mvm makes it, one derived from the guest's name, so that it stays.
+    pub uuid: Uuid,
+    /// Its parent's name in `/sys/class/mdev_bus`: a PCI address, or that of a virtual device.
+    pub parent: String,
+    /// Its type, where it is known.
+    pub type_id: Option<String>,
+    /// Whether mvm makes it.
+    pub create: bool,
+    /// Whether one that mvm made stays when the guest is gone.
+    pub keep: bool,
+}
+
+/// A USB device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostUsb {
+    /// The port that it is plugged into.
+    pub port: UsbPort,
+    /// The bus of the half of the port that it uses.
+    pub bus: u8,
+    /// Its number on that bus, which changes when it is plugged in again.
+    pub address: u8,
+    /// The path of ports on that bus, as QEMU's `hostport` wants it: `3.2`.
+    pub hostport: String,
+    /// The vendor's id.
+    pub vendor: u16,
+    /// The product's id.
+    pub product: u16,
+    /// The serial number.
+    pub serial: Option<String>,
+    /// The interfaces (`1-3.2:1.0`) and the drivers that they had.
+    pub interfaces: Vec<(String, Option<String>)>,
+    /// How it was asked for: what is plugged in later and answers to it is the same device.
+    pub ask: UsbAsk,
+}
+
+/// How a USB device was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UsbAsk {
+    /// By vendor and product.
+    Id(u16, u16),
+    /// By serial number.
+    Serial(String),
+    /// By port, whatever is plugged in there.
+    Port(UsbPort),
+    /// By kind or words, the Nth that they match, 1 first.
+    Match(String, u32),
+}
+
+/// How the guest sees a device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestSide {
+    /// Where it sits; none for USB.
+    pub place: Option<GuestPlace>,
+    /// Another image than the device's own option ROM.
+    pub rom: Option<PathBuf>,
+    /// Whether the guest sees an option ROM at all.
+    pub no_rom: bool,
+    /// Whether it is the guest's VGA.
+    pub x_vga: bool,
+    /// What an Intel GPU needs.
+    pub igd: Option<Igd>,
+}
+
+/// What an Intel GPU needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Igd {
+    /// The firmware's OpRegion with the table of the displays.
+    pub opregion: bool,
+    /// Stolen memory, in units of 32 MiB.
+    pub gms: Option<u32>,
+}
+
+/// Where a device sits in the guest; `slots` turns it into bus and address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestPlace {
+    /// A slot of the root bus.
+    Root {
+        /// The slot.
+        slot: u8,
+        /// The function.
+        function: u8,
+        /// Whether other functions follow in the slot.
+        multifunction: bool,
+    },
+    /// The slot with that number among those for devices of the host: behind a root port of its own
+    /// where the board has them.
+    Own {
+        /// Its number, 0 first.
+        index: u8,
+        /// The function.
+        function: u8,
+        /// Whether other functions follow in the slot.
+        multifunction: bool,
+    },
+}
+
+/// Virtual functions that have to be there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VfSet {
+    /// The physical function.
+    pub pf: Bdf,
+    /// How many there are to be; where they exist, how many there are.
+    pub count: u32,
+    /// Whether they exist already: then their number is not touched.
+    pub existing: bool,
+    /// Whether those that mvm makes stay when their last user is gone.
+    pub keep: bool,
+    /// What each of them gets.
+    pub provision: Option<Provision>,
+    /// The network side of the guest's own.
+    pub net: Vec<VfNet>,
+}
+
+/// What the guest needs of the host's devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostDevices {
+    /// The devices that the guest gets.
+    pub devices: Vec<HostDevice>,
+    /// The virtual functions that must exist for it.
+    pub vfs: Vec<VfSet>,
+    /// Bound to vfio-pci without being the guest's: the rest of an IOMMU group.
+    pub companions: Vec<PciRef>,
+    /// Consoles that let go of a GPU first, in that order.
+    pub detach_consoles: Vec<ConsoleRef>,
+}
+
+impl fmt::Display for UsbAsk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(vendor, product) => write!(f, "{vendor:04x}:{product:04x}"),
+            Self::Serial(serial) => write!(f, "the serial number {serial}"),
+            Self::Port(port) => write!(f, "the port {port}"),
+            Self::Match(words, 1) => write!(f, "`{words}`"),
+            Self::Match(words, nth) => write!(f, "`{words}:{nth}`"),
+        }
+    }
+}
