@@ -201,6 +201,11 @@ impl MacAddr {
     pub const fn from_hash(hash: [u8; 3]) -> Self {
         Self([0x52, 0x54, 0x00, hash[0], hash[1], hash[2]])
     }
+
+    /// Its six bytes, as they go over the wire.
+    pub const fn bytes(self) -> [u8; 6] {
+        self.0
+    }
 }
 
 impl FromStr for MacAddr {

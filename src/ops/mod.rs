@@ -28,6 +28,15 @@ pub trait Ops {
     /// # Errors
     /// What stood in the way; the step may then be half done.
     fn run(&self, step: &Step) -> Result<Option<OwnedFd>, OpsError>;
+
+    /// The step with what the host has right now in the place of what it is to be put back to. It is
+    /// asked for just before the inverse is written down.
+    ///
+    /// # Errors
+    /// What cannot be looked at.
+    fn observe(&self, step: &Step) -> Result<Step, OpsError> {
+        Ok(step.clone())
+    }
 }
 
 /// The host that mvm runs on.
@@ -66,6 +75,12 @@ impl Ops for Host {
             Step::RemoveFile { path } => dirs::remove_file(path)?,
             Step::RemoveDir { path } => dirs::remove_dir(path)?,
             Step::DeleteTap { name } => tap::delete(name)?,
+            // No plan has them yet.
+            other => {
+                return Err(OpsError::NoEffect {
+                    what: format!("{other:?}"),
+                });
+            }
         }
         Ok(None)
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::journal::{self, Entry, Journal, JournalError};
 use super::step::Step;
 use crate::error::{ExitCode, Hint};
+use crate::ids::Id;
 use crate::ops::{Ops, OpsError};
 
 /// A plan carried out: what QEMU and the supervisor get.
@@ -85,6 +86,30 @@ fn step_text(step: &Step) -> String {
             format!("cannot remove {}", path.display())
         }
         Step::DeleteTap { name } => format!("cannot remove the tap `{name}`"),
+        Step::TakeLease { device, .. } => format!("cannot take {device}"),
+        Step::ReleaseLease { key, .. } => format!("cannot release the lease {key}"),
+        Step::MakeVfs { pf, .. } => format!("cannot make the virtual functions of {pf}"),
+        Step::DropVfs { pf, .. } | Step::RestoreVfs { pf, .. } => {
+            format!("cannot put {pf} back as it was without its virtual functions")
+        }
+        Step::SetVfNet { pf, index, .. } => {
+            format!("cannot set address and VLAN of virtual function {index} of {pf}")
+        }
+        Step::MakeMdev { type_id, .. } => {
+            format!("cannot make a mediated device of type {type_id}")
+        }
+        Step::RemoveMdev { uuid } => format!("cannot remove the mediated device {uuid}"),
+        Step::DetachConsole { console, .. } => {
+            format!("cannot take the host's console {console} away")
+        }
+        Step::AttachConsole { console, .. } => {
+            format!("cannot bring the host's console {console} back")
+        }
+        Step::BindDriver { device, driver, .. } => format!("cannot give {device} to {driver}"),
+        Step::GiveBack { device, .. } => format!("cannot give {device} back"),
+        Step::TakeUsb { port, .. } => format!("cannot take the USB device at {port}"),
+        Step::GiveBackUsb { port, .. } => format!("cannot give the USB device at {port} back"),
+        Step::ConfirmVfio { .. } => "the devices cannot be opened through VFIO".to_owned(),
     }
 }
 
@@ -125,19 +150,106 @@ pub fn apply(ops: &dyn Ops, steps: &[Step], journal: &Path) -> Result<Prepared, 
     while index < steps.len() {
         let together = together(&steps[index..]);
         let group = &steps[index..index + together];
-        let done = write_down(group, index, &mut book, &mut prepared.undo)
-            .map_err(|why| (&group[0], why.into()))
-            .and_then(|()| {
-                let mut each = group.iter();
-                each.try_for_each(|step| one(ops, step, &mut prepared).map_err(|why| (step, why)))
-            });
-        if let Err((step, why)) = done {
+        if let Err(stop) = one_group(ops, group, index, None, &mut book, &mut prepared) {
+            let (step, why) = *stop;
             let left = journal::roll_back(ops, &prepared.undo);
-            return Err(failed(step, why, left));
+            return Err(failed(&step, why, left));
         }
         index += together;
     }
     Ok(prepared)
+}
+
+/// Carries out steps for one device of a guest that runs, in its journal; [`journal::take_back_device`]
+/// takes them back.
+///
+/// # Errors
+/// The first step that failed. It and those before it are taken back, newest first.
+pub fn attach(
+    ops: &dyn Ops,
+    steps: &[Step],
+    device: &Id,
+    journal: &Path,
+) -> Result<(), ApplyError> {
+    let Some(first) = steps.first() else {
+        return Ok(());
+    };
+    let refused = |error: JournalError| failed(first, error, Vec::new());
+    let before = journal::read(journal).map_err(refused)?;
+    let mut book = Journal::open(journal).map_err(refused)?;
+    let next = before.iter().map(|entry| entry.step + 1).max().unwrap_or(0);
+    let mut made = Made;
+    for (index, step) in (next..).zip(steps) {
+        let group = std::slice::from_ref(step);
+        if let Err(stop) = one_group(ops, group, index, Some(device), &mut book, &mut made) {
+            let (step, why) = *stop;
+            drop(book);
+            let left = journal::take_back_device(ops, journal, device).unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot take back");
+                Vec::new()
+            });
+            return Err(failed(&step, why, left));
+        }
+    }
+    Ok(())
+}
+
+/// Looks how things stand, writes the inverses down, and runs the steps.
+fn one_group(
+    ops: &dyn Ops,
+    steps: &[Step],
+    first: usize,
+    device: Option<&Id>,
+    book: &mut Journal,
+    made: &mut impl Gather,
+) -> Result<(), Box<(Step, Why)>> {
+    let mut seen = Vec::with_capacity(steps.len());
+    for step in steps {
+        seen.push(
+            ops.observe(step)
+                .map_err(|error| (step.clone(), error.into()))?,
+        );
+    }
+    let entries =
+        write_down(&seen, first, device, book).map_err(|error| stopped(steps[0].clone(), error))?;
+    made.undo(entries);
+    for step in seen {
+        match ops.run(&step) {
+            Ok(fd) => made.fd(&step, fd),
+            Err(error) => return Err(stopped(step, error)),
+        }
+    }
+    Ok(())
+}
+
+fn stopped(step: Step, why: impl Into<Why>) -> Box<(Step, Why)> {
+    Box::new((step, why.into()))
+}
+
+/// Who keeps what comes of steps.
+trait Gather {
+    fn undo(&mut self, entries: Vec<Entry>);
+    fn fd(&mut self, step: &Step, fd: Option<OwnedFd>);
+}
+
+impl Gather for Prepared {
+    fn undo(&mut self, entries: Vec<Entry>) {
+        self.undo.extend(entries);
+    }
+
+    fn fd(&mut self, step: &Step, fd: Option<OwnedFd>) {
+        if let (Step::Listen { path }, Some(fd)) = (step, fd) {
+            self.listeners.insert(path.clone(), fd);
+        }
+    }
+}
+
+/// Nothing comes of the steps of a device but entries in the journal.
+struct Made;
+
+impl Gather for Made {
+    fn undo(&mut self, _: Vec<Entry>) {}
+    fn fd(&mut self, _: &Step, _: Option<OwnedFd>) {}
 }
 
 /// The directories and the lock. When this fails, only empty directories are taken back: what is
@@ -187,6 +299,7 @@ fn begin(
         Some(Entry {
             step,
             undo: done.inverse()?,
+            device: None,
         })
     }));
     let mut book = Journal::create(path)?;
@@ -206,29 +319,21 @@ fn together(steps: &[Step]) -> usize {
 fn write_down(
     steps: &[Step],
     first: usize,
+    device: Option<&Id>,
     book: &mut Journal,
-    undo: &mut Vec<Entry>,
-) -> Result<(), JournalError> {
+) -> Result<Vec<Entry>, JournalError> {
     let entries: Vec<Entry> = (first..)
         .zip(steps)
         .filter_map(|(step, done)| {
             Some(Entry {
                 step,
                 undo: done.inverse()?,
+                device: device.cloned(),
             })
         })
         .collect();
     book.record(&entries)?;
-    undo.extend(entries);
-    Ok(())
-}
-
-fn one(ops: &dyn Ops, step: &Step, prepared: &mut Prepared) -> Result<(), Why> {
-    let fd = ops.run(step)?;
-    if let (Step::Listen { path }, Some(fd)) = (step, fd) {
-        prepared.listeners.insert(path.clone(), fd);
-    }
-    Ok(())
+    Ok(entries)
 }
 
 #[cfg(test)]

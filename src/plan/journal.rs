@@ -1,4 +1,7 @@
 //! The inverses on disk: one JSON object a line, synced before the step that it takes back.
+//!
+//! A device that leaves a running guest is taken back before the guest ends: each of its inverses that
+//! was carried out is struck out by a line of its own, `{"done": STEP}`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -9,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::Step;
 use crate::error::Hint;
+use crate::ids::Id;
 use crate::ops::{Ops, OpsError};
 
 /// One line.
@@ -18,6 +22,22 @@ pub struct Entry {
     pub step: usize,
     /// What takes it back.
     pub undo: Step,
+    /// The device that it is for, where it can leave a running guest.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub device: Option<Id>,
+}
+
+/// What a line can be.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Entry(Entry),
+    Done { done: Step },
+}
+
+#[derive(Serialize)]
+struct Done<'a> {
+    done: &'a Step,
 }
 
 /// The journal cannot be written or read.
@@ -89,19 +109,47 @@ impl Journal {
         })
     }
 
+    /// Goes on with the journal of a guest that runs.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be written.
+    pub fn open(path: &Path) -> Result<Self, JournalError> {
+        let file = OpenOptions::new().append(true).open(path);
+        Ok(Self {
+            path: path.to_owned(),
+            file: file.map_err(|source| JournalError::Io {
+                what: "open",
+                path: path.to_owned(),
+                source,
+            })?,
+        })
+    }
+
     /// Writes and syncs entries. Only then may their steps be run.
     ///
     /// # Errors
     /// The disk did not take them.
     pub fn record(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
+        self.append(entries)
+    }
+
+    /// Strikes out an inverse that has been carried out while the guest goes on.
+    ///
+    /// # Errors
+    /// The disk did not take it.
+    pub fn strike(&mut self, undo: &Step) -> Result<(), JournalError> {
+        self.append(&[Done { done: undo }])
+    }
+
+    fn append(&mut self, what: &[impl Serialize]) -> Result<(), JournalError> {
         let io = |source| JournalError::Io {
             what: "write",
             path: self.path.clone(),
             source,
         };
         let mut lines = Vec::new();
-        for entry in entries {
-            serde_json::to_writer(&mut lines, entry).map_err(|error| io(error.into()))?;
+        for line in what {
+            serde_json::to_writer(&mut lines, line).map_err(|error| io(error.into()))?;
             lines.push(b'\n');
         }
         if lines.is_empty() {
@@ -112,8 +160,8 @@ impl Journal {
     }
 }
 
-/// Reads a journal, oldest entry first. A last line without its end was not synced, so its step was
-/// not run: it is left out. No journal is an empty one.
+/// Reads what is still to be taken back, oldest entry first. A last line without its end was not
+/// synced, so its step was not run: it is left out. No journal is an empty one.
 ///
 /// # Errors
 /// A whole line is no entry, or the file cannot be read.
@@ -133,34 +181,92 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
         .iter()
         .rposition(|b| *b == b'\n')
         .map_or(0, |at| at + 1);
-    text[..whole]
-        .split(|b| *b == b'\n')
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-        .map(|(index, line)| {
-            serde_json::from_slice(line).map_err(|source| JournalError::Line {
-                path: path.to_owned(),
-                line: index + 1,
-                source,
-            })
-        })
-        .collect()
+    let lines = text[..whole].split(|b| *b == b'\n').enumerate();
+    let mut entries: Vec<Entry> = Vec::new();
+    for (index, line) in lines.filter(|(_, line)| !line.is_empty()) {
+        let line = serde_json::from_slice(line).map_err(|source| JournalError::Line {
+            path: path.to_owned(),
+            line: index + 1,
+            source,
+        })?;
+        match line {
+            Line::Entry(entry) => entries.push(entry),
+            Line::Done { done } => {
+                if let Some(at) = entries.iter().rposition(|entry| entry.undo == done) {
+                    entries.remove(at);
+                }
+            }
+        }
+    }
+    Ok(entries)
 }
 
 /// Takes back what the entries say, newest first, past errors. A directory is left alone once
-/// anything inside it could not be taken back: the journal in it is needed again.
+/// anything inside it could not be taken back: the journal in it is needed again. So is the lease of a
+/// device that could not be given back.
 pub fn roll_back(ops: &dyn Ops, entries: &[Entry]) -> Vec<OpsError> {
-    let mut errors = Vec::new();
+    let mut back = TakingBack::default();
     for entry in entries.iter().rev() {
-        if matches!(entry.undo, Step::RemoveDir { .. }) && !errors.is_empty() {
-            continue;
-        }
-        if let Err(error) = ops.run(&entry.undo) {
-            tracing::warn!(%error, step = entry.step, "cannot take back");
-            errors.push(error);
+        back.one(ops, entry);
+    }
+    back.errors
+}
+
+/// Takes back what was done for one device of a guest that goes on running: each inverse that was
+/// carried out is struck out.
+///
+/// # Errors
+/// The journal cannot be read or written. What the host refused is in the list.
+pub fn take_back_device(
+    ops: &dyn Ops,
+    journal: &Path,
+    device: &Id,
+) -> Result<Vec<OpsError>, JournalError> {
+    let entries = read(journal)?;
+    let mut book = Journal::open(journal)?;
+    let mut back = TakingBack::default();
+    let of_device = |entry: &&Entry| entry.device.as_ref() == Some(device);
+    for entry in entries.iter().rev().filter(of_device) {
+        if back.one(ops, entry) {
+            book.strike(&entry.undo)?;
         }
     }
-    errors
+    Ok(back.errors)
+}
+
+/// A roll-back under way.
+#[derive(Default)]
+struct TakingBack {
+    errors: Vec<OpsError>,
+    /// The leases of devices that are still taken.
+    taken: Vec<String>,
+}
+
+impl TakingBack {
+    /// Whether the entry's inverse was carried out.
+    fn one(&mut self, ops: &dyn Ops, entry: &Entry) -> bool {
+        let lease = entry.undo.lease();
+        let needed = match &entry.undo {
+            Step::RemoveDir { .. } => !self.errors.is_empty(),
+            Step::ReleaseLease { key, .. } => self.taken.contains(key),
+            // With a virtual function still in use, removing it would wait for its user.
+            Step::DropVfs { pf, .. } => {
+                let of_pf = format!("pci-{pf}-vf");
+                self.taken.iter().any(|key| key.starts_with(&of_pf))
+            }
+            _ => false,
+        };
+        if needed {
+            return false;
+        }
+        let Err(error) = ops.run(&entry.undo) else {
+            return true;
+        };
+        tracing::warn!(%error, step = entry.step, "cannot take back");
+        self.taken.extend(lease);
+        self.errors.push(error);
+        false
+    }
 }
 
 #[cfg(test)]
@@ -174,6 +280,7 @@ mod tests {
             undo: Step::RemoveFile {
                 path: format!("/f{step}").into(),
             },
+            device: None,
         }
     }
 
@@ -196,6 +303,38 @@ mod tests {
             Journal::create(&path).is_err(),
             "an old journal is not overwritten"
         );
+    }
+
+    #[test]
+    fn what_is_struck_out_is_not_taken_back_again() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("journal.jsonl");
+        let file = |name: &str| top.path().join(name);
+        let of = |step, name: &str, device: Option<&str>| Entry {
+            step,
+            undo: Step::RemoveFile { path: file(name) },
+            device: device.map(|id| id.parse().unwrap()),
+        };
+        let entries = [
+            of(0, "a", None),
+            of(1, "b", Some("nic")),
+            of(2, "c", Some("nic")),
+        ];
+        Journal::create(&path).unwrap().record(&entries).unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(file(name), "").unwrap();
+        }
+        let host = crate::ops::Host::default();
+        let left = take_back_device(&host, &path, &"nic".parse().unwrap()).unwrap();
+        assert!(left.is_empty(), "{left:?}");
+        assert_eq!(read(&path).unwrap(), entries[..1]);
+        assert!(file("a").exists() && !file("b").exists() && !file("c").exists());
+        // The same again is an attachment of its own.
+        Journal::open(&path)
+            .unwrap()
+            .record(&entries[1..2])
+            .unwrap();
+        assert_eq!(read(&path).unwrap(), entries[..2]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What `--dry-run` shows: the plan for people and for scripts. Pure text.
 
+mod devices;
+
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -162,7 +164,22 @@ fn by_hand(step: &Step) -> Vec<String> {
         | Step::Listen { .. }
         | Step::RemoveFile { .. }
         | Step::RemoveDir { .. }
-        | Step::DeleteTap { .. } => Vec::new(),
+        | Step::DeleteTap { .. }
+        | Step::TakeLease { .. }
+        | Step::ReleaseLease { .. }
+        | Step::DropVfs { .. }
+        | Step::RestoreVfs { .. }
+        | Step::RemoveMdev { .. }
+        | Step::AttachConsole { .. }
+        | Step::GiveBack { .. }
+        | Step::TakeUsb { .. }
+        | Step::GiveBackUsb { .. }
+        | Step::ConfirmVfio { .. } => Vec::new(),
+        Step::MakeVfs { .. }
+        | Step::SetVfNet { .. }
+        | Step::MakeMdev { .. }
+        | Step::DetachConsole { .. }
+        | Step::BindDriver { .. } => devices::by_hand(step),
     }
 }
 
@@ -217,5 +234,6 @@ pub fn describe(step: &Step) -> String {
         Step::RemoveFile { path } => format!("remove {}", path.display()),
         Step::RemoveDir { path } => format!("remove the directory {}", path.display()),
         Step::DeleteTap { name } => format!("remove the tap device {name}"),
+        other => devices::describe(other),
     }
 }

@@ -1,0 +1,340 @@
+//! One change to the host, as data, with the inverse that takes it back.
+
+mod device;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::handover::{ConsoleRef, Provision};
+use crate::ids::{Bdf, PciRef, UsbPort};
+use crate::profile::schema::DiskFormat;
+pub use device::{Attribute, Bound, Interface, User, VfNetState, VfioDevice};
+
+/// A change to the host. Steps are idempotent: each compares before it writes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Step {
+    /// Makes a directory and its missing parents.
+    MakeDir {
+        /// The directory.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+        /// Whether it is removed, with all that mvm put there, when the guest is gone.
+        keep: bool,
+    },
+    /// Takes the guest's lock, which QEMU inherits: held as long as any of the two lives.
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// Copies a file where there is none yet (the UEFI variable store). It is kept.
+    CopyFile {
+        /// The template.
+        from: PathBuf,
+        /// The copy.
+        to: PathBuf,
+        /// The copy's mode.
+        mode: u32,
+    },
+    /// Makes a throw-away qcow2 overlay with `qemu-img`.
+    CreateOverlay {
+        /// The overlay.
+        path: PathBuf,
+        /// The image below it.
+        backing: PathBuf,
+        /// That image's format.
+        backing_format: DiskFormat,
+    },
+    /// Makes a persistent tap device. It is in the plan only where the host has none of that name.
+    CreateTap {
+        /// Its name.
+        name: String,
+        /// The bridge it joins.
+        bridge: Option<String>,
+        /// Its address on the host, with prefix length.
+        address: Option<String>,
+        /// Whether it has a virtio-net header (`IFF_VNET_HDR`).
+        vnet_hdr: bool,
+    },
+    /// Binds a listening Unix socket, mode 0600, which QEMU or the supervisor gets.
+    Listen {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Removes a file that an earlier step made.
+    RemoveFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Removes a directory that an earlier step made, with the files that mvm itself puts there.
+    RemoveDir {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Removes a tap device that an earlier step made.
+    DeleteTap {
+        /// Its name.
+        name: String,
+    },
+    /// Takes a device for a guest: nobody else gets it until it is released.
+    TakeLease {
+        /// The lease's name ([`lease_key`] and its like).
+        key: String,
+        /// The device as people name it.
+        device: String,
+        /// Who takes it.
+        user: User,
+    },
+    /// Gives up a lease.
+    ReleaseLease {
+        /// The lease's name.
+        key: String,
+        /// Who had it.
+        user: User,
+    },
+    /// Makes virtual functions where there are none. Those that are there are used, and counted where
+    /// mvm made them.
+    MakeVfs {
+        /// The physical function.
+        pf: Bdf,
+        /// How many; 0 for as many as it can have.
+        count: u32,
+        /// Who uses them.
+        user: User,
+        /// Whether they stay when their last user is gone.
+        keep: bool,
+        /// What each of them gets.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        provision: Option<Provision>,
+    },
+    /// Gives up the use of virtual functions; the last user removes them.
+    DropVfs {
+        /// The physical function.
+        pf: Bdf,
+        /// Who used them.
+        user: User,
+    },
+    /// Puts a physical function back as it was before its virtual ones were made. It is in the record
+    /// that the users share.
+    RestoreVfs {
+        /// The physical function.
+        pf: Bdf,
+        /// Its driver.
+        driver: Option<String>,
+        /// `sriov_drivers_autoprobe`.
+        autoprobe: Option<bool>,
+        /// Whether the virtual functions are removed.
+        remove: bool,
+        /// What else was changed, oldest first.
+        attributes: Vec<Attribute>,
+    },
+    /// Sets what the host's network driver holds about a virtual function.
+    SetVfNet {
+        /// The physical function.
+        pf: Bdf,
+        /// The virtual function's number, from 1.
+        index: u32,
+        /// What is set.
+        to: VfNetState,
+        /// What was there before.
+        from: VfNetState,
+    },
+    /// Makes a mediated device.
+    MakeMdev {
+        /// The device that it is a part of, by its name in `/sys/class/mdev_bus`.
+        parent: String,
+        /// Its type.
+        type_id: String,
+        /// Its name.
+        uuid: Uuid,
+        /// Whether it stays when the guest is gone, as one that was there before does.
+        keep: bool,
+    },
+    /// Removes a mediated device.
+    RemoveMdev {
+        /// Its name.
+        uuid: Uuid,
+    },
+    /// Takes the host's console off a GPU.
+    DetachConsole {
+        /// The console.
+        console: ConsoleRef,
+        /// Who needs the GPU.
+        user: User,
+    },
+    /// Gives up the need; the last one brings the host's console back.
+    AttachConsole {
+        /// The console.
+        console: ConsoleRef,
+        /// Who needed the GPU.
+        user: User,
+    },
+    /// Gives a PCI function to a driver, as a rule `vfio-pci`.
+    BindDriver {
+        /// The function.
+        device: PciRef,
+        /// The driver.
+        driver: String,
+        /// How it stood before.
+        from: Bound,
+    },
+    /// Puts a PCI function back as it was.
+    GiveBack {
+        /// The function.
+        device: PciRef,
+        /// The driver that it was given to.
+        driver: String,
+        /// How it stood before.
+        from: Bound,
+    },
+    /// Notes which drivers a USB device has; it is QEMU that takes it from them.
+    TakeUsb {
+        /// The port.
+        port: UsbPort,
+        /// Its interfaces.
+        interfaces: Vec<Interface>,
+    },
+    /// Gives a USB device's interfaces back to their drivers, where QEMU could not.
+    GiveBackUsb {
+        /// The port.
+        port: UsbPort,
+        /// Its interfaces.
+        interfaces: Vec<Interface>,
+    },
+    /// Opens devices through VFIO as QEMU will, and closes them again.
+    ConfirmVfio {
+        /// The devices.
+        devices: Vec<VfioDevice>,
+    },
+}
+
+/// The name of a PCI function's lease.
+pub fn lease_key(device: PciRef) -> String {
+    match device {
+        PciRef::Function(bdf) => format!("pci-{bdf}"),
+        PciRef::Vf { pf, index } => format!("pci-{pf}-vf{index}"),
+    }
+}
+
+/// The name of a mediated device's lease.
+pub fn mdev_lease_key(uuid: Uuid) -> String {
+    format!("mdev-{uuid}")
+}
+
+/// The name of a USB port's lease.
+pub fn usb_lease_key(port: &UsbPort) -> String {
+    format!("usb-{port}")
+}
+
+impl Step {
+    /// The step that takes this one back; `None` where there is nothing to take back.
+    pub fn inverse(&self) -> Option<Self> {
+        match self {
+            Self::MakeDir {
+                path, keep: false, ..
+            } => Some(Self::RemoveDir { path: path.clone() }),
+            Self::CreateOverlay { path, .. } | Self::Listen { path } => {
+                Some(Self::RemoveFile { path: path.clone() })
+            }
+            Self::CreateTap { name, .. } => Some(Self::DeleteTap { name: name.clone() }),
+            Self::TakeLease { key, user, .. } => Some(Self::ReleaseLease {
+                key: key.clone(),
+                user: user.clone(),
+            }),
+            Self::MakeVfs { pf, user, .. } => Some(Self::DropVfs {
+                pf: *pf,
+                user: user.clone(),
+            }),
+            Self::SetVfNet {
+                pf,
+                index,
+                to,
+                from,
+            } => Some(Self::SetVfNet {
+                pf: *pf,
+                index: *index,
+                to: from.clone(),
+                from: to.clone(),
+            }),
+            Self::MakeMdev {
+                uuid, keep: false, ..
+            } => Some(Self::RemoveMdev { uuid: *uuid }),
+            Self::DetachConsole { console, user } => Some(Self::AttachConsole {
+                console: console.clone(),
+                user: user.clone(),
+            }),
+            Self::BindDriver {
+                device,
+                driver,
+                from,
+            } => Some(Self::GiveBack {
+                device: *device,
+                driver: driver.clone(),
+                from: from.clone(),
+            }),
+            Self::TakeUsb { port, interfaces } => Some(Self::GiveBackUsb {
+                port: port.clone(),
+                interfaces: interfaces.clone(),
+            }),
+            // The lock goes with the processes that hold it; the file stays, or two starts could
+            // lock two files of one name. A variable store belongs to the guest.
+            Self::MakeDir { keep: true, .. }
+            | Self::Lock { .. }
+            | Self::CopyFile { .. }
+            | Self::RemoveFile { .. }
+            | Self::RemoveDir { .. }
+            | Self::DeleteTap { .. }
+            | Self::ReleaseLease { .. }
+            | Self::DropVfs { .. }
+            | Self::RestoreVfs { .. }
+            | Self::MakeMdev { keep: true, .. }
+            | Self::RemoveMdev { .. }
+            | Self::AttachConsole { .. }
+            | Self::GiveBack { .. }
+            | Self::GiveBackUsb { .. }
+            | Self::ConfirmVfio { .. } => None,
+        }
+    }
+
+    /// The lease that covers the device that this step is about; `None` for steps about no device.
+    pub fn lease(&self) -> Option<String> {
+        match self {
+            Self::TakeLease { key, .. } | Self::ReleaseLease { key, .. } => Some(key.clone()),
+            Self::BindDriver { device, .. } | Self::GiveBack { device, .. } => {
+                Some(lease_key(*device))
+            }
+            Self::SetVfNet { pf, index, .. } => Some(lease_key(PciRef::Vf {
+                pf: *pf,
+                index: *index,
+            })),
+            Self::MakeMdev { uuid, .. } | Self::RemoveMdev { uuid } => Some(mdev_lease_key(*uuid)),
+            Self::TakeUsb { port, .. } | Self::GiveBackUsb { port, .. } => {
+                Some(usb_lease_key(port))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_readable_json() {
+        let step = Step::Listen {
+            path: "/run/mvm/a/qmp.sock".into(),
+        };
+        let json = serde_json::to_string(&step).expect("a step is plain data");
+        assert_eq!(json, r#"{"do":"listen","path":"/run/mvm/a/qmp.sock"}"#);
+        assert_eq!(
+            step.inverse(),
+            Some(Step::RemoveFile {
+                path: "/run/mvm/a/qmp.sock".into()
+            })
+        );
+    }
+}
