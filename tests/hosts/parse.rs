@@ -136,6 +136,7 @@ impl Builder {
                 .iter()
                 .map(|one| {
                     let dir = self.place(one);
+                    self.tree.dir(&dir);
                     self.class_member(&dir);
                     dir
                 })

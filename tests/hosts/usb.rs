@@ -18,10 +18,13 @@ pub(super) fn section(b: &mut Builder, head: &Head<'_>) -> String {
 }
 
 fn root_hub(b: &mut Builder, head: &Head<'_>, name: &str) -> String {
-    let controller = b.place(&format!(
-        "@{}",
-        head.get("on").expect("a root hub is on= a controller")
-    ));
+    // A PCI function, or the directory of a controller that is none.
+    let on = head.get("on").expect("a root hub is on= a controller");
+    let controller = if on.starts_with('/') {
+        on
+    } else {
+        b.place(&format!("@{on}"))
+    };
     let dir = format!("{controller}/{name}");
     let bus = name.trim_start_matches("usb").to_owned();
     let super_speed = head.number("speed") != Some(480);
