@@ -27,9 +27,26 @@ pub(super) struct ChoiceArgs {
     /// The display, for profiles with variants for it
     #[arg(long, value_name = "KIND")]
     display: Option<String>,
-    /// The GPU, for profiles with variants for it
+    /// The GPU: `vf:N`, `vf:auto`, `vf` (also `sriov`), `whole` (also `gvtd`), `upt`, `mdev:TYPE`, `mdev:UUID`,
+    /// `virtio` or `none`; `vf:1@0000:03:00.0` where the host has several
     #[arg(long, value_name = "KIND")]
     gpu: Option<String>,
+    /// Give the guest a PCI device: `0000:01:00.0`, `8086:15f3`, words of its name (`wi-fi`, `i225:2` for the
+    /// second) or a virtual function (`vf:1@0000:01:00.0`, `vf:auto@x550`)
+    #[arg(long, value_name = "DEVICE")]
+    pci: Vec<String>,
+    /// Give the guest a USB device: `046d:c52b`, `1-3.2` (a port), `serial:TEXT`, `keyboard` or other words
+    #[arg(long, value_name = "DEVICE")]
+    usb: Vec<String>,
+    /// Give the guest a mediated device: the UUID of one, or `TYPE` or `TYPE@PARENT` for a new one
+    #[arg(long, value_name = "DEVICE")]
+    mdev: Vec<String>,
+    /// Lay a file over the profile: a piece of one, with devices or any other keys
+    #[arg(long, value_name = "FILE")]
+    device: Vec<PathBuf>,
+    /// Take devices although the host itself uses them: its disk, its network, its screen
+    #[arg(long)]
+    take_from_host: bool,
     /// The memory: `memory.size`
     #[arg(long, value_name = "SIZE")]
     memory: Option<Size>,
@@ -73,6 +90,16 @@ impl ChoiceArgs {
         set.extend(self.set.iter().cloned());
         Ok(Choices {
             gpu: self.gpu.clone(),
+            pci: self.pci.clone(),
+            usb: self.usb.clone(),
+            mdev: self.mdev.clone(),
+            // A supervisor in the background may have another current folder.
+            device: self
+                .device
+                .iter()
+                .map(|path| whole(path))
+                .collect::<Result<_, _>>()?,
+            take_from_host: self.take_from_host,
             display: self.display.clone(),
             firmware: self.firmware.clone(),
             set,
@@ -100,7 +127,29 @@ pub(super) fn words(choices: &Choices) -> Vec<OsString> {
             add(flag, value);
         }
     }
+    for (flag, values) in [
+        ("pci", &choices.pci),
+        ("usb", &choices.usb),
+        ("mdev", &choices.mdev),
+    ] {
+        values.iter().for_each(|value| add(flag, value));
+    }
+    for path in &choices.device {
+        let mut word = OsString::from("--device=");
+        word.push(path);
+        words.push(word);
+    }
+    if choices.take_from_host {
+        words.push("--take-from-host".into());
+    }
     words
+}
+
+/// The path from the root on.
+fn whole(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| {
+        Failure::message(ExitCode::Usage, format!("`{}`: {error}", path.display()))
+    })
 }
 
 /// The path as a profile takes it: `./here` is made absolute, as a profile knows no current folder.

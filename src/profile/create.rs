@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::error::ProfileError;
 use super::fault::shown;
-use super::load::{Chain, Choices, unknown};
-use super::merge::{flags, merge};
+use super::load::{Chain, Choices, fragments, unknown};
+use super::merge::{device_layers, flags, merge};
 use super::search::{self, Found, Level};
 use super::show::plain_text;
 use super::tree::{Source, Tree, lay};
@@ -14,8 +14,8 @@ use crate::dirs::Dirs;
 /// The text of a machine file for `path` that extends a profile with these choices. It is loaded once
 /// as if it were there, so that it is known to be well-formed.
 ///
-/// Choices that only a variant answers (`--gpu`, `--display`) are kept as the names of the variants
-/// that they switch on.
+/// A choice that only a variant answers (`--display`) is kept as the names of the variants that it
+/// switches on.
 ///
 /// # Errors
 ///
@@ -47,14 +47,20 @@ pub fn machine_text(
     let loaded = merged(&levels, found, profile, choices)?;
 
     let mut variants = choices.variants.clone();
-    for variant in loaded.variants.into_iter().filter(|variant| variant.on) {
-        let by_flag = |when: &String| when.starts_with("gpu ") || when.starts_with("display ");
+    for variant in loaded.variants.iter().filter(|variant| variant.on) {
+        let by_flag = |when: &String| when.starts_with("display ");
         if variant.when.iter().any(by_flag) && !variants.contains(&variant.name) {
-            variants.push(variant.name);
+            variants.push(variant.name.clone());
         }
     }
     let mut said = Tree::new();
-    for flag in flags(choices)? {
+    for fragment in fragments(&levels, choices)? {
+        lay(&mut said, fragment.tree);
+    }
+    for flag in device_layers(choices, &loaded.origins.tree)?
+        .into_iter()
+        .chain(flags(choices)?)
+    {
         lay(&mut said, flag);
     }
     let list = |names: &[String]| {
@@ -89,5 +95,6 @@ fn merged(
 ) -> Result<super::Profile, ProfileError> {
     let mut chain = Chain::new(levels);
     chain.visit(found)?;
-    merge(name, None, chain.layers, choices)
+    let over = fragments(levels, choices)?;
+    merge(name, None, chain.layers, over, choices)
 }

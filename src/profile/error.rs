@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::fault::Fault;
 use super::search::MAX_SIZE;
-use super::tree::Source;
+use super::tree::{Origin, Source};
 use crate::error::{ExitCode, Hint};
 
 /// A profile that cannot be loaded.
@@ -113,6 +113,16 @@ pub enum ProfileError {
         /// What can be done.
         hints: Vec<String>,
     },
+    /// Keys that do not go together.
+    #[error("{}`{path}`: {message}", place(origin.as_ref()))]
+    Rule {
+        /// Where the key was said.
+        origin: Option<Origin>,
+        /// The key.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
     /// The layers, each well-formed, do not fit together.
     #[error("the merged profile {profile} is not well-formed: {message}")]
     Merged {
@@ -121,6 +131,12 @@ pub enum ProfileError {
         /// What is wrong.
         message: String,
     },
+}
+
+fn place(origin: Option<&Origin>) -> String {
+    origin
+        .map(|origin| format!("{origin}: "))
+        .unwrap_or_default()
 }
 
 /// The chain, shortened in the middle where it is long.
@@ -174,6 +190,10 @@ impl Hint for ProfileError {
             Self::AGuest(_)
             | Self::Flag { .. }
             | Self::NoAnswer { .. }
+            | Self::Rule {
+                origin: Some(Origin::Flag(_)),
+                ..
+            }
             | Self::NoVariant { flag: true, .. } => ExitCode::Usage,
             _ => ExitCode::Profile,
         }

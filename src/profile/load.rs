@@ -21,8 +21,18 @@ pub const MAX_DEPTH: usize = 32;
 /// What the command line chose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choices {
-    /// `--gpu`; what comes after a `:` is not compared with variants.
+    /// `--gpu`; what comes after a `:` or `@` is not compared with variants.
     pub gpu: Option<String>,
+    /// `--pci`, in the order given.
+    pub pci: Vec<String>,
+    /// `--usb`
+    pub usb: Vec<String>,
+    /// `--mdev`
+    pub mdev: Vec<String>,
+    /// `--device`: files that lie over all others and over the variants, each over those before it.
+    pub device: Vec<PathBuf>,
+    /// `--take-from-host`
+    pub take_from_host: bool,
     /// `--display`
     pub display: Option<String>,
     /// `--firmware`: also sets `firmware.type`.
@@ -91,7 +101,28 @@ pub fn load(dirs: &Dirs, name: &str, choices: &Choices) -> Result<Profile, Profi
     };
     let mut chain = Chain::new(&levels);
     chain.visit(found)?;
-    merge(name, machine_file, chain.layers, choices)
+    let over = fragments(&levels, choices)?;
+    merge(name, machine_file, chain.layers, over, choices)
+}
+
+/// The files of `--device`.
+pub(super) fn fragments(levels: &[Level], choices: &Choices) -> Result<Vec<Parsed>, ProfileError> {
+    let mut fragments = Vec::new();
+    for path in &choices.device {
+        let found = search::file(levels, path)?;
+        let parsed = parse(&found.source, found.text)?;
+        for key in ["extends", "variant", "variants", "summary"] {
+            if parsed.tree.contains_key(key) {
+                return Err(ProfileError::Flag {
+                    flag: format!("--device {}", shown(&path.to_string_lossy())),
+                    message: format!("`{key}` is for profiles, and this file lies over one"),
+                    hints: Vec::new(),
+                });
+            }
+        }
+        fragments.push(parsed);
+    }
+    Ok(fragments)
 }
 
 /// Finds what a name or a path means.

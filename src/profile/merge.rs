@@ -1,23 +1,27 @@
-//! Layers into one profile: the files, then the variants that apply, then the flags.
+//! Layers into one profile: the files, then the variants that apply, then the files of `--device`, then
+//! the flags.
 
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::device_flags::{self, choice_word, gpu_kind, gpu_of};
 use super::error::ProfileError;
 use super::fault::{dotted, shown};
 use super::load::{Choices, Origins, Profile, VariantState};
 use super::parse::Parsed;
+use super::rules::device_rule;
 use super::schema::{FirmwareWord, Layer};
 use super::tree::{self, Branch, Node, Origin, Tree, lay};
 use crate::error::did_you_mean;
 use crate::ids::Arch;
 
-/// Lays the layers over each other, then the variants, then the flags.
+/// Lays the layers over each other, then the variants, then what lies `over` them, then the flags.
 pub(super) fn merge(
     name: &str,
     machine_file: Option<PathBuf>,
     parsed: Vec<Parsed>,
+    over: Vec<Parsed>,
     choices: &Choices,
 ) -> Result<Profile, ProfileError> {
     let mut layers = Vec::new();
@@ -27,6 +31,11 @@ pub(super) fn merge(
         lay(&mut merged, one.tree);
     }
     let flags = flags(choices)?;
+    let mut over_trees = Vec::new();
+    for one in over {
+        layers.push(one.source);
+        over_trees.push(one.tree);
+    }
     let by_key = tree::list_at(&merged, &["variants"]);
     let by_key_origin = tree::at(&merged, &["variants"]).map(|node| node.origin.to_string());
     merged.retain(|key, _| key != "extends" && key != "variants");
@@ -55,6 +64,10 @@ pub(super) fn merge(
     }
     answered(name, choices, &written)?;
 
+    let above = Above {
+        flags: &flags,
+        files: &over_trees,
+    };
     let mut variants = Vec::new();
     for (variant, mut body) in written {
         let when = take_when(&mut body);
@@ -62,7 +75,7 @@ pub(super) fn merge(
         let holds = !when.is_empty()
             && when
                 .iter()
-                .all(|(key, wanted)| chosen(key, choices, &flags, &merged) == *wanted);
+                .all(|(key, wanted)| chosen(key, choices, above, &merged) == normal(key, wanted));
         let on = by_hand || holds;
         if on {
             lay(&mut merged, body);
@@ -76,7 +89,10 @@ pub(super) fn merge(
                 .collect(),
         });
     }
-    for flag in flags {
+    for tree in over_trees {
+        lay(&mut merged, tree);
+    }
+    for flag in device_layers(choices, &merged)?.into_iter().chain(flags) {
         lay(&mut merged, flag);
     }
     tree::prune(&mut merged);
@@ -85,6 +101,14 @@ pub(super) fn merge(
         profile: name.to_owned(),
         message: shown(error.message()),
     })?;
+    if let Some(broken) = device_rule(&layer) {
+        let path: Vec<&str> = broken.path.iter().map(String::as_str).collect();
+        return Err(ProfileError::Rule {
+            origin: tree::at(&merged, &path).map(|node| node.origin.clone()),
+            path: dotted(&broken.path),
+            message: broken.message,
+        });
+    }
     Ok(Profile {
         layer,
         name: name.to_owned(),
@@ -95,7 +119,19 @@ pub(super) fn merge(
     })
 }
 
-/// The flags as layers, lowest first.
+/// The flags about devices of the host as layers, lowest first; they lie below the others.
+pub(super) fn device_layers(choices: &Choices, merged: &Tree) -> Result<Vec<Tree>, ProfileError> {
+    let mut layers = device_flags::devices(&choices.pci, &choices.usb, &choices.mdev)?;
+    if let Some(gpu) = &choices.gpu {
+        layers.push(device_flags::gpu(gpu, merged)?);
+    }
+    if choices.take_from_host {
+        layers.push(device_flags::take_from_host());
+    }
+    Ok(layers)
+}
+
+/// The other flags as layers, lowest first.
 pub(super) fn flags(choices: &Choices) -> Result<Vec<Tree>, ProfileError> {
     let mut flags = Vec::new();
     if let Some(firmware) = &choices.firmware {
@@ -167,27 +203,24 @@ fn take_when(body: &mut Tree) -> Vec<(String, String)> {
     when
 }
 
-/// A choice that no variant answers must not pass in silence: mvm has nothing else to do with it.
+/// A display that no variant answers must not pass in silence: mvm has nothing else to do with it.
 fn answered(name: &str, choices: &Choices, written: &[(String, Tree)]) -> Result<(), ProfileError> {
-    let asked = [
-        ("gpu", &choices.gpu, GPU),
-        ("display", &choices.display, DISPLAY),
-    ];
-    for (key, value, default) in asked {
-        let Some(value) = value else { continue };
-        let answers: Vec<String> = written
-            .iter()
-            .flat_map(|(_, body)| when_of(body))
-            .filter(|(when, _)| when == key)
-            .map(|(_, wanted)| wanted)
-            .collect();
-        if word(value) != default && !answers.iter().any(|wanted| wanted == word(value)) {
-            return Err(ProfileError::NoAnswer {
-                flag: format!("--{key} {}", shown(value)),
-                profile: name.to_owned(),
-                known: answers,
-            });
-        }
+    let Some(display) = &choices.display else {
+        return Ok(());
+    };
+    let answers: Vec<String> = written
+        .iter()
+        .flat_map(|(_, body)| when_of(body))
+        .filter(|(when, _)| when == "display")
+        .map(|(_, wanted)| wanted)
+        .collect();
+    let word = choice_word(display);
+    if word != DISPLAY && !answers.iter().any(|wanted| wanted == word) {
+        return Err(ProfileError::NoAnswer {
+            flag: format!("--display {}", shown(display)),
+            profile: name.to_owned(),
+            known: answers,
+        });
     }
     Ok(())
 }
@@ -195,26 +228,57 @@ fn answered(name: &str, choices: &Choices, written: &[(String, Tree)]) -> Result
 const GPU: &str = "none";
 const DISPLAY: &str = "headless";
 
-/// What a choice is compared by: `vf:1` is a `vf`.
-fn word(choice: &str) -> &str {
-    choice.split(':').next().unwrap_or(choice)
+/// The value of a condition by the name that mvm has for it.
+fn normal<'a>(key: &str, wanted: &'a str) -> &'a str {
+    match key {
+        "gpu" => gpu_kind(wanted),
+        _ => wanted,
+    }
+}
+
+/// What lies over the variants and so decides before them, each lowest first.
+#[derive(Clone, Copy)]
+struct Above<'a> {
+    flags: &'a [Tree],
+    files: &'a [Tree],
 }
 
 /// The value that a variant's condition is compared with: the flag's, or what the profile says.
-fn chosen(key: &str, choices: &Choices, flags: &[Tree], merged: &Tree) -> String {
+fn chosen(key: &str, choices: &Choices, above: Above<'_>, merged: &Tree) -> String {
     match key {
-        "gpu" => word(choices.gpu.as_deref().unwrap_or(GPU)).to_owned(),
-        "display" => word(choices.display.as_deref().unwrap_or(DISPLAY)).to_owned(),
-        _ => firmware(flags, merged),
+        "gpu" => {
+            let said = |trees: &[Tree]| {
+                trees
+                    .iter()
+                    .rev()
+                    .find_map(|tree| gpu_of(tree).map(str::to_owned))
+            };
+            let flag = || {
+                choices
+                    .gpu
+                    .as_deref()
+                    .map(|flag| gpu_kind(choice_word(flag)).to_owned())
+            };
+            said(above.flags)
+                .or_else(flag)
+                .or_else(|| said(above.files))
+                .or_else(|| gpu_of(merged).map(str::to_owned))
+                .unwrap_or_else(|| GPU.to_owned())
+        }
+        "display" => choice_word(choices.display.as_deref().unwrap_or(DISPLAY)).to_owned(),
+        _ => firmware(above, merged),
     }
 }
 
 /// The kind of firmware that the guest will have, by what is known without the host.
-fn firmware(flags: &[Tree], merged: &Tree) -> String {
+fn firmware(above: Above<'_>, merged: &Tree) -> String {
     let said = |path: &[&str]| {
-        flags
+        let files = above.files.iter().rev();
+        above
+            .flags
             .iter()
             .rev()
+            .chain(files)
             .chain([merged])
             .find_map(|tree| tree::text_at(tree, path))
     };
@@ -240,6 +304,14 @@ fn complete(merged: &Tree) -> Result<(), ProfileError> {
         let Branch::Table(devices) = &node.value else {
             continue;
         };
+        let wanted = tree::alternatives(&[kind]);
+        if !wanted.is_empty() && !wanted.iter().any(|key| devices.contains_key(*key)) {
+            return Err(ProfileError::NoAlternative {
+                path: kind.clone(),
+                wanted,
+                origin: node.origin.to_string(),
+            });
+        }
         for (id, node) in devices {
             let wanted = tree::alternatives(&[kind, id]);
             let Branch::Table(device) = &node.value else {

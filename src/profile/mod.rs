@@ -3,7 +3,7 @@
 //! ```text
 //! search path ──find──► text ──parse──► tree with origins ─┐ for each profile in `extends`, lowest first
 //!                                                          ├─lay─► variants ─► flags ─► Profile
-//! --firmware, --set ───────────────────────────────────────┘
+//! --gpu, --pci, --set ─────────────────────────────────────┘
 //! ```
 //!
 //! Every file is read against the typed [`schema`] first, so that errors have a line and a caret;
@@ -11,12 +11,14 @@
 
 mod check;
 mod create;
+mod device_flags;
 mod error;
 mod fault;
 mod load;
 mod merge;
 mod parse;
 mod rules;
+mod rules_devices;
 pub mod schema;
 mod search;
 mod set;
@@ -25,6 +27,7 @@ mod tree;
 
 pub use check::{Problem, check};
 pub use create::machine_text;
+pub use device_flags::name as device_name;
 pub use error::ProfileError;
 pub use fault::Fault;
 pub use load::{Choices, MAX_DEPTH, Origins, Profile, VariantState, load};

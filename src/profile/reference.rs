@@ -209,6 +209,10 @@ fn kind(
             "Size" => "size",
             "Span" => "span",
             "MacAddr" => "text: a MAC address",
+            "Bdf" => "text: a PCI address",
+            "UsbPort" => "text: a USB port",
+            "DeviceId" => "text: vendor and device",
+            "VfIndex" => "whole number or `auto`",
             other => panic!("the reference has no word for {other}"),
         };
         return (kind.to_owned(), String::new());

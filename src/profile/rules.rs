@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::rules_devices;
 use super::schema::{
     Aio, Cache, ChannelTable, CpuTable, DiskBus, DiskTable, FirmwareWord, Layer, Media,
     NetworkTable, ShareTable,
@@ -25,10 +26,10 @@ pub(super) struct Broken {
     pub(super) message: String,
 }
 
-struct Report(Vec<Broken>);
+pub(super) struct Report(Vec<Broken>);
 
 impl Report {
-    fn add(&mut self, path: &[&str], message: impl Into<String>) {
+    pub(super) fn add(&mut self, path: &[&str], message: impl Into<String>) {
         self.0.push(Broken {
             path: path.iter().map(ToString::to_string).collect(),
             message: message.into(),
@@ -68,7 +69,15 @@ pub(super) fn rules(layer: &Layer) -> Vec<Broken> {
     {
         report.add(&["vsock", "cid"], "context ids of guests start at 3");
     }
+    rules_devices::devices(layer, &mut report);
     report.0
+}
+
+/// The first rule about devices of the host that is broken: those are never taken on a doubt.
+pub(super) fn device_rule(layer: &Layer) -> Option<Broken> {
+    let mut report = Report(Vec::new());
+    rules_devices::devices(layer, &mut report);
+    report.0.into_iter().next()
 }
 
 fn cpu(cpu: Option<&CpuTable>, report: &mut Report) {

@@ -383,9 +383,9 @@ fn choices() {
     hint: did you mean `uefi`?
     exit 2
     "#);
-    insta::assert_snapshot!(told(Choices { gpu: some("vf:1"), ..Choices::default() }), @r#"
-    error: no variant of arm-virt answers to --gpu vf:1
-    hint: it has none for that flag
+    insta::assert_snapshot!(told(Choices { gpu: some("fv:1"), ..Choices::default() }), @r#"
+    error: --gpu fv:1: there is no GPU `fv`
+    hint: did you mean `vf`?
     exit 2
     "#);
     insta::assert_snapshot!(told(Choices { display: some("gtk"), ..Choices::default() }), @r#"
@@ -399,4 +399,139 @@ fn choices() {
         ..Choices::default()
     };
     assert!(home.load("arm-virt", &headless).is_ok());
+}
+
+#[test]
+fn devices_of_the_host() {
+    let home = Home::new();
+    let mut told = |text: &str| {
+        home.write("profiles/d.toml", text);
+        home.told("d", &Choices::default())
+    };
+    insta::assert_snapshot!(told("[pci.nic]\naddress = 'eth0'\n"), @r#"
+    error: $HOME/profiles/d.toml:2:11: `pci.nic.address`: `eth0` is not a PCI address (expected as in 0000:01:00.0)
+    2 | address = 'eth0'
+      |           ^^^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[pci.nic]\naddress = '01:00.0'\nmatch = 'i225'\n"), @r#"
+    error: $HOME/profiles/d.toml:3:1: `pci.nic` has both `address` (line 2) and `match`
+    3 | match = 'i225'
+      | ^^^^^
+    hint: keep one of `address`, `id`, `match`, `vf`, `none`
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[pci.nic]\nvf = { of = 'x550', index = 0 }\n"), @r#"
+    error: $HOME/profiles/d.toml:2:29: `pci.nic.vf.index`: `0` is not the number of a virtual function (expected 1 or more, or `auto`)
+    2 | vf = { of = 'x550', index = 0 }
+      |                             ^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[pci.nic]\nvf = { of = 'x550', index = true }\n"), @r#"
+    error: $HOME/profiles/d.toml:2:29: `pci.nic.vf.index`: expected a number from 1 or `auto`, found true
+    2 | vf = { of = 'x550', index = true }
+      |                             ^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[pci.nic]\nid = '8086:15f'\n"), @r#"
+    error: $HOME/profiles/d.toml:2:6: `pci.nic.id`: `8086:15f` is not vendor and device (expected four and four hexadecimal digits as in 8086:15f3)
+    2 | id = '8086:15f'
+      |      ^^^^^^^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[pci.nic]\naddress = '01:00.0'\nnth = 2\n"), @r#"
+    error: $HOME/profiles/d.toml:3: `pci.nic.nth`: goes with `id` or `match`
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[pci.nic]\nvf = { of = 'x550', vlan = 4095 }\n"), @r#"
+    error: $HOME/profiles/d.toml:2: `pci.nic.vf.vlan`: expected 1 to 4094
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[pci.nic]\nfunctions = 'all'\n"), @r#"
+    error: `pci.nic` says none of `address`, `id`, `match`, `vf`, `none` ($HOME/profiles/d.toml:1)
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[usb.stick]\nport = '1:3'\n"), @r#"
+    error: $HOME/profiles/d.toml:2:8: `usb.stick.port`: `1:3` is not a USB port (expected bus and ports as in 1-3.2)
+    2 | port = '1:3'
+      |        ^^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[mdev.m]\nuuid = '83b8f4f2'\n"), @r#"
+    error: $HOME/profiles/d.toml:2:8: `mdev.m.uuid`: UUID parsing failed: invalid length: found 8
+    2 | uuid = '83b8f4f2'
+      |        ^^^^^^^^^^
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[gpu]\nvf = 1\nwhole = true\n"), @r#"
+    error: $HOME/profiles/d.toml:3:1: `gpu` has both `vf` (line 2) and `whole`
+    3 | whole = true
+      | ^^^^^
+    hint: keep one of `vf`, `whole`, `upt`, `mdev`, `virtio`, `none`
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[gpu]\nvirtio = true\ngms = 2\n"), @r#"
+    error: $HOME/profiles/d.toml:3: `gpu.gms`: is for `whole` and `upt`
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[gpu]\ncount = 2\n"), @r#"
+    error: `gpu` says none of `vf`, `whole`, `upt`, `mdev`, `virtio`, `none` ($HOME/profiles/d.toml:1)
+    exit 3
+    "#);
+    insta::assert_snapshot!(told("[hotplug]\nports = 9\n"), @r#"
+    error: $HOME/profiles/d.toml:2: `hotplug.ports`: expected 0 to 8
+    exit 3
+    "#);
+}
+
+#[test]
+fn a_fragment_lies_over_variants_and_below_flags() {
+    let home = Home::new();
+    home.write(
+        "profiles/d.toml",
+        "extends = ['ubuntu']\n[gpu]\nwhole = true\n[variant.vf]\nwhen.gpu = 'sriov'\nmemory.size = '8G'\nvsock.cid = 5\n",
+    );
+    home.write(
+        "fragment.toml",
+        "[gpu]\nvf = 3\n[memory]\nsize = '9G'\n[pci.nic]\nmatch = 'i225'\n",
+    );
+    let choices = Choices {
+        device: vec![home.path("fragment.toml")],
+        pci: vec!["wi-fi".into()],
+        set: vec!["memory.size=10G".into()],
+        take_from_host: true,
+        ..Choices::default()
+    };
+    let profile = home.load("d", &choices).expect("it is fine");
+    let gpu = profile.layer.gpu.clone().expect("a GPU");
+    assert_eq!(
+        (gpu.vf.map(|vf| vf.to_string()), gpu.whole),
+        (Some("3".into()), None)
+    );
+    // The fragment's GPU switched the variant on.
+    assert_eq!(profile.layer.vsock.and_then(|vsock| vsock.cid), Some(5));
+    let origin =
+        |path: &[&str]| home.strip(&profile.origins.get(path).expect("a value").to_string());
+    assert_eq!(origin(&["memory", "size"]), "--set memory.size=10G");
+    assert_eq!(origin(&["gpu", "vf"]), "$HOME/fragment.toml:2");
+    assert_eq!(origin(&["pci", "pci-wi-fi", "match"]), "--pci wi-fi");
+    assert_eq!(origin(&["take-from-host"]), "--take-from-host");
+    let none = Choices {
+        gpu: Some("none".into()),
+        ..choices.clone()
+    };
+    let profile = home.load("d", &none).expect("it is fine");
+    assert_eq!(
+        (
+            profile.layer.gpu,
+            profile.layer.vsock.and_then(|vsock| vsock.cid)
+        ),
+        (None, None)
+    );
+
+    home.write("fragment.toml", "extends = ['ubuntu']\n");
+    insta::assert_snapshot!(home.told("d", &choices), @r#"
+    error: --device $HOME/fragment.toml: `extends` is for profiles, and this file lies over one
+    exit 2
+    "#);
 }

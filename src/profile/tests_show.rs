@@ -256,7 +256,10 @@ fn a_machine_file_keeps_the_choices() {
 
     insta::assert_snapshot!(text, @r#"
     extends = ["desk"]
-    variants = ["ephemeral", "vf"]
+    variants = ["ephemeral"]
+
+    [gpu]
+    vf = 2
 
     [firmware]
     type = "bios"

@@ -84,6 +84,10 @@ pub(super) fn alternatives(path: &[&str]) -> &'static [&'static str] {
         ["variant", _, rest @ ..] if !rest.is_empty() => alternatives(rest),
         ["network", _] => &["user", "tap", "none"],
         ["disk", _] => &["file", "empty", "none"],
+        ["pci", _] => &["address", "id", "match", "vf", "none"],
+        ["usb", _] => &["id", "serial", "port", "match", "none"],
+        ["mdev", _] => &["uuid", "type", "none"],
+        ["gpu"] => &["vf", "whole", "upt", "mdev", "virtio", "none"],
         _ => &[],
     }
 }
@@ -140,6 +144,11 @@ fn lay_at(under: &mut Tree, over: Tree, path: &mut Vec<String>) {
 
 /// Takes out what an upper layer took away: texts that are empty, devices that are `none`.
 pub(super) fn prune(tree: &mut Tree) {
+    tree.retain(|key, node| {
+        let may_be_none = alternatives(&[key]).contains(&"none");
+        let none = matches!(&node.value, Branch::Table(table) if table.contains_key("none"));
+        !(may_be_none && none)
+    });
     prune_at(tree, 0);
 }
 

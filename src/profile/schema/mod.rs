@@ -4,6 +4,7 @@
 //! tables (`[disk.system]`) let a later layer change one thing; alternatives are optional sub-tables
 //! of which exactly one is set in the merged profile.
 
+#[macro_use]
 mod words;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{Arch, Id, MacAddr};
 use crate::units::{Size, Span};
 
+pub use devices::*;
 pub use words::*;
 
 /// A struct whose fields are all optional, and a table of a profile.
@@ -27,6 +29,9 @@ macro_rules! table {
         }
     };
 }
+
+// Below the macro that it uses.
+mod devices;
 
 /// What a layer and a variant have in common; a variant adds `when`. Written by macro because
 /// serde's `flatten` would lose the position of an error.
@@ -90,6 +95,20 @@ layers! {
     vsock: VsockTable,
     /// An IOMMU that the guest sees.
     iommu: IommuTable,
+    /// PCI functions of the host that the guest gets, by name.
+    pci: BTreeMap<Id, PciTable>,
+    /// USB devices of the host that the guest gets, by name.
+    usb: BTreeMap<Id, UsbTable>,
+    /// Mediated devices that the guest gets, by name.
+    mdev: BTreeMap<Id, MdevTable>,
+    /// The guest's GPU.
+    gpu: GpuTable,
+    /// How devices of the host reach the guest.
+    vfio: VfioTable,
+    /// Take devices although the host itself uses them, as `take-from-host` of each device does.
+    take_from_host: bool,
+    /// Room for devices that come while the guest runs.
+    hotplug: HotplugTable,
     /// How the guest is ended.
     lifecycle: LifecycleTable,
     /// The QEMU that runs it.
@@ -141,6 +160,11 @@ table! {
         cores: u32,
         /// Threads a core.
         threads: u32,
+        /// The guest does not see that it runs under KVM (`kvm=off`), which some drivers of passed GPUs want.
+        hide_hypervisor: bool,
+        /// How many bits a physical address of the guest has at most. By default, with a device of the host
+        /// and the model `host`, as many as the host's IOMMU can translate.
+        phys_bits_limit: u32,
     }
 }
 
