@@ -5,6 +5,7 @@
 #   make demo-guest  only make the guest, into mvm's image folder
 #   make check       format, lints, unit tests: quick
 #   make test        everything, with real guests
+#   make lab         emulated hosts with IOMMU, SR-IOV, USB and KVM: see docs/lab.md
 #   make bench       what mvm costs beside bare QEMU, as a table
 #   make dist        static binaries target/dist/mvm-x86_64 and target/dist/mvm-aarch64
 #   make msrv        build with the oldest supported compiler, for both architectures
@@ -14,7 +15,7 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 CARGO ?= cargo
 SETUP := tests/setup
 
-.PHONY: demo demo-guest check test bench dist msrv
+.PHONY: demo demo-guest check test lab bench dist msrv
 
 # The debug build: a minute sooner on the screen, and the guest does not notice.
 demo:
@@ -36,6 +37,10 @@ check:
 test:
 	$(SETUP)/packages.sh test
 	$(SETUP)/test.sh
+
+lab:
+	$(SETUP)/packages.sh test
+	$(SETUP)/lab.sh
 
 bench:
 	$(SETUP)/packages.sh demo

@@ -15,15 +15,24 @@ tests/guest/make.sh all
 # nextest ends a hanging test and runs the slow ones beside each other; cargo's own runner will do.
 if cargo nextest --version >/dev/null 2>&1; then
     run() { cargo nextest run --locked --no-fail-fast "$@"; }
+    run_all() { run --workspace; }
+    run_lab() { run --test lab --ignore-default-filter -E 'test(/(^|::)ci_/)'; }
 else
     run() { cargo test --locked --no-fail-fast "$@"; }
+    run_all() { run --workspace --lib --bins --test it && run -p mvm-qmp; }
+    run_lab() { run --test lab -- ci_; }
 fi
 
 step "build"
 cargo test --locked --workspace --no-run
 step "all tests, $(qemu-system-x86_64 --version | head -n 1)"
 status=0
-run --workspace || status=1
+run_all || status=1
+if [ "$(uname -m)" = x86_64 ]; then
+    step "emulated hosts (make lab runs more of them)"
+    tests/lab/make.sh x86_64
+    run_lab || status=1
+fi
 
 case ${MVM_TEST_QEMU10:-} in
 0) qemu10= ;;

@@ -1,0 +1,76 @@
+//! A guest in the host: its console's shell, through `mvm console`.
+
+use std::time::{Duration, Instant};
+
+use crate::agent::Output;
+use crate::host::Host;
+
+/// A guest with a shell on its console (those of tests/guest).
+pub(crate) struct Guest<'a> {
+    host: &'a Host,
+    name: String,
+}
+
+impl<'a> Guest<'a> {
+    /// Waits until the shell is there. A guest whose kernel panicked fails at once.
+    #[track_caller]
+    pub(crate) fn open(host: &'a Host, name: &str) -> Self {
+        let begin = Instant::now();
+        loop {
+            let seen = host.sh(
+                &format!("mvm console {name} --until 'guest# ' --timeout 20s </dev/null"),
+                Duration::from_secs(40),
+            );
+            if seen.status == 0 {
+                break;
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(120)
+                    && !seen.stdout.contains("Kernel panic")
+                    && !seen.stderr.contains("not running"),
+                "no shell on the console of {name}: {seen}"
+            );
+        }
+        Self {
+            host,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Runs a command in the guest that must succeed; what it printed.
+    #[track_caller]
+    pub(crate) fn run(&self, command: &str) -> String {
+        let output = self.sh(command, Duration::from_secs(60));
+        assert_eq!(output.status, 0, "`{command}` in {}: {output}", self.name);
+        output.stdout.trim_end().to_owned()
+    }
+
+    /// Runs a command in the guest. What it says on stderr is on the console too, and so in `stdout`.
+    #[track_caller]
+    pub(crate) fn sh(&self, command: &str, limit: Duration) -> Output {
+        let mark = self.host.number();
+        // The terminal echoes the line, which must not look like its own result: hence the two quotes.
+        let script = format!(
+            "cat >/tmp/line.{mark} <<'END-OF-LINE'\n\
+             echo begun-''{mark}; {command}; echo status-''{mark}=$? done-''{mark}\n\
+             END-OF-LINE\n\
+             mvm console {} --until done-{mark} --timeout {}s </tmp/line.{mark}",
+            self.name,
+            limit.as_secs()
+        );
+        let output = self.host.sh(&script, limit + Duration::from_secs(15));
+        let text = output.stdout.replace('\r', "");
+        let said = text
+            .split_once(&format!("begun-{mark}\n"))
+            .and_then(|(_, rest)| rest.rsplit_once(&format!("status-{mark}=")));
+        let Some((said, rest)) = said else {
+            panic!("`{command}` in {}: no end of it: {output}", self.name);
+        };
+        let status = rest.split(' ').next().and_then(|code| code.parse().ok());
+        Output {
+            status: status.unwrap_or_else(|| panic!("no status in {rest:?}")),
+            stdout: said.to_owned(),
+            stderr: String::new(),
+        }
+    }
+}

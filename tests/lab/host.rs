@@ -1,0 +1,451 @@
+//! An emulated host: how it is started, asked and ended.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::agent::{Agent, Output};
+use crate::devices::{self, Extras};
+use crate::guest::Guest;
+use crate::qmp::Qmp;
+use crate::snapshot::Snapshot;
+
+/// How long a host may take to start: on a busy machine many times the 5 s it usually takes.
+const BOOT: Duration = Duration::from_secs(150);
+
+/// What host to make.
+#[derive(Clone)]
+pub(crate) struct Builder {
+    extras: Extras,
+    append: String,
+    modules: String,
+}
+
+impl Builder {
+    /// A second USB controller with a stick of its own: one to give away whole.
+    pub(crate) fn second_xhci(mut self) -> Self {
+        self.extras.second_xhci = true;
+        self
+    }
+
+    /// A display that carries the host's console.
+    pub(crate) fn gpu(mut self) -> Self {
+        self.extras.gpu = true;
+        self
+    }
+
+    /// A NIC with 7 VFs. The emulating QEMU is then version 10.
+    pub(crate) fn igb(mut self) -> Self {
+        self.extras.igb = true;
+        self
+    }
+
+    /// Words for the kernel command line. The last one counts: `intel_iommu=off` takes the IOMMU away.
+    pub(crate) fn append(mut self, words: &str) -> Self {
+        self.append = format!("{} {words}", self.append);
+        self
+    }
+
+    /// Kernel modules to load at the start, beside the drivers of what there is: `mtty`, `mdpy`.
+    pub(crate) fn modules(mut self, names: &str) -> Self {
+        self.modules = format!("{},{}", self.modules, names.replace(' ', ","));
+        self
+    }
+
+    /// Starts the host and waits until it takes commands.
+    #[track_caller]
+    pub(crate) fn boot(self) -> Host {
+        Host::boot(&self)
+    }
+}
+
+/// A host that is awake. Ended when dropped; a failed test then shows the end of its logs.
+pub(crate) struct Host {
+    qemu: Child,
+    agent: Agent,
+    qmp: Mutex<Qmp>,
+    folder: TempDir,
+    devices: Vec<Value>,
+    count: AtomicU32,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// nextest lets one test run at a time; cargo's own runner does not.
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Host {
+    /// An x86 host with VT-d, whose processor virtualises by SVM. See `devices.rs`.
+    pub(crate) fn x86() -> Builder {
+        Builder {
+            extras: Extras::default(),
+            append: "console=ttyS0 quiet panic=-1 nokaslr mitigations=off intel_iommu=on"
+                .to_owned(),
+            modules: "kvm_amd,vfio-pci,vfio_iommu_type1,vhost_vsock,vhost_net,tun".to_owned(),
+        }
+    }
+
+    #[track_caller]
+    fn boot(builder: &Builder) -> Self {
+        let turn = TURN.lock().unwrap_or_else(|failed| failed.into_inner());
+        let begin = Instant::now();
+        let folder = tempfile::Builder::new()
+            .prefix("lab-")
+            .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+            .expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        for name in ["scratch", "bin"] {
+            fs::create_dir(path(name)).expect("a folder");
+        }
+        share_program(Path::new(env!("CARGO_BIN_EXE_mvm")), &path("bin/mvm"));
+        share_program(
+            &std::env::current_exe().expect("its path"),
+            &path("bin/lab"),
+        );
+        for (name, mib) in [("nvme", 64), ("stick", 16), ("stick2", 16)] {
+            let file = fs::File::create(path(&format!("{name}.img"))).expect("a disk");
+            file.set_len(mib << 20).expect("a sparse file");
+        }
+        let devices = devices::x86(builder.extras);
+        let mut command = outer_command(builder, folder.path(), &devices);
+        let log = fs::File::create(path("qemu.log")).expect("a file");
+        let qemu = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second descriptor"))
+            .stderr(log)
+            .spawn()
+            .expect("the outer QEMU starts");
+        let mut starting = Starting(Some(qemu), folder.path().to_owned());
+        let agent = starting.until("agent.sock", |path| {
+            Agent::connect(path, &folder.path().join("scratch"))
+        });
+        let qmp = starting.until("qmp.sock", Qmp::connect);
+        while !agent.is_ready(Duration::from_millis(500)) {
+            starting.check(begin);
+        }
+        println!(
+            "the host is up after {:.1} s",
+            begin.elapsed().as_secs_f32()
+        );
+        Self {
+            qemu: starting.0.take().expect("it was just started"),
+            agent,
+            qmp: Mutex::new(qmp),
+            devices,
+            folder,
+            count: AtomicU32::new(1),
+            _turn: turn,
+        }
+    }
+
+    /// Runs a shell script as root. After `limit` it is ended, with status 137.
+    #[track_caller]
+    pub(crate) fn sh(&self, script: &str, limit: Duration) -> Output {
+        match self.agent.run(script, limit) {
+            Some(output) => output,
+            None => panic!("the host does not answer: {script}"),
+        }
+    }
+
+    /// Runs a script that must succeed, within a minute; what it printed, without the last line's end.
+    #[track_caller]
+    pub(crate) fn run(&self, script: &str) -> String {
+        let output = self.sh(script, Duration::from_secs(60));
+        assert_eq!(output.status, 0, "{script}\n{output}");
+        output.stdout.trim_end().to_owned()
+    }
+
+    /// The host's state that mvm changes and must give back.
+    #[track_caller]
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot::parse(&self.run("lab-snapshot"))
+    }
+
+    /// Fails unless the host comes to be as it was, within 20 seconds.
+    #[track_caller]
+    pub(crate) fn settles_to(&self, before: &Snapshot) {
+        let begin = Instant::now();
+        loop {
+            let diff = before.diff(&self.snapshot());
+            if diff.is_empty() {
+                return;
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(20),
+                "the host is not as it was (- before, + now):\n{diff}"
+            );
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
+    /// A guest of this host, once there is a shell on its console.
+    #[track_caller]
+    pub(crate) fn guest(&self, name: &str) -> Guest<'_> {
+        Guest::open(self, name)
+    }
+
+    /// A folder that the host sees as `/lab`.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.folder.path().join("scratch")
+    }
+
+    /// Pulls a device out: one of USB at once, one of PCI by asking the host's kernel.
+    #[track_caller]
+    pub(crate) fn unplug(&self, id: &str) {
+        let mut qmp = self.qmp.lock().expect("no panic inside");
+        qmp.ask("device_del", json!({ "id": id }));
+        assert!(
+            qmp.event("DEVICE_DELETED", id, Duration::from_secs(30)),
+            "{id} has not gone"
+        );
+    }
+
+    /// Plugs a device in again.
+    #[track_caller]
+    pub(crate) fn plug(&self, id: &str) {
+        let device = self.devices.iter().find(|device| device["id"] == id);
+        let device = device.unwrap_or_else(|| panic!("no device {id}"));
+        let mut qmp = self.qmp.lock().expect("no panic inside");
+        qmp.ask("device_add", device.clone());
+    }
+
+    /// Gives the NVMe device's VFs the queues that they have not by themselves. To be asked while there is no
+    /// VF yet; `nvme_vf_online` is for when there is.
+    #[track_caller]
+    pub(crate) fn nvme_give_vfs_queues(&self) {
+        self.run(
+            "nvme virt-mgmt /dev/nvme0 -c 0 -r 1 -a 1 -n 0 && \
+             nvme virt-mgmt /dev/nvme0 -c 0 -r 0 -a 1 -n 0 && \
+             echo 1 >/sys/bus/pci/devices/0000:01:00.0/reset && \
+             for vf in 1 2 3 4; do \
+               nvme virt-mgmt /dev/nvme0 -c $vf -r 1 -a 8 -n 1 && \
+               nvme virt-mgmt /dev/nvme0 -c $vf -r 0 -a 8 -n 2 || exit 1; \
+             done",
+        );
+    }
+
+    /// Brings a VF of the NVMe device (from 1; it must exist) online.
+    #[track_caller]
+    pub(crate) fn nvme_vf_online(&self, number: u32) {
+        self.run(&format!(
+            "nvme virt-mgmt /dev/nvme0 -c {number} -r 0 -a 9 -n 0"
+        ));
+    }
+
+    /// A number that was not given before.
+    pub(crate) fn number(&self) -> u32 {
+        self.count.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let script = "dmesg | tail -n 60; ps -o pid,ppid,stat,args | grep -v '\\['";
+            // Prints what it gets.
+            let _ = self.agent.run(script, Duration::from_secs(10));
+            show_logs(self.folder.path());
+        }
+        end(&mut self.qemu);
+    }
+}
+
+/// A QEMU that is not a host yet: ended where the test fails before.
+struct Starting(Option<Child>, PathBuf);
+
+impl Starting {
+    #[track_caller]
+    fn until<T>(&mut self, name: &str, open: impl Fn(&Path) -> std::io::Result<T>) -> T {
+        let begin = Instant::now();
+        loop {
+            match open(&self.1.join(name)) {
+                Ok(opened) => return opened,
+                Err(_) => self.check(begin),
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[track_caller]
+    fn check(&mut self, begin: Instant) {
+        let qemu = self.0.as_mut().expect("it was just started");
+        let ended = qemu.try_wait().expect("it is our child");
+        assert!(ended.is_none(), "the outer QEMU ended: {ended:?}");
+        assert!(begin.elapsed() < BOOT, "the host does not start");
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(mut qemu) = self.0.take() {
+            show_logs(&self.1);
+            end(&mut qemu);
+        }
+    }
+}
+
+fn end(qemu: &mut Child) {
+    // It may have ended by itself.
+    let _ = qemu.kill();
+    let _ = qemu.wait();
+}
+
+fn show_logs(folder: &Path) {
+    for name in ["qemu.log", "console.log"] {
+        let bytes = fs::read(folder.join(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<_> = text.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(40)..];
+        println!("--- the end of {name}:\n{}", tail.join("\n"));
+    }
+}
+
+/// Puts a program where the host finds it.
+fn share_program(from: &Path, to: &Path) {
+    if fs::hard_link(from, to).is_err() {
+        fs::copy(from, to).expect("a copy");
+    }
+}
+
+/// The folder that a script makes or has made.
+#[track_caller]
+pub(crate) fn made_by(script: &str, argument: &str) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+    let output = Command::new(&script)
+        .arg(argument)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("the script can be run");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let path = PathBuf::from(text.trim().lines().last().unwrap_or_default());
+    assert!(
+        output.status.success() && path.is_dir(),
+        "{} {argument} failed",
+        script.display()
+    );
+    path
+}
+
+/// QEMU 10's program, unpacked beside the machine's own.
+#[track_caller]
+fn qemu10() -> String {
+    static PATH: OnceLock<String> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/setup/qemu10.sh");
+        let output = Command::new(script)
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("the script can be run");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix("export MVM_QEMU_X86_64="));
+        found.expect("the script prints the path").to_owned()
+    })
+    .clone()
+}
+
+fn outer_command(builder: &Builder, folder: &Path, devices: &[Value]) -> Command {
+    let lab = made_by("tests/lab/make.sh", "x86_64");
+    let images = ["x86_64", "x86_64-full"];
+    let qemu = if builder.extras.igb {
+        qemu10()
+    } else {
+        "qemu-system-x86_64".to_owned()
+    };
+    // Ends with the thread that runs the test, also where that is killed.
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", &qemu]);
+    command.args([
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+    ]);
+    command.args(["-machine", "q35,kernel-irqchip=split"]);
+    command.args([
+        "-accel",
+        "tcg,thread=multi,tb-size=1024",
+        "-cpu",
+        "qemu64,+svm,+npt",
+    ]);
+    command.args(["-smp", "2", "-m", "2048"]);
+    command.arg("-kernel").arg(lab.join("kernel"));
+    command.arg("-initrd").arg(lab.join("initrd"));
+    command.args([
+        "-append",
+        &format!(
+            "{} lab.modules={} lab.images={}",
+            builder.append,
+            builder.modules,
+            images.join(",")
+        ),
+    ]);
+    let file = |name: &str| folder.join(name).display().to_string();
+    command.args(["-serial", &format!("file:{}", file("console.log"))]);
+    for name in ["qmp", "agent"] {
+        let socket = file(&format!("{name}.sock"));
+        command.args([
+            "-chardev",
+            &format!("socket,id={name},path={socket},server=on,wait=off"),
+        ]);
+    }
+    command.args(["-mon", "chardev=qmp,mode=control"]);
+    command.args([
+        "-device",
+        "virtio-serial-pci,id=ports,addr=1c.0,multifunction=on",
+    ]);
+    command.args([
+        "-device",
+        "virtserialport,bus=ports.0,chardev=agent,name=lab.agent",
+    ]);
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/files/root");
+    let mut shares = vec![
+        ("root".to_owned(), lab.join("root"), true),
+        ("files".to_owned(), files, true),
+        ("mvm".to_owned(), folder.join("bin"), true),
+        ("scratch".to_owned(), folder.join("scratch"), false),
+    ];
+    for kind in images {
+        let made = made_by("tests/guest/make.sh", kind);
+        shares.push((kind.to_owned(), made, true));
+    }
+    for (number, (tag, path, readonly)) in shares.into_iter().enumerate() {
+        let readonly = if readonly { "on" } else { "off" };
+        command.args([
+            "-fsdev",
+            &format!(
+                "local,id=share{number},path={},security_model=none,readonly={readonly},multidevs=remap",
+                path.display()
+            ),
+        ]);
+        command.args([
+            "-device",
+            &format!("virtio-9p-pci,fsdev=share{number},mount_tag={tag},addr=1b.{number},multifunction=on"),
+        ]);
+    }
+    for name in ["nvme", "stick", "stick2"] {
+        let disk = json!({
+            "driver": "raw", "node-name": name,
+            "file": { "driver": "file", "filename": file(&format!("{name}.img")) }
+        });
+        command.args(["-blockdev", &disk.to_string()]);
+    }
+    let nics = ["uplink", "nic1", "nic2", "igb"];
+    for name in &nics[..if builder.extras.igb { 4 } else { 3 }] {
+        command.args(["-netdev", &format!("user,id={name}")]);
+    }
+    command.args(["-chardev", "null,id=usbserial"]);
+    // Without it the first that wants a random number waits for seconds.
+    command.args(["-device", "virtio-rng-pci,addr=1c.1"]);
+    for device in devices {
+        command.args(["-device", &device.to_string()]);
+    }
+    command
+}

@@ -1,0 +1,148 @@
+#!/bin/sh
+# Makes what an emulated host of the lab boots, out of Debian 12's packages, without root:
+#
+#   tests/lab/make.sh x86_64
+#
+# Prints the directory with
+#   kernel     the ordinary Debian kernel, as ELF (starts seconds sooner under TCG)
+#   initrd     mounts the root directory over 9p, with a RAM disk over it
+#   root/      the root directory: busybox, all modules of that kernel, QEMU with its modules and
+#              firmware, nvme-cli, lspci, lsusb, strace; mtty.ko and mdpy.ko, the kernel's samples of
+#              mediated devices, built out of tree
+#   version    the packages it was made from
+#
+# files/root/ beside this script is laid over root/ when a host boots: what changes there needs no
+# making anew.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../setup/apt.sh"
+PATH=$PATH:/usr/sbin:/sbin # depmod for an ordinary user
+
+case ${1:-} in
+x86_64) arch=amd64 meta=linux-image-amd64 qemu=qemu-system-x86 ;;
+*) die "usage: make.sh x86_64" ;;
+esac
+variant=$1
+
+labs=$mvm_cache/lab
+mkdir -p "$labs"
+scripts=$(cat "$0" "$here/../setup/apt.sh" "$here/../guest/extract-vmlinux" "$here/files/init" "$here/../guest/applets" | sha256sum | cut -c1-12)
+# Looked at this week with these very scripts: nothing to ask apt.
+current=$labs/current-$variant-$scripts
+if [ -n "$(find "$current" -maxdepth 0 -mtime -7 2>/dev/null)" ] && [ -e "$current/version" ]; then
+    readlink -f "$current"
+    exit
+fi
+need=
+for t in cpio:cpio depmod:kmod xz:xz-utils gcc:gcc make:make; do
+    command -v "${t%:*}" >/dev/null || need="$need ${t#*:}"
+done
+[ -z "$need" ] || die "missing for making the lab:$need" "sudo apt-get install$need" "or run tests/setup/packages.sh test"
+
+exec 9>"$labs/lock"
+flock 9
+
+apt_root bookworm $arch
+depends_on() { apt-cache depends "$1" | awk -v want="$2" '$1 == "Depends:" && $2 ~ want { print $2; exit }'; }
+kernel=$(depends_on $meta '^linux-image-[0-9]')
+[ -n "$kernel" ] || die "$meta depends on no kernel"
+# Installing is not what happens here: what only the packages' scripts want stays away.
+programs=$(apt_closure busybox-static $qemu qemu-utils ipxe-qemu nvme-cli strace pciutils usbutils kmod e2fsprogs iproute2 dash |
+    grep -vE '^(perl|libperl|dpkg|debconf|usrmerge|iso-codes|libpam|passwd|adduser|libfile-find|libnumber|libtext|init-system|libsemanage)')
+version_debs="$(apt_versions "$kernel") $programs"
+build_debs=
+if [ $variant = x86_64 ]; then
+    headers=linux-headers-${kernel#linux-image-}
+    build_debs=$(apt_versions "$headers" "$(depends_on "$headers" '^linux-headers-.*-common$')" \
+        "$(depends_on "$headers" '^linux-kbuild')" linux-source-6.1)
+fi
+key=$(echo "$scripts" $version_debs $build_debs | sha256sum | cut -c1-12)
+out=$labs/$variant-$key
+finish() {
+    touch "$out"
+    ln -sfn "$out" "$current.new" && mv -T "$current.new" "$current"
+    touch -h "$current"
+    echo "$out"
+}
+if [ -e "$out/version" ]; then
+    finish
+    exit
+fi
+
+say "making the $variant host of the lab ($kernel of Debian 12)"
+tmp=$labs/tmp.$$
+trap 'rm -rf "$tmp"' EXIT
+trap 'exit 1' INT TERM HUP
+rm -rf "$labs"/tmp.*
+root=$tmp/out/root
+mkdir -p "$root" "$tmp/boot"
+unpack "$root" $(apt_get_debs $programs)
+unpack "$tmp/boot" $(apt_get_debs $(apt_versions "$kernel"))
+release=$(cd "$tmp/boot/lib/modules" && echo *)
+mv "$tmp/boot/usr/lib/modules" "$root/usr/lib/modules"
+# Seconds of depmod and half the space, and no host of the lab has such hardware.
+for d in drivers/gpu/drm/amd drivers/gpu/drm/nouveau drivers/gpu/drm/radeon drivers/media drivers/net/wireless sound \
+    drivers/infiniband drivers/iio drivers/staging; do
+    rm -rf "$root/usr/lib/modules/$release/kernel/$d"
+done
+
+# The mediated devices of the kernel's own samples, against its headers where they lie.
+if [ -n "$build_debs" ]; then
+    build=$tmp/build
+    mkdir -p "$build" "$tmp/mdev"
+    unpack "$build" $(apt_get_debs $build_debs)
+    headers_dir=$build/usr/src/$headers
+    # The headers name the common ones by their installed place.
+    sed -i "s# /usr/src/# $build/usr/src/#; s#^include /usr/src/#include $build/usr/src/#" "$headers_dir/Makefile"
+    tar -xJf "$build/usr/src/linux-source-6.1.tar.xz" -C "$tmp/mdev" --strip-components=3 \
+        linux-source-6.1/samples/vfio-mdev
+    printf 'obj-m := mtty.o mdpy.o\n' >"$tmp/mdev/Makefile"
+    make -s -C "$headers_dir" M="$tmp/mdev" modules >"$tmp/mdev.log" 2>&1 || {
+        cat "$tmp/mdev.log" >&2
+        die "the sample drivers of mediated devices do not build"
+    }
+    mkdir -p "$root/usr/lib/modules/$release/extra"
+    for m in mtty mdpy; do
+        strip -g "$tmp/mdev/$m.ko"
+        cp "$tmp/mdev/$m.ko" "$root/usr/lib/modules/$release/extra/"
+    done
+fi
+depmod -b "$root" "$release"
+
+rm -rf "$root/usr/share/doc" "$root/usr/share/man" "$root/usr/share/locale" "$root/usr/share/info"
+mkdir -p "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/tmp" "$root/root" "$root/mnt" "$root/lab" \
+    "$root/images" "$root/var/lib" "$root/var/cache" "$root/etc"
+[ -e "$root/var/run" ] || ln -s /run "$root/var/run"
+# busybox for all that no package brought.
+for a in $(cat "$here/../guest/applets"); do
+    a=${a##*/}
+    [ -e "$root/usr/bin/$a" ] || [ -e "$root/usr/sbin/$a" ] || ln -s busybox "$root/usr/bin/$a"
+done
+ln -sf ../bin/busybox "$root/usr/sbin/init"
+ldconfig -r "$root" 2>/dev/null || die "ldconfig cannot work on $root"
+
+ird=$tmp/initrd
+mkdir -p "$ird/bin" "$ird/proc" "$ird/dev" "$ird/lower" "$ird/files" "$ird/upper" "$ird/newroot" "$ird/modules"
+cp "$root/usr/bin/busybox" "$ird/bin/busybox"
+for a in sh mount insmod mkdir switch_root; do ln -s busybox "$ird/bin/$a"; done
+cp "$here/files/init" "$ird/init"
+for m in virtio_pci 9pnet_virtio 9p overlay virtio_console; do
+    modprobe -d "$root" -S "$release" --show-depends $m | awk '$1 == "insmod" { print $2 }'
+done | awk '!seen[$0]++' | while read -r f; do
+    cp "$f" "$ird/modules/"
+    echo "${f##*/}"
+done >"$tmp/list"
+cp "$tmp/list" "$ird/modules/list"
+(cd "$ird" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$tmp/out/initrd"
+# A kernel started as ELF beside many devices finds the last pages of its initrd overwritten.
+truncate -s +2M "$tmp/out/initrd"
+
+if [ $variant = x86_64 ]; then
+    "$here/../guest/extract-vmlinux" "$tmp/boot/boot/vmlinuz-$release" >"$tmp/out/kernel"
+else
+    cp "$tmp/boot/boot/vmlinuz-$release" "$tmp/out/kernel"
+fi
+printf '%s\n' $version_debs $build_debs >"$tmp/out/version"
+mv -T "$tmp/out" "$out"
+find "$labs" -maxdepth 1 \( -name "$variant-*" -o -name "current-$variant-*" \) -mtime +7 ! -path "$out" -exec rm -rf {} + 2>/dev/null || :
+finish
