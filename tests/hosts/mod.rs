@@ -8,13 +8,17 @@
     reason = "this is a part of tests: a panic is a failed test"
 )]
 
+pub(crate) mod kernel;
 mod parse;
 mod pci;
+mod snapshot;
 mod tree;
 mod usb;
 
 use std::path::{Path, PathBuf};
 
+pub(crate) use kernel::Kernel;
+pub(crate) use snapshot::{difference, snapshot};
 pub(crate) use tree::Tree;
 
 /// Where the hosts are written.
@@ -59,7 +63,19 @@ impl Host {
         };
         let dir = dir.unwrap();
         tree.materialise(dir.path());
-        Self { dir }
+        let host = Self { dir };
+        for (path, text) in &tree.boot {
+            let at = host.root().join(path.trim_start_matches('/'));
+            host.kernel()
+                .write(&at, text.as_bytes())
+                .unwrap_or_else(|e| panic!("{path} <- {text}: {e}"));
+        }
+        host
+    }
+
+    /// The kernel of this host: what writes to its `/sys`.
+    pub(crate) fn kernel(&self) -> Kernel {
+        Kernel::at(self.root())
     }
 
     /// The directory that stands for `/`.

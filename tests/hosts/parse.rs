@@ -197,6 +197,10 @@ impl Builder {
                 self.tree.file(format!("{dir}/{file}"), "");
             }
         }
+        if name == "vfio-pci" {
+            self.tree.dir("/sys/class/vfio");
+            self.tree.dir("/sys/class/vfio-dev");
+        }
         let module = module.map_or_else(|| name.replace('-', "_"), str::to_owned);
         if module != "none" {
             let at = format!("/sys/module/{module}");

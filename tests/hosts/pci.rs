@@ -104,10 +104,7 @@ pub(super) fn section(b: &mut Builder, head: &Head<'_>) -> String {
     }
     b.tree.file(
         format!("{dir}/resource"),
-        resources(
-            &head.get("bars").unwrap_or_default(),
-            head.get("vfs").is_some(),
-        ),
+        resources(&head.get("bars").unwrap_or_default(), bridge),
     );
     if let Some(group) = head.get("group") {
         group_member(&mut b.tree, &dir, &spec.bdf, &group);
@@ -319,8 +316,9 @@ pub(crate) fn config(spec: &PciSpec, multifunction: bool, buses: (u8, u8)) -> Ve
 }
 
 /// `0:m64@6000000000+16M,2:p64@4000000000+256M,4:io@4000+64` as the kernel's table.
-fn resources(bars: &str, sriov: bool) -> String {
-    let mut lines = vec![[0u64; 3]; if sriov { 19 } else { 13 }];
+fn resources(bars: &str, bridge: bool) -> String {
+    // BARs, ROM, those of the VFs; a bridge's windows.
+    let mut lines = vec![[0u64; 3]; if bridge { 17 } else { 13 }];
     for bar in bars.split(',').filter(|b| !b.is_empty()) {
         let (number, rest) = bar.split_once(':').expect("bars=N:KIND@BASE+SIZE");
         let (kind, rest) = rest.split_once('@').expect("bars=N:KIND@BASE+SIZE");

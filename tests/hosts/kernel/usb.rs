@@ -1,0 +1,68 @@
+//! USB devices lose their interfaces with their configuration, and get them back with it
+//! (`drivers/usb/core/{generic,hub,message,sysfs}.c`).
+
+use nix::errno::Errno;
+
+use super::{Done, Kernel, number};
+
+impl Kernel {
+    /// `authorized` of a device or of an interface.
+    pub(super) fn authorize_usb(&self, dir: &str, text: &str) -> Done {
+        let name = dir.rsplit('/').next().unwrap();
+        let on = number(text).map_err(|_| Errno::EINVAL)? != 0;
+        let was = self.get(&format!("{dir}/authorized")).as_deref() != Some("0");
+        self.put(&format!("{dir}/authorized"), u8::from(on));
+        if on == was {
+            return Ok(());
+        }
+        match (name.contains(':'), on) {
+            // An interface that is let in again waits for drivers_probe.
+            (true, true) => {}
+            (true, false) => self.detach("usb", dir, name),
+            (false, true) => self.usb_configured(dir, name),
+            (false, false) => self.usb_unconfigured(dir, name),
+        }
+        Ok(())
+    }
+
+    /// The device has its configuration: its interfaces come, and their drivers.
+    pub(super) fn usb_configured(&self, dir: &str, name: &str) {
+        if self.get(&format!("{dir}/authorized")).as_deref() == Some("0") {
+            return;
+        }
+        self.unpark(&format!("usb-{name}"));
+        self.put(&format!("{dir}/bConfigurationValue"), 1);
+        for interface in self.interfaces(dir, name) {
+            let at = format!("{dir}/{interface}");
+            self.link(&format!("/sys/bus/usb/devices/{interface}"), &at);
+            self.probe("usb", &at, &interface);
+        }
+    }
+
+    /// The device is without a configuration: its interfaces go, with everything below them.
+    pub(super) fn usb_unconfigured(&self, dir: &str, name: &str) {
+        let interfaces = self.interfaces(dir, name);
+        for interface in &interfaces {
+            self.detach("usb", &format!("{dir}/{interface}"), interface);
+            self.unlink(&format!("/sys/bus/usb/devices/{interface}"));
+        }
+        self.park(
+            &format!("usb-{name}"),
+            interfaces
+                .iter()
+                .map(|interface| format!("{dir}/{interface}")),
+        );
+        let value = format!("{dir}/bConfigurationValue");
+        if self.exists(&value) {
+            std::fs::write(self.real(&value), "").unwrap();
+        }
+    }
+
+    fn interfaces(&self, dir: &str, name: &str) -> Vec<String> {
+        let start = format!("{name}:");
+        self.list(dir)
+            .into_iter()
+            .filter(|child| child.starts_with(&start))
+            .collect()
+    }
+}

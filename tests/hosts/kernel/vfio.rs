@@ -1,0 +1,114 @@
+//! What vfio-pci does when it gets a device and when it loses one (`drivers/vfio/pci/vfio_pci_core.c`).
+
+use std::fs;
+
+use nix::errno::Errno;
+
+use super::{Done, Kernel};
+
+/// vfio-pci and the drivers made from it.
+pub(super) fn is_vfio(driver: &str) -> bool {
+    driver == "vfio-pci" || driver.ends_with("-vfio-pci") || driver.ends_with("_vfio_pci")
+}
+
+impl Kernel {
+    /// No group, a bridge, live VFs: refused.
+    pub(super) fn vfio_accepts(&self, dir: &str) -> Done {
+        let bridge = fs::read(self.real(&format!("{dir}/config")))
+            .is_ok_and(|config| config.get(0x0e).is_some_and(|kind| kind & 0x7f != 0));
+        if bridge || !self.exists(&format!("{dir}/iommu_group")) {
+            return Err(Errno::EINVAL);
+        }
+        match self.get(&format!("{dir}/sriov_numvfs")).as_deref() {
+            None | Some("0") => Ok(()),
+            Some(_) => Err(Errno::EBUSY),
+        }
+    }
+
+    /// The device sleeps until somebody opens it; its group has a node.
+    pub(super) fn vfio_attached(&self, dir: &str) {
+        self.put(&format!("{dir}/power/control"), "auto");
+        let awake = self.get("/sys/module/vfio_pci/parameters/disable_idle_d3");
+        if awake.as_deref() != Some("Y") && self.can_sleep(dir) {
+            self.put(&format!("{dir}/power/runtime_status"), "suspended");
+            self.put(&format!("{dir}/power_state"), "D3hot");
+        } else if awake.as_deref() != Some("Y") {
+            self.put(&format!("{dir}/power/runtime_status"), "suspended");
+        }
+        let group = self.linked(&format!("{dir}/iommu_group")).unwrap();
+        let node = format!("/dev/vfio/{group}");
+        if !self.exists(&node) {
+            fs::create_dir_all(self.real("/dev/vfio")).unwrap();
+            fs::write(self.real(&node), "").unwrap();
+            let virt = format!("/sys/devices/virtual/vfio/{group}");
+            fs::create_dir_all(self.real(&virt)).unwrap();
+            self.link(&format!("{virt}/subsystem"), "/sys/class/vfio");
+            self.link(&format!("/sys/class/vfio/{group}"), &virt);
+        }
+        let number = (0..)
+            .find(|n| !self.exists(&format!("/sys/class/vfio-dev/vfio{n}")))
+            .unwrap();
+        let device = format!("{dir}/vfio-dev/vfio{number}");
+        fs::create_dir_all(self.real(&device)).unwrap();
+        self.link(&format!("{device}/subsystem"), "/sys/class/vfio-dev");
+        self.link(&format!("{device}/device"), dir);
+        self.link(&format!("/sys/class/vfio-dev/vfio{number}"), &device);
+        // Character devices for iommufd, where the kernel has them.
+        if self.exists("/dev/vfio/devices") {
+            fs::write(self.real(&format!("/dev/vfio/devices/vfio{number}")), "").unwrap();
+        }
+    }
+
+    /// Awake again, and not allowed to sleep.
+    pub(super) fn vfio_detached(&self, dir: &str, name: &str) {
+        self.put(&format!("{dir}/power/control"), "on");
+        self.put(&format!("{dir}/power/runtime_status"), "active");
+        self.put(&format!("{dir}/power_state"), "D0");
+        for number in self.list(&format!("{dir}/vfio-dev")) {
+            self.unlink(&format!("/sys/class/vfio-dev/{number}"));
+            self.unlink(&format!("/dev/vfio/devices/{number}"));
+        }
+        self.remove_dir(&format!("{dir}/vfio-dev"));
+        let group = self.linked(&format!("{dir}/iommu_group")).unwrap();
+        let others = self
+            .list(&format!("/sys/kernel/iommu_groups/{group}/devices"))
+            .iter()
+            .filter(|member| *member != name)
+            .any(|member| {
+                let at = format!("/sys/kernel/iommu_groups/{group}/devices/{member}/driver");
+                // Through the member's link: the kernel's own resolution of paths.
+                fs::read_link(self.real(&at))
+                    .is_ok_and(|d| is_vfio(d.file_name().unwrap().to_str().unwrap()))
+            });
+        if !others {
+            self.drop_group_node(&group);
+        }
+    }
+
+    pub(super) fn drop_group_node(&self, group: &str) {
+        self.unlink(&format!("/dev/vfio/{group}"));
+        self.unlink(&format!("/sys/class/vfio/{group}"));
+        self.remove_dir(&format!("/sys/devices/virtual/vfio/{group}"));
+        // The directory between goes with its last member, here as there.
+        let _ = fs::remove_dir(self.real("/sys/devices/virtual/vfio"));
+    }
+
+    /// Whether the device has the power management capability.
+    fn can_sleep(&self, dir: &str) -> bool {
+        let Ok(config) = fs::read(self.real(&format!("{dir}/config"))) else {
+            return false;
+        };
+        let byte = |at: usize| config.get(at).copied().unwrap_or(0);
+        let mut at = usize::from(byte(0x34));
+        for _ in 0..48 {
+            if at < 0x40 {
+                return false;
+            }
+            if byte(at) == 0x01 {
+                return true;
+            }
+            at = usize::from(byte(at + 1));
+        }
+        false
+    }
+}

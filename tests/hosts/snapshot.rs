@@ -1,0 +1,43 @@
+//! A directory of a host as lines, to compare what it was with what it is.
+
+use std::path::Path;
+
+/// Every directory, link and file below `dir`, one line each, sorted; `/.standin` of the root is left out.
+pub(crate) fn snapshot(dir: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in std::fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            let rel = path.strip_prefix(dir).unwrap().display().to_string();
+            if rel == ".standin" {
+                continue;
+            }
+            let kind = path.symlink_metadata().unwrap();
+            all.push(if kind.is_dir() {
+                dirs.push(path);
+                format!("{rel}/")
+            } else if kind.is_symlink() {
+                format!("{rel} -> {}", std::fs::read_link(&path).unwrap().display())
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                format!("{rel} = {:?}", String::from_utf8_lossy(&bytes))
+            });
+        }
+    }
+    all.sort();
+    all
+}
+
+/// The lines that are in one of two snapshots only: `-` what is gone, `+` what has come.
+pub(crate) fn difference(before: &[String], after: &[String]) -> Vec<String> {
+    let gone = before
+        .iter()
+        .filter(|line| after.binary_search(line).is_err())
+        .map(|line| format!("- {line}"));
+    let come = after
+        .iter()
+        .filter(|line| before.binary_search(line).is_err())
+        .map(|line| format!("+ {line}"));
+    gone.chain(come).collect()
+}
