@@ -39,7 +39,7 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
             ..Needs::default()
         },
     );
-    let findings = doctor::findings(&facts, &Surroundings::read(&roots));
+    let findings = doctor::findings(&facts, &Surroundings::read(&roots, &context.dirs));
     match args.format.format {
         Format::Json => output::print_json(&findings)?,
         Format::Table => {

@@ -93,6 +93,13 @@ impl Hint for StartError {
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {
                 vec![format!("{} is not there", path.display())]
             }
+            // The same words as for a step.
+            Self::Io { what, path, source } => {
+                let source = source
+                    .raw_os_error()
+                    .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
+                OpsError::io(what, path)(source).hints()
+            }
             Self::Leftovers { guest, .. } => vec![format!("see `mvm recover {guest}`")],
             _ => Vec::new(),
         }

@@ -188,7 +188,10 @@ impl Hint for OpsError {
                 format!("make room on the file system of {}", path.display())
             }
             Self::Io { path, .. } if number == Some(EROFS) => {
-                format!("the file system of {} is read-only", path.display())
+                format!(
+                    "the file system of {} is read-only: mount one there that can be written, or set MVM_STATE_DIR and MVM_RUNTIME_DIR to directories that can",
+                    path.display()
+                )
             }
             Self::Io { path, .. } if matches!(number, Some(EPERM | EACCES)) => {
                 format!("check the owner and mode of {} and the folders above it", path.display())

@@ -1,5 +1,6 @@
 //! Findings about the host, as data; the command line renders them.
 
+mod dirs;
 mod kvm;
 mod rest;
 
@@ -9,7 +10,10 @@ use serde::Serialize;
 
 use super::facts::{HostFacts, Roots};
 use super::node::DeviceNode;
+use crate::dirs::Dirs;
 use crate::ids::Arch;
+
+pub use dirs::Unwritable;
 
 /// One thing that is good to know about this host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,20 +51,23 @@ pub struct Surroundings {
     pub kvm_node: DeviceNode,
     /// The user's name, for commands that name it.
     pub user: Option<String>,
+    /// Those of mvm's directories that cannot be written.
+    pub unwritable: Vec<Unwritable>,
 }
 
 impl Surroundings {
-    /// Looks at this process's user and `PATH`.
-    pub fn read(roots: &Roots) -> Self {
+    /// Looks at this process's user and `PATH`, and at mvm's directories.
+    pub fn read(roots: &Roots, dirs: &Dirs) -> Self {
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let dirs = std::env::split_paths(&path).filter(|d| d.is_absolute());
-        let qemu_img = dirs
+        let folders = std::env::split_paths(&path).filter(|d| d.is_absolute());
+        let qemu_img = folders
             .map(|d| d.join("qemu-img"))
             .find(|p| roots.path(p).is_file());
         Self {
             qemu_img,
             kvm_node: DeviceNode::probe(roots, "/dev/kvm"),
             user: std::env::var("USER").ok().filter(|u| !u.is_empty()),
+            unwritable: dirs::unwritable(dirs),
         }
     }
 }
@@ -70,6 +77,7 @@ impl Surroundings {
 pub fn findings(facts: &HostFacts, around: &Surroundings) -> Vec<Finding> {
     let mut all = vec![rest::cpu(facts), rest::memory(facts)];
     all.extend(rest::hugepages(facts));
+    all.extend(dirs::findings(&around.unwritable));
     all.extend(rest::clusters(facts));
     all.push(kvm::kvm(facts, around));
     for (arch, found) in &facts.qemu {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::dirs::Dirs;
 use crate::host::cpu::{CpuFacts, VirtFlags};
 use crate::host::kvm::{AbsentWhy, KvmFacts, KvmState};
 use crate::host::memory::MemoryFacts;
@@ -70,6 +71,7 @@ fn around() -> Surroundings {
         qemu_img: Some("/usr/bin/qemu-img".into()),
         kvm_node: node("/dev/kvm", None),
         user: Some("ada".into()),
+        unwritable: Vec::new(),
     }
 }
 
@@ -198,7 +200,7 @@ fn ids_are_unique_on_this_host_too() {
         ..Default::default()
     };
     let facts = HostFacts::read(&roots, &needs);
-    let all = findings(&facts, &Surroundings::read(&roots));
+    let all = findings(&facts, &Surroundings::read(&roots, &Dirs::from_env()));
     let mut ids: Vec<_> = all.iter().map(|f| f.id.as_str()).collect();
     ids.sort_unstable();
     ids.dedup();
