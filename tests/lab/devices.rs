@@ -1,4 +1,4 @@
-//! What an emulated x86 host has. The addresses are fixed, because the firmware numbers the buses in the
+//! What an emulated host has. The addresses are fixed, because the firmware numbers the buses in the
 //! order of the root ports' slots.
 
 use serde_json::{Value, json};
@@ -82,5 +82,35 @@ pub(crate) fn x86(extras: Extras) -> Vec<Value> {
             json!({ "driver": "igb", "id": "igb", "bus": "port5", "netdev": "igb", "romfile": "", "mac": "52:54:00:00:00:20" }),
         );
     }
+    devices
+}
+
+/// The Arm host's other NVMe device (`02:00.0`), without VFs, with the serial number `lab1`.
+pub(crate) const ARM_NVME2: &str = "0000:02:00.0";
+/// The Arm host's e1000e NIC (`03:00.0`).
+pub(crate) const ARM_NIC: &str = "0000:03:00.0";
+
+/// The devices of an Arm host: `NVME` with 2 VFs, and the ones named here. The SMMU is part of the board.
+pub(crate) fn arm() -> Vec<Value> {
+    let mut devices = vec![
+        json!({ "driver": "virtio-net-pci", "id": "uplink", "netdev": "uplink", "addr": "1d.0", "romfile": "" }),
+    ];
+    for port in 1..=3 {
+        devices.push(json!({
+            "driver": "pcie-root-port", "id": format!("port{port}"), "chassis": port, "slot": port,
+            "addr": format!("{:x}.0", port + 1)
+        }));
+    }
+    devices.extend([
+        json!({ "driver": "nvme-subsys", "id": "subsystem" }),
+        json!({
+            "driver": "nvme", "id": "nvme", "serial": "lab0", "subsys": "subsystem", "bus": "port1",
+            "sriov_max_vfs": 2, "sriov_vq_flexible": 4, "sriov_vi_flexible": 2,
+            "max_ioqpairs": 8, "msix_qsize": 9
+        }),
+        json!({ "driver": "nvme-ns", "id": "namespace", "drive": "nvme", "bus": "nvme", "nsid": 1, "shared": true }),
+        json!({ "driver": "nvme", "id": "nvme2", "serial": "lab1", "bus": "port2", "drive": "nvme2" }),
+        json!({ "driver": "e1000e", "id": "nic1", "bus": "port3", "netdev": "nic1", "romfile": "", "mac": "52:54:00:00:00:11" }),
+    ]);
     devices
 }

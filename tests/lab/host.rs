@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::agent::{Agent, Output};
 use crate::devices::{self, Extras};
 use crate::guest::Guest;
+use crate::outer::{self, Board};
 use crate::qmp::Qmp;
 use crate::snapshot::Snapshot;
 
@@ -22,9 +23,10 @@ const BOOT: Duration = Duration::from_secs(150);
 /// What host to make.
 #[derive(Clone)]
 pub(crate) struct Builder {
-    extras: Extras,
-    append: String,
-    modules: String,
+    pub(crate) board: Board,
+    pub(crate) extras: Extras,
+    pub(crate) append: String,
+    pub(crate) modules: String,
 }
 
 impl Builder {
@@ -43,6 +45,12 @@ impl Builder {
     /// A NIC with 7 VFs. The emulating QEMU is then version 10.
     pub(crate) fn igb(mut self) -> Self {
         self.extras.igb = true;
+        self
+    }
+
+    /// An Arm host without firmware: Linux is told by a device tree what there is, not by ACPI.
+    pub(crate) fn device_tree(mut self) -> Self {
+        self.board = Board::Arm { acpi: false };
         self
     }
 
@@ -83,10 +91,21 @@ impl Host {
     /// An x86 host with VT-d, whose processor virtualises by SVM. See `devices.rs`.
     pub(crate) fn x86() -> Builder {
         Builder {
+            board: Board::X86,
             extras: Extras::default(),
             append: "console=ttyS0 quiet panic=-1 nokaslr mitigations=off intel_iommu=on"
                 .to_owned(),
             modules: "kvm_amd,vfio-pci,vfio_iommu_type1,vhost_vsock,vhost_net,tun".to_owned(),
+        }
+    }
+
+    /// An Arm host with SMMUv3, started by UEFI with ACPI, whose kernel runs at EL2. See `devices.rs`.
+    pub(crate) fn arm() -> Builder {
+        Builder {
+            board: Board::Arm { acpi: true },
+            extras: Extras::default(),
+            append: "console=ttyAMA0 quiet panic=-1 nokaslr".to_owned(),
+            modules: "vfio-pci,vfio_iommu_type1,vhost_vsock,vhost_net,tun".to_owned(),
         }
     }
 
@@ -102,17 +121,16 @@ impl Host {
         for name in ["scratch", "bin"] {
             fs::create_dir(path(name)).expect("a folder");
         }
-        share_program(Path::new(env!("CARGO_BIN_EXE_mvm")), &path("bin/mvm"));
-        share_program(
-            &std::env::current_exe().expect("its path"),
-            &path("bin/lab"),
-        );
-        for (name, mib) in [("nvme", 64), ("stick", 16), ("stick2", 16)] {
+        outer::share_programs(builder.board, &path("bin"));
+        for (name, mib) in outer::DISKS {
             let file = fs::File::create(path(&format!("{name}.img"))).expect("a disk");
             file.set_len(mib << 20).expect("a sparse file");
         }
-        let devices = devices::x86(builder.extras);
-        let mut command = outer_command(builder, folder.path(), &devices);
+        let devices = match builder.board {
+            Board::X86 => devices::x86(builder.extras),
+            Board::Arm { .. } => devices::arm(),
+        };
+        let mut command = outer::command(builder, folder.path(), &devices);
         let log = fs::File::create(path("qemu.log")).expect("a file");
         let qemu = command
             .stdin(Stdio::null())
@@ -303,149 +321,4 @@ fn show_logs(folder: &Path) {
         let tail = &lines[lines.len().saturating_sub(40)..];
         println!("--- the end of {name}:\n{}", tail.join("\n"));
     }
-}
-
-/// Puts a program where the host finds it.
-fn share_program(from: &Path, to: &Path) {
-    if fs::hard_link(from, to).is_err() {
-        fs::copy(from, to).expect("a copy");
-    }
-}
-
-/// The folder that a script makes or has made.
-#[track_caller]
-pub(crate) fn made_by(script: &str, argument: &str) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
-    let output = Command::new(&script)
-        .arg(argument)
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("the script can be run");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let path = PathBuf::from(text.trim().lines().last().unwrap_or_default());
-    assert!(
-        output.status.success() && path.is_dir(),
-        "{} {argument} failed",
-        script.display()
-    );
-    path
-}
-
-/// QEMU 10's program, unpacked beside the machine's own.
-#[track_caller]
-fn qemu10() -> String {
-    static PATH: OnceLock<String> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/setup/qemu10.sh");
-        let output = Command::new(script)
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("the script can be run");
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let found = text
-            .lines()
-            .find_map(|line| line.strip_prefix("export MVM_QEMU_X86_64="));
-        found.expect("the script prints the path").to_owned()
-    })
-    .clone()
-}
-
-fn outer_command(builder: &Builder, folder: &Path, devices: &[Value]) -> Command {
-    let lab = made_by("tests/lab/make.sh", "x86_64");
-    let images = ["x86_64", "x86_64-full"];
-    let qemu = if builder.extras.igb {
-        qemu10()
-    } else {
-        "qemu-system-x86_64".to_owned()
-    };
-    // Ends with the thread that runs the test, also where that is killed.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", &qemu]);
-    command.args([
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-        "-no-reboot",
-    ]);
-    command.args(["-machine", "q35,kernel-irqchip=split"]);
-    command.args([
-        "-accel",
-        "tcg,thread=multi,tb-size=1024",
-        "-cpu",
-        "qemu64,+svm,+npt",
-    ]);
-    command.args(["-smp", "2", "-m", "2048"]);
-    command.arg("-kernel").arg(lab.join("kernel"));
-    command.arg("-initrd").arg(lab.join("initrd"));
-    command.args([
-        "-append",
-        &format!(
-            "{} lab.modules={} lab.images={}",
-            builder.append,
-            builder.modules,
-            images.join(",")
-        ),
-    ]);
-    let file = |name: &str| folder.join(name).display().to_string();
-    command.args(["-serial", &format!("file:{}", file("console.log"))]);
-    for name in ["qmp", "agent"] {
-        let socket = file(&format!("{name}.sock"));
-        command.args([
-            "-chardev",
-            &format!("socket,id={name},path={socket},server=on,wait=off"),
-        ]);
-    }
-    command.args(["-mon", "chardev=qmp,mode=control"]);
-    command.args([
-        "-device",
-        "virtio-serial-pci,id=ports,addr=1c.0,multifunction=on",
-    ]);
-    command.args([
-        "-device",
-        "virtserialport,bus=ports.0,chardev=agent,name=lab.agent",
-    ]);
-    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/files/root");
-    let mut shares = vec![
-        ("root".to_owned(), lab.join("root"), true),
-        ("files".to_owned(), files, true),
-        ("mvm".to_owned(), folder.join("bin"), true),
-        ("scratch".to_owned(), folder.join("scratch"), false),
-    ];
-    for kind in images {
-        let made = made_by("tests/guest/make.sh", kind);
-        shares.push((kind.to_owned(), made, true));
-    }
-    for (number, (tag, path, readonly)) in shares.into_iter().enumerate() {
-        let readonly = if readonly { "on" } else { "off" };
-        command.args([
-            "-fsdev",
-            &format!(
-                "local,id=share{number},path={},security_model=none,readonly={readonly},multidevs=remap",
-                path.display()
-            ),
-        ]);
-        command.args([
-            "-device",
-            &format!("virtio-9p-pci,fsdev=share{number},mount_tag={tag},addr=1b.{number},multifunction=on"),
-        ]);
-    }
-    for name in ["nvme", "stick", "stick2"] {
-        let disk = json!({
-            "driver": "raw", "node-name": name,
-            "file": { "driver": "file", "filename": file(&format!("{name}.img")) }
-        });
-        command.args(["-blockdev", &disk.to_string()]);
-    }
-    let nics = ["uplink", "nic1", "nic2", "igb"];
-    for name in &nics[..if builder.extras.igb { 4 } else { 3 }] {
-        command.args(["-netdev", &format!("user,id={name}")]);
-    }
-    command.args(["-chardev", "null,id=usbserial"]);
-    // Without it the first that wants a random number waits for seconds.
-    command.args(["-device", "virtio-rng-pci,addr=1c.1"]);
-    for device in devices {
-        command.args(["-device", &device.to_string()]);
-    }
-    command
 }

@@ -38,10 +38,12 @@
 )]
 
 mod agent;
+mod arm;
 mod devices;
 mod guest;
 mod host;
 mod hosts;
+mod outer;
 mod qmp;
 mod snapshot;
 

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Makes what an emulated host of the lab boots, out of Debian 12's packages, without root:
 #
-#   tests/lab/make.sh x86_64
+#   tests/lab/make.sh x86_64 | aarch64
 #
 # Prints the directory with
-#   kernel     the ordinary Debian kernel, as ELF (starts seconds sooner under TCG)
+#   kernel     the ordinary Debian kernel; on x86_64 as ELF (starts seconds sooner under TCG)
 #   initrd     mounts the root directory over 9p, with a RAM disk over it
 #   root/      the root directory: busybox, all modules of that kernel, QEMU with its modules and
 #              firmware, nvme-cli, lspci, lsusb, strace; mtty.ko and mdpy.ko, the kernel's samples of
@@ -20,7 +20,8 @@ PATH=$PATH:/usr/sbin:/sbin # depmod for an ordinary user
 
 case ${1:-} in
 x86_64) arch=amd64 meta=linux-image-amd64 qemu=qemu-system-x86 ;;
-*) die "usage: make.sh x86_64" ;;
+aarch64) arch=arm64 meta=linux-image-arm64 qemu=qemu-system-arm ;;
+*) die "usage: make.sh x86_64|aarch64" ;;
 esac
 variant=$1
 
@@ -119,7 +120,11 @@ for a in $(cat "$here/../guest/applets"); do
     [ -e "$root/usr/bin/$a" ] || [ -e "$root/usr/sbin/$a" ] || ln -s busybox "$root/usr/bin/$a"
 done
 ln -sf ../bin/busybox "$root/usr/sbin/init"
-ldconfig -r "$root" 2>/dev/null || die "ldconfig cannot work on $root"
+# For libraries in folders of their own. It knows the machine's architecture only; the loader finds the
+# folder of its architecture without it.
+if [ "$(dpkg --print-architecture)" = $arch ]; then
+    ldconfig -r "$root" 2>/dev/null || die "ldconfig cannot work on $root"
+fi
 
 ird=$tmp/initrd
 mkdir -p "$ird/bin" "$ird/proc" "$ird/dev" "$ird/lower" "$ird/files" "$ird/upper" "$ird/newroot" "$ird/modules"

@@ -11,11 +11,15 @@ export MVM_TEST_ALL=1
 step "test guests"
 tests/guest/make.sh x86_64
 tests/guest/make.sh x86_64-full
+tests/guest/make.sh aarch64
 step "hosts"
 tests/lab/make.sh x86_64
+tests/lab/make.sh aarch64
 "$here/qemu10.sh" >/dev/null
 step "build"
 cargo test --locked --test lab --no-run
+# What the Arm host runs.
+"$here/static.sh" aarch64 dev
 step "tests"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --test lab --ignore-default-filter --no-fail-fast "$@"
