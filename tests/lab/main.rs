@@ -32,6 +32,7 @@
 //! What a host has is told in `devices.rs` and in `docs/lab.md`. A failed test prints what was asked of the
 //! host, what it answered and the end of its kernel's log.
 
+#![cfg(target_arch = "x86_64")]
 #![expect(
     clippy::print_stdout,
     reason = "what the test harness shows of a test that failed"
@@ -43,9 +44,15 @@ mod devices;
 mod guest;
 mod host;
 mod hosts;
+mod inside;
+mod kernel;
 mod outer;
 mod qmp;
 mod snapshot;
+mod sweep;
+mod sweeps;
+mod syscalls;
+mod tracer;
 
 /// A file of this folder that is no module here would be a test that never runs.
 #[test]

@@ -9,6 +9,7 @@
 #   root/      the root directory: busybox, all modules of that kernel, QEMU with its modules and
 #              firmware, nvme-cli, lspci, lsusb, strace; mtty.ko and mdpy.ko, the kernel's samples of
 #              mediated devices, built out of tree
+#              and kernels for guests in /usr/share/lab: `off` switches off at once, `idle` never does
 #   version    the packages it was made from
 #
 # files/root/ beside this script is laid over root/ when a host boots: what changes there needs no
@@ -35,7 +36,7 @@ if [ -n "$(find "$current" -maxdepth 0 -mtime -7 2>/dev/null)" ] && [ -e "$curre
     exit
 fi
 need=
-for t in cpio:cpio depmod:kmod xz:xz-utils gcc:gcc make:make; do
+for t in cpio:cpio depmod:kmod xz:xz-utils gcc:gcc ld:binutils make:make; do
     command -v "${t%:*}" >/dev/null || need="$need ${t#*:}"
 done
 [ -z "$need" ] || die "missing for making the lab:$need" "sudo apt-get install$need" "or run tests/setup/packages.sh test"
@@ -48,7 +49,7 @@ depends_on() { apt-cache depends "$1" | awk -v want="$2" '$1 == "Depends:" && $2
 kernel=$(depends_on $meta '^linux-image-[0-9]')
 [ -n "$kernel" ] || die "$meta depends on no kernel"
 # Installing is not what happens here: what only the packages' scripts want stays away.
-programs=$(apt_closure busybox-static $qemu qemu-utils ipxe-qemu nvme-cli strace pciutils usbutils kmod e2fsprogs iproute2 dash |
+programs=$(apt_closure busybox-static $qemu qemu-utils ipxe-qemu nvme-cli strace pciutils usbutils kmod e2fsprogs iproute2 dash socat |
     grep -vE '^(perl|libperl|dpkg|debconf|usrmerge|iso-codes|libpam|passwd|adduser|libfile-find|libnumber|libtext|init-system|libsemanage)')
 version_debs="$(apt_versions "$kernel") $programs"
 build_debs=
@@ -109,6 +110,25 @@ if [ -n "$build_debs" ]; then
     done
 fi
 depmod -b "$root" "$release"
+
+# Guests that cost no time. `out 0x604, 0x2000` is S5 of q35's power management.
+if [ $variant = x86_64 ]; then
+    mkdir -p "$root/usr/share/lab"
+    for k in off idle; do
+        cat >"$tmp/$k.S" <<X
+        .text
+        .long 0x1badb002, 0, -0x1badb002 /* multiboot */
+        .globl _start
+_start: movw \$0x604, %dx
+        movw \$0x2000, %ax
+        $([ $k = off ] && echo outw %ax, %dx || echo cli)
+1:      hlt
+        jmp 1b
+X
+        gcc -m32 -c -o "$tmp/$k.o" "$tmp/$k.S"
+        ld -m elf_i386 -N -Ttext 0x100000 -o "$root/usr/share/lab/$k" "$tmp/$k.o"
+    done
+fi
 
 rm -rf "$root/usr/share/doc" "$root/usr/share/man" "$root/usr/share/locale" "$root/usr/share/info"
 mkdir -p "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/tmp" "$root/root" "$root/mnt" "$root/lab" \

@@ -1,0 +1,118 @@
+//! Crash sweeps: a command is killed at every system call that changes something, one after the other, and
+//! each time the host must come back to what it was. The loop itself is in `inside.rs`.
+
+use std::fs;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::host::Host;
+pub(crate) use crate::tracer::Victim;
+
+/// What is swept. The scripts are run by dash, the command is one program of mvm with its words.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Sweep {
+    /// What is killed: `mvm run …`, `mvm recover`.
+    pub(crate) command: String,
+    /// Its exit code when nobody kills it.
+    pub(crate) code: i32,
+    /// Run before each time; must succeed.
+    pub(crate) prepare: String,
+    /// What must put the host right afterwards; must succeed.
+    pub(crate) after: String,
+    /// Run where the host was not put right, so that the next point starts clean. Without it, or where it does
+    /// not help, the sweep ends at the first failure.
+    pub(crate) reset: String,
+    /// Who is killed.
+    pub(crate) victim: Victim,
+    /// Whether QEMU is killed too, right afterwards.
+    pub(crate) kill_qemu: bool,
+    /// The first point, from 1.
+    pub(crate) first: usize,
+    /// How long each command and script may take.
+    pub(crate) seconds: u64,
+}
+
+impl Sweep {
+    /// A sweep of that command, after which that script must put the host right. `mvm run` itself is killed;
+    /// QEMU lives on.
+    pub(crate) fn of(command: &str, after: &str) -> Self {
+        Self {
+            command: command.to_owned(),
+            code: 0,
+            prepare: String::new(),
+            after: after.to_owned(),
+            reset: String::new(),
+            victim: Victim::Main,
+            kill_qemu: false,
+            first: 1,
+            seconds: 60,
+        }
+    }
+
+    /// Run before each time.
+    pub(crate) fn prepare(mut self, script: &str) -> Self {
+        script.clone_into(&mut self.prepare);
+        self
+    }
+
+    /// Run after a point that failed, so that the sweep can go on.
+    pub(crate) fn reset(mut self, script: &str) -> Self {
+        script.clone_into(&mut self.reset);
+        self
+    }
+
+    /// QEMU is killed together with its supervisor.
+    pub(crate) fn with_qemu(mut self) -> Self {
+        self.kill_qemu = true;
+        self
+    }
+
+    /// Who is killed.
+    pub(crate) fn victim(mut self, victim: Victim) -> Self {
+        self.victim = victim;
+        self
+    }
+}
+
+/// What a sweep found.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Found {
+    /// How often the command was killed.
+    pub(crate) points: u32,
+    /// What was wrong.
+    pub(crate) failures: Vec<String>,
+}
+
+impl Host {
+    /// Sweeps, prints how many points there were, and fails with all that was wrong.
+    #[track_caller]
+    pub(crate) fn sweep(&self, sweep: &Sweep) -> u32 {
+        let name = format!("sweep-{}", self.number());
+        let path = self.scratch().join(&name);
+        let text = serde_json::to_string(sweep).expect("plain data");
+        fs::write(&path, text).expect("the shared folder");
+        // Ten minutes less than what ends the test from outside would be no use: the script is ended by
+        // nothing but its own deadlines, which are many.
+        let output = self.sh(
+            &format!(
+                "LAB_SWEEP=/lab/{name} /mvm/lab inside::sweep --exact --ignored --nocapture >/lab/{name}.log 2>&1"
+            ),
+            Duration::from_secs(3600),
+        );
+        let log = fs::read_to_string(path.with_extension("log")).unwrap_or_default();
+        println!("{log}");
+        let found = fs::read_to_string(path.with_extension("found"));
+        let found = found.ok().and_then(|text| serde_json::from_str(&text).ok());
+        let found: Found = found.unwrap_or_else(|| panic!("the sweep broke: {output}"));
+        println!("{}: {} points swept", sweep.command, found.points);
+        assert!(
+            found.failures.is_empty(),
+            "{} points swept, {} wrong:\n{}",
+            found.points,
+            found.failures.len(),
+            found.failures.join("\n")
+        );
+        found.points
+    }
+}
