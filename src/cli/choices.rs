@@ -146,14 +146,14 @@ pub(super) fn words(choices: &Choices) -> Vec<OsString> {
 }
 
 /// The path from the root on.
-fn whole(path: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn whole(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| {
         Failure::message(ExitCode::Usage, format!("`{}`: {error}", path.display()))
     })
 }
 
 /// The path as a profile takes it: `./here` is made absolute, as a profile knows no current folder.
-fn place(path: &Path) -> Result<String, Failure> {
+pub(super) fn place(path: &Path) -> Result<String, Failure> {
     let wrong =
         |why: String| Failure::message(ExitCode::Usage, format!("`{}`: {why}", path.display()));
     let path = if path.starts_with(".") || path.starts_with("..") {

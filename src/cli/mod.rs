@@ -6,12 +6,14 @@
 pub mod logging;
 pub mod output;
 
+mod attach;
 mod background;
 mod choices;
 mod completions;
 mod console;
 mod control;
 mod create;
+mod detach;
 mod disk;
 mod doctor;
 mod drive;
@@ -110,6 +112,8 @@ enum Command {
     Console(console::ConsoleArgs),
     Log(log::LogArgs),
     Memory(memory::MemoryArgs),
+    Attach(Box<attach::AttachArgs>),
+    Detach(detach::DetachArgs),
     Insert(insert::InsertArgs),
     Eject(eject::EjectArgs),
     Qmp(qmp::QmpArgs),
@@ -153,6 +157,8 @@ impl Cli {
             Command::Console(args) => console::run(args, &context),
             Command::Log(args) => log::run(&args, &context),
             Command::Memory(args) => memory::run(&args, &context),
+            Command::Attach(args) => attach::run(&args, &context),
+            Command::Detach(args) => detach::run(&args, &context),
             Command::Insert(args) => insert::run(&args, &context),
             Command::Eject(args) => eject::run(&args, &context),
             Command::Qmp(args) => qmp::run(&args, &context),

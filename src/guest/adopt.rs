@@ -94,6 +94,7 @@ pub(crate) async fn orphan(
     let (done, arriving) = oneshot::channel();
     drop(done.send(Ok(connected)));
     let begin = Begin {
+        dirs: dirs.clone(),
         run: run.clone(),
         state: GuestState {
             supervisor: std::process::id(),

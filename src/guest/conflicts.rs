@@ -14,7 +14,7 @@ use super::{RunDir, holders, presence, state};
 use crate::dirs::Dirs;
 use crate::error::{ExitCode, Hint};
 use crate::ids::GuestName;
-use crate::machine::{Firmware, Forward, Machine, NicBackend};
+use crate::machine::{Addition, Firmware, Forward, Machine, NicBackend};
 use crate::ops::{OpsError, lock};
 use crate::plan::Plan;
 
@@ -157,12 +157,26 @@ struct Other {
     machine: Machine,
 }
 
+/// Compares devices on their way into `running` with what it has, with the other guests that run and
+/// with the host's ports.
+///
+/// # Errors
+/// What the two both want, and who has it.
+pub fn check_addition(dirs: &Dirs, running: &Machine, addition: &Addition) -> Result<(), Conflict> {
+    let alone = addition.alone(running);
+    compare(&alone, &running.name, running)?;
+    others(dirs, &alone)
+}
+
 /// Compares a plan with the guests that run and with the host's ports.
 ///
 /// # Errors
 /// What the two both want, and who has it.
 pub fn check(dirs: &Dirs, plan: &Plan) -> Result<(), Conflict> {
-    let ours = &plan.machine;
+    others(dirs, &plan.machine)
+}
+
+fn others(dirs: &Dirs, ours: &Machine) -> Result<(), Conflict> {
     for (name, there) in presence::list(dirs)? {
         if name == ours.name || !there.is_alive() {
             continue;

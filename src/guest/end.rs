@@ -65,7 +65,13 @@ impl End {
             signal: outcome.exit.signal,
             message,
         };
-        let left = journal::roll_back(&Host::default(), &self.undo);
+        outcome.hotplug.close().await;
+        // Devices may have come and gone since the start.
+        let undo = journal::read(&run.journal()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "taking back what the start did");
+            self.undo
+        });
+        let left = journal::roll_back(&Host::default(), &undo);
         if !left.is_empty() {
             let left: Vec<String> = left.iter().map(ToString::to_string).collect();
             let text = format!("not taken back: {}", left.join("; "));

@@ -13,6 +13,7 @@ pub mod explain;
 mod farewell;
 mod hangup;
 pub mod holders;
+mod hotplug;
 mod launch;
 mod lifecycle;
 mod news;

@@ -48,6 +48,8 @@ impl RunDir {
         state = "state.json";
         /// The plan as carried out.
         plan = "plan.json";
+        /// What came to the guest while it runs, and how far it is.
+        devices = "devices.json";
         /// The inverses of what was done.
         journal = "journal.jsonl";
         /// QEMU's monitor; the supervisor is its one client.
@@ -119,6 +121,7 @@ mod tests {
             run.supervisor_lock(),
             run.state(),
             run.plan(),
+            run.devices(),
             run.journal(),
             run.monitor(),
             run.events(),

@@ -141,6 +141,7 @@ fn prepare(
         drop(done.send(connect(&paths, &wanted, None).await));
     });
     let begin = Begin {
+        dirs: dirs.clone(),
         run: run.clone(),
         state,
         process: launched.process,

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connect::{Connected, Later, Sockets};
 use super::control::{self, Links, Shared, View};
 use super::farewell::Farewell;
+use super::hotplug::Hotplug;
 use super::lifecycle::{Action, Input, Life, Timer};
 use super::news::{self, disk_trouble, news};
 use super::process::{Exit, Process};
@@ -24,6 +25,7 @@ use super::signals::Signals;
 use super::start::OnReady;
 use super::state::{self, Condition, GuestState, Reason};
 use super::{RunDir, agent, notify};
+use crate::dirs::Dirs;
 
 /// Events between two looks at the event log.
 const EVENTS: u32 = 1000;
@@ -34,6 +36,8 @@ const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 /// What a supervisor begins with.
 pub(crate) struct Begin {
+    /// Where mvm keeps things.
+    pub(crate) dirs: Dirs,
     /// The guest's paths.
     pub(crate) run: RunDir,
     /// Its state so far: `starting`, or what an earlier supervisor wrote.
@@ -58,6 +62,8 @@ pub(crate) struct Outcome {
     pub(crate) exit: Exit,
     /// What went wrong before, where QEMU or the connection to it told.
     pub(crate) trouble: Option<String>,
+    /// The devices that came and went: nothing of it may be under way when the rest is taken back.
+    pub(crate) hotplug: Arc<Hotplug>,
     /// Tells the clients once everything is cleaned up.
     pub(crate) farewell: Farewell,
 }
@@ -70,6 +76,7 @@ struct Supervisor {
     view: watch::Sender<View>,
     timers: BTreeMap<Timer, Instant>,
     links: Arc<OnceLock<Links>>,
+    hotplug: Arc<Hotplug>,
     /// Why the guest is paused, where QEMU said so.
     trouble: Option<String>,
     /// Events since the event log was looked at.
@@ -88,7 +95,10 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
     let mut later = Some(later);
     let mut connected = Some(begin.connected);
     let mut events: Option<Events> = None;
+    let links = Arc::default();
     let mut supervisor = Supervisor {
+        hotplug: Hotplug::new(&begin.dirs, &begin.run, &links),
+        links,
         run: begin.run,
         life: Life::default(),
         process: begin.process,
@@ -99,7 +109,6 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
             ended: None,
         }),
         timers: BTreeMap::new(),
-        links: Arc::default(),
         trouble: None,
         events: 0,
         stop_timeout: begin.stop_timeout,
@@ -273,6 +282,7 @@ impl Supervisor {
             view: self.view.subscribe(),
             inputs: self.inputs.clone(),
             links: Arc::clone(&self.links),
+            hotplug: Arc::clone(&self.hotplug),
             stop_timeout: self.stop_timeout,
             requests: Arc::clone(&self.requests),
         };
@@ -297,8 +307,10 @@ impl Supervisor {
         later.serve(&mut self.tasks, &mut self.consoles, &qmp, consoles);
         self.view
             .send_modify(|view| view.state.sockets.extend(ptys));
+        let watch = Arc::clone(&self.hotplug).watch(qmp.clone(), qmp.subscribe(), adopted);
         // There is one connection in a supervisor's life.
         let _ = self.links.set(Links { qmp, agent });
+        self.tasks.spawn(watch);
         (events, first)
     }
 
@@ -371,6 +383,7 @@ impl Supervisor {
             reason: reason.unwrap_or(Reason::Unknown),
             exit,
             trouble: self.trouble,
+            hotplug: self.hotplug,
             farewell: Farewell {
                 view: self.view,
                 requests: self.requests,

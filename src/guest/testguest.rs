@@ -283,6 +283,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         companions: Vec::new(),
         detach_consoles: Vec::new(),
         trace: vec![],
+        hotplug_ports: 0,
         qemu_args: vec![],
         stop_timeout: Span::secs(20),
         qemu: Qemu {

@@ -1,5 +1,6 @@
 //! Why a profile does not make a machine on this host.
 
+use super::addition::AdditionError;
 use super::board::BoardError;
 use super::boot::BootError;
 use super::check::LackError;
@@ -45,6 +46,9 @@ pub enum ResolveError {
     /// This QEMU lacks something.
     #[error(transparent)]
     Lack(#[from] LackError),
+    /// What cannot come to a guest that runs.
+    #[error(transparent)]
+    Addition(#[from] AdditionError),
     /// A text with a NUL byte, which no argument of a program can hold.
     #[error("{0} holds a NUL character, which cannot be handed to QEMU")]
     Nul(String),
@@ -84,6 +88,7 @@ impl Hint for ResolveError {
             Self::Extra(e) => e.hints(),
             Self::Slot(e) => e.hints(),
             Self::Lack(e) => e.hints(),
+            Self::Addition(e) => e.hints(),
             Self::SameName { .. } => vec![
                 "disks, network cards and shares of a guest share one set of names: rename one"
                     .to_owned(),
@@ -104,6 +109,7 @@ impl Hint for ResolveError {
             Self::Extra(e) => e.exit_code(),
             Self::Slot(e) => e.exit_code(),
             Self::Lack(e) => e.exit_code(),
+            Self::Addition(e) => e.exit_code(),
             Self::NotUtf8(_) => ExitCode::Host,
             Self::Nul(_) | Self::SameName { .. } | Self::ReservedName { .. } => ExitCode::Profile,
         }

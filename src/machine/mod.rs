@@ -1,5 +1,6 @@
 //! The resolved machine: what mvm runs. Complete, comparable, and without a "decide later".
 
+mod addition;
 pub mod board;
 pub mod boot;
 pub mod check;
@@ -23,6 +24,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use addition::{Addition, AdditionError, addition};
 pub use error::ResolveError;
 pub use files::wanted;
 pub use host_devices::{
@@ -94,6 +96,9 @@ pub struct Machine {
     /// Consoles of the host that let go of a GPU first, in that order.
     #[serde(default)]
     pub detach_consoles: Vec<ConsoleRef>,
+    /// Root ports that are kept free for devices that come while the guest runs.
+    #[serde(default)]
+    pub hotplug_ports: u8,
     /// Trace patterns.
     pub trace: Vec<String>,
     /// Arguments handed through.

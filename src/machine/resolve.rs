@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
-    AccelKind, BoardKind, Firmware, Machine, Qemu, board, boot, check, cpu, disk, extras, names,
-    net, ports, slots,
+    AccelKind, BoardKind, Bus, Firmware, Machine, Qemu, board, boot, check, cpu, disk, extras,
+    names, net, ports, slots,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -19,6 +20,8 @@ use crate::units::{Size, Span};
 const MICROVM_TCG: &str = "on a busy host a kernel may not find its clock on microvm without KVM, \
      and stop after `tsc: Marking TSC unstable`; q35 has more clocks";
 
+/// Ports that are kept free when the profile does not say.
+const HOTPLUG_PORTS: u8 = 4;
 /// How long a graceful stop may take when the profile does not say.
 const STOP_TIMEOUT: Span = Span::secs(60);
 
@@ -114,6 +117,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         vfs: Vec::new(),
         companions: Vec::new(),
         detach_consoles: Vec::new(),
+        hotplug_ports: hotplug_ports(layer, board.kind)?,
         board,
         accel,
         cpu,
@@ -143,6 +147,21 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
 pub fn arch(layer: &Layer, host: crate::ids::Arch) -> crate::ids::Arch {
     let MachineTable { arch, .. } = layer.machine.clone().unwrap_or_default();
     arch.unwrap_or(host)
+}
+
+/// How many ports are kept free: none where devices sit on a bus that takes more by itself, or takes none.
+fn hotplug_ports(layer: &Layer, board: BoardKind) -> Result<u8, ResolveError> {
+    let asked = layer.hotplug.as_ref().and_then(|table| table.ports);
+    if board.bus() != Bus::Pcie {
+        return match asked {
+            None | Some(0) => Ok(0),
+            Some(_) => Err(AdditionError::NoPorts(board.to_string()).into()),
+        };
+    }
+    // `slots::check` has the limit.
+    Ok(asked.map_or(HOTPLUG_PORTS, |asked| {
+        u8::try_from(asked).unwrap_or(u8::MAX)
+    }))
 }
 
 fn qemu(layer: &Layer, caps: &QemuCaps) -> Result<Qemu, ResolveError> {
@@ -186,7 +205,7 @@ fn crowd(notes: &mut Vec<String>, memory: Size, cpus: u32, facts: &HostFacts) {
 }
 
 /// Device names are one name space in QEMU, and node names of disks another.
-fn ids(machine: &Machine) -> Result<(), ResolveError> {
+pub(super) fn ids(machine: &Machine) -> Result<(), ResolveError> {
     let mut seen: Vec<(String, String)> = Vec::new();
     let mut claim = |id: String, what: &str| match seen.iter().find(|(other, _)| *other == id) {
         Some((_, first)) => Err(ResolveError::SameName {
@@ -232,7 +251,7 @@ fn ids(machine: &Machine) -> Result<(), ResolveError> {
 }
 
 /// Finds a NUL in any text of the profile: no program can be given one.
-fn no_nul(layer: &Layer) -> Result<(), ResolveError> {
+pub(super) fn no_nul(layer: &Layer) -> Result<(), ResolveError> {
     // A layer is plain data; if it could not be written, there would be nothing to look through.
     let value = serde_json::to_value(layer).unwrap_or_default();
     match find_nul(&value, &mut Vec::new()) {

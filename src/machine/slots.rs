@@ -14,6 +14,7 @@
 //! 0c - 1f    0c-0f ports of cards        cards, disks,      23 down to 5 cards, disks, shares
 //!            10-17 ports of disks        shares             (Linux looks at the highest first)
 //!            18-1b ports of shares
+//!            1e ports that are kept free
 //!            1f ICH9 (q35)
 //! ```
 
@@ -111,8 +112,8 @@ impl Ports {
     }
 }
 
-/// For cards, disks and shares.
-const PORTS: [Ports; 3] = [
+/// For cards, disks, shares, and for what comes while the guest runs.
+const PORTS: [Ports; 4] = [
     Ports {
         number: 0,
         slot: 0x0c,
@@ -127,6 +128,11 @@ const PORTS: [Ports; 3] = [
         number: 32,
         slot: 0x18,
         single: 3,
+    },
+    Ports {
+        number: 56,
+        slot: 0x1e,
+        single: 0,
     },
 ];
 
@@ -165,12 +171,18 @@ impl Hint for SlotError {
     }
 }
 
+/// Stands for the root port of a device that a running guest gets, followed by a word and `}`: which of
+/// the free ones it is, is decided when it is plugged in.
+pub const FREE_PORT: &str = "{port:";
+
 /// The places of a machine's devices.
 #[derive(Debug, Clone, Copy)]
 pub struct Slots {
     bus: Bus,
-    /// Cards, disks with a function of their own, shares.
-    counts: [usize; 3],
+    /// Cards, disks with a function of their own, shares, ports that are kept free.
+    counts: [usize; 4],
+    /// The devices come to a machine that runs: free places, rather than those that stay.
+    hot: bool,
 }
 
 impl Slots {
@@ -182,12 +194,45 @@ impl Slots {
                 machine.nics.len(),
                 machine.disks.iter().filter(|disk| own(disk.bus)).count(),
                 machine.shares.len(),
+                machine.hotplug_ports.into(),
             ],
+            hot: false,
+        }
+    }
+
+    /// Places for devices that a running guest gets: `machine` is made of those alone.
+    pub fn hot(machine: &Machine) -> Self {
+        Self {
+            hot: true,
+            ..Self::of(machine)
+        }
+    }
+
+    /// Whether the devices come to a machine that runs.
+    pub fn is_hot(self) -> bool {
+        self.hot
+    }
+
+    /// A free place; devices of one word are functions of one slot.
+    fn free(self, word: &str) -> Place {
+        match self.bus {
+            Bus::Pcie => Place {
+                bus: format!("{FREE_PORT}{word}}}"),
+                addr: Some("0x0".to_owned()),
+            },
+            // QEMU finds a slot itself; virtio-mmio takes nothing at run time, which `addition` says.
+            Bus::Pci | Bus::Mmio => Place {
+                bus: self.root().to_owned(),
+                addr: None,
+            },
         }
     }
 
     /// The place of a device that a guest has at most one of.
     pub fn single(self, single: Single) -> Place {
+        if self.hot {
+            return self.free(&format!("{single:?}").to_lowercase());
+        }
         let pci = match single {
             Single::Iommu => 0x03,
             Single::Serial => 0x04,
@@ -229,7 +274,7 @@ impl Slots {
     pub fn root_ports(self) -> impl Iterator<Item = RootPort> {
         let counts = match self.bus {
             Bus::Pcie => self.counts,
-            Bus::Pci | Bus::Mmio => [0; 3],
+            Bus::Pci | Bus::Mmio => [0; 4],
         };
         PORTS
             .iter()
@@ -238,7 +283,10 @@ impl Slots {
     }
 
     fn named(self, named: Named, index: usize) -> Place {
-        let [nics, disks, _] = self.counts;
+        if self.hot {
+            return self.free(&format!("{named:?}-{index}").to_lowercase());
+        }
+        let [nics, disks, ..] = self.counts;
         let (class, before) = match named {
             Named::Nic => (0, 0),
             Named::Disk => (1, nics),
@@ -307,13 +355,14 @@ pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
             })
         }
     };
-    let [nics, disks, shares] = slots.counts;
+    let [nics, disks, shares, free] = slots.counts;
     let all = nics + disks + shares;
     match slots.bus {
         Bus::Pcie => {
             fits(nics, "network cards", PORTS[0].max())?;
             fits(disks, "virtio and NVMe disks", PORTS[1].max())?;
             fits(shares, "shares", PORTS[2].max())?;
+            fits(free, "free ports", PORTS[3].max())?;
         }
         Bus::Pci => fits(
             all,
@@ -343,7 +392,8 @@ mod tests {
         let places = |disks| {
             let slots = Slots {
                 bus: Bus::Pcie,
-                counts: [2, disks, 1],
+                counts: [2, disks, 1, 4],
+                hot: false,
             };
             (slots.nic(0), slots.nic(1), slots.share(0))
         };
@@ -353,11 +403,15 @@ mod tests {
     #[test]
     fn no_two_devices_share_a_place() {
         for (bus, counts) in [
-            (Bus::Pcie, [11, 15, 11]),
-            (Bus::Pci, [5, 10, 5]),
-            (Bus::Mmio, [5, 10, 4]),
+            (Bus::Pcie, [11, 15, 11, 8]),
+            (Bus::Pci, [5, 10, 5, 0]),
+            (Bus::Mmio, [5, 10, 4, 0]),
         ] {
-            let slots = Slots { bus, counts };
+            let slots = Slots {
+                bus,
+                counts,
+                hot: false,
+            };
             let mut places: Vec<String> = (0..counts[0])
                 .map(|n| slots.nic(n))
                 .chain((0..counts[1]).map(|n| slots.disk(n)))

@@ -99,11 +99,12 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), OpsError> {
 
 /// Whether a name in a guest's run-time directory is one that mvm or its QEMU puts there.
 pub fn is_ours(name: &str) -> bool {
-    const FIXED: [&str; 10] = [
+    const FIXED: [&str; 11] = [
         "lock",
         "supervisor.lock",
         "state.json",
         "plan.json",
+        "devices.json",
         "journal.jsonl",
         "monitor.sock",
         "events.sock",

@@ -36,6 +36,32 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
             mode: PRIVATE_FILE,
         });
     }
+    steps.extend(devices(&machine, links));
+    let listen = |path: &Path| Step::Listen {
+        path: path.to_owned(),
+    };
+    steps.extend(command.fds.iter().filter_map(|fd| match &fd.source {
+        FdSource::Listen(path) => Some(listen(path)),
+        FdSource::Lock(_) | FdSource::Tap(_) | FdSource::Device(_) => None,
+    }));
+    steps.extend(["qmp.sock", "control.sock"].map(|name| listen(&run.join(name))));
+    steps.extend(
+        machine
+            .consoles
+            .iter()
+            .filter(|console| !console.pty)
+            .map(|console| listen(&run.join(format!("console-{}.sock", console.id)))),
+    );
+    Plan {
+        machine,
+        steps,
+        command,
+    }
+}
+
+/// What the host needs for the machine's devices, at the start or for devices that come later.
+pub(super) fn devices(machine: &Machine, links: &LinkFacts) -> Vec<Step> {
+    let mut steps = Vec::new();
     for disk in &machine.disks {
         if let (Some(image), Some(overlay)) = (&disk.image, &disk.overlay) {
             steps.push(Step::CreateOverlay {
@@ -63,26 +89,7 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
             }
         }
     }
-    let listen = |path: &Path| Step::Listen {
-        path: path.to_owned(),
-    };
-    steps.extend(command.fds.iter().filter_map(|fd| match &fd.source {
-        FdSource::Listen(path) => Some(listen(path)),
-        FdSource::Lock(_) | FdSource::Tap(_) | FdSource::Device(_) => None,
-    }));
-    steps.extend(["qmp.sock", "control.sock"].map(|name| listen(&run.join(name))));
-    steps.extend(
-        machine
-            .consoles
-            .iter()
-            .filter(|console| !console.pty)
-            .map(|console| listen(&run.join(format!("console-{}.sock", console.id)))),
-    );
-    Plan {
-        machine,
-        steps,
-        command,
-    }
+    steps
 }
 
 fn make_dir(path: &Path, keep: bool) -> Step {

@@ -1,12 +1,15 @@
 //! What will be done, as data: the steps, their inverses, and the command line.
 
 pub mod apply;
+mod attachment;
 pub mod build;
 pub mod journal;
 pub mod render;
 pub mod step;
 #[cfg(test)]
 mod tests;
+
+pub use attachment::Attachment;
 
 use serde::{Deserialize, Serialize};
 

@@ -125,6 +125,16 @@ pub(super) fn fragments(levels: &[Level], choices: &Choices) -> Result<Vec<Parse
     Ok(fragments)
 }
 
+/// What the flags and the files of `--device` alone say, over no profile: devices for a guest that runs already.
+///
+/// # Errors
+///
+/// A flag or a file says what is wrong.
+pub fn flags_alone(dirs: &Dirs, choices: &Choices) -> Result<Layer, ProfileError> {
+    let over = fragments(&search::levels(dirs), choices)?;
+    merge("the flags", None, Vec::new(), over, choices).map(|profile| profile.layer)
+}
+
 /// Finds what a name or a path means.
 pub(super) fn locate(levels: &[Level], name: &str) -> Result<Found, ProfileError> {
     if name.contains('/') {

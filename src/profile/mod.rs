@@ -30,7 +30,7 @@ pub use create::machine_text;
 pub use device_flags::name as device_name;
 pub use error::ProfileError;
 pub use fault::Fault;
-pub use load::{Choices, MAX_DEPTH, Origins, Profile, VariantState, load};
+pub use load::{Choices, MAX_DEPTH, Origins, Profile, VariantState, flags_alone, load};
 pub use search::{MAX_SIZE, schema_json};
 pub use show::{Listed, MachineFile, Shown, list, machines, render, values};
 pub use tree::{Origin, Source};

@@ -12,8 +12,8 @@ use crate::machine::slots::{Single, own};
 use crate::machine::{BoardKind, Disk, Image, Machine};
 use crate::profile::schema::{Aio, Cache, DiskBus, DiskFormat, Media};
 
-const SCSI: &str = "mvm-scsi";
-const USB: &str = "mvm-usb";
+pub(super) const SCSI: &str = "mvm-scsi";
+pub(super) const USB: &str = "mvm-usb";
 const AHCI: &str = "mvm-ahci";
 
 pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
@@ -149,15 +149,17 @@ fn pair(
 fn device(args: &mut Args, machine: &Machine, disk: &Disk, index: u32, context: Context) {
     let driver = drivers::disk(disk.bus, disk.media, context.board);
     let id = disk.id.as_str();
+    let start = !context.slots.is_hot();
     let device = match disk.bus {
         DiskBus::Virtio => context.virtio(Virtio::Blk, id),
         _ => Object::device(driver, id),
     };
     let device = match (disk.bus, disk.media) {
         (bus, _) if own(bus) => device.at(context.slots.disk(index as usize)),
+        // Where it comes to a guest that runs, QEMU finds a free target and a free port.
         (DiskBus::Scsi, _) => device
             .set("bus", format!("{SCSI}.0"))
-            .set("scsi-id", index)
+            .set_some("scsi-id", start.then_some(index))
             .set("lun", 0),
         (DiskBus::Sata, _) => {
             let controller = match context.board {
@@ -171,7 +173,7 @@ fn device(args: &mut Args, machine: &Machine, disk: &Disk, index: u32, context: 
             .set("unit", index % 2),
         (_, Media::Disk) => device
             .set("bus", format!("{USB}.0"))
-            .set("port", (index + 1).to_string()),
+            .set_some("port", start.then(|| (index + 1).to_string())),
         (_, Media::Cdrom) => {
             let bot = format!("mvm-usb-{id}");
             args.device(

@@ -6,6 +6,7 @@ mod boot;
 pub mod command;
 mod disk;
 mod extras;
+pub mod hot;
 #[cfg(test)]
 mod live;
 mod net;
@@ -44,13 +45,19 @@ impl Context {
     }
 }
 
+impl Context {
+    fn of(machine: &Machine, slots: Slots) -> Self {
+        Self {
+            slots,
+            board: machine.board.kind,
+            translated: machine.board.virtio_iommu,
+        }
+    }
+}
+
 /// The command line that starts the machine.
 pub fn command_line(machine: &Machine) -> CommandLine {
-    let context = Context {
-        slots: Slots::of(machine),
-        board: machine.board.kind,
-        translated: machine.board.virtio_iommu,
-    };
+    let context = Context::of(machine, Slots::of(machine));
     let mut args = Args::default();
     args.fd("lock", FdSource::Lock(machine.run_dir.join("lock")));
     // The supervisor lets the guest run when it is connected to the consoles.

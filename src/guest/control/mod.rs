@@ -17,9 +17,11 @@ use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::hangup::hung_up;
+use super::hotplug::Hotplug;
 use super::lifecycle::Input;
 use super::state::{Ended, GuestState};
 use crate::error::{ExitCode, Report};
+use crate::plan::Attachment;
 
 /// Clients, and so requests, at a time.
 pub(crate) const CLIENTS: u32 = 64;
@@ -50,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) inputs: mpsc::Sender<Input>,
     /// The connections to QEMU, once they are there.
     pub(crate) links: Arc<OnceLock<Links>>,
+    /// The devices that come and go.
+    pub(crate) hotplug: Arc<Hotplug>,
     /// The profile's time for a graceful stop.
     pub(crate) stop_timeout: Duration,
     /// A permit is held while a request is answered: the supervisor ends when it gets all of them.
@@ -75,6 +79,8 @@ pub(crate) struct Request {
     r#for: String,
     command: String,
     arguments: Option<Value>,
+    attachment: Option<Attachment>,
+    id: String,
 }
 
 impl Request {
@@ -225,10 +231,14 @@ mod tests {
             stop_failures: 0,
             ended: None,
         });
+        let links = Arc::default();
+        let dirs = crate::dirs::Dirs::new(0, &|_| None);
+        let run = crate::guest::RunDir::new(&dirs, &"g".parse().unwrap());
         let shared = Shared {
+            hotplug: Hotplug::new(&dirs, &run, &links),
             view: view.subscribe(),
             inputs: mpsc::channel(1).0,
-            links: Arc::default(),
+            links,
             stop_timeout: Duration::from_secs(1),
             requests: Arc::new(Semaphore::new(CLIENTS as usize)),
         };

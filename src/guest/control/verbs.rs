@@ -1,11 +1,13 @@
 //! What each verb does, and how it knows that it is done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mvm_qmp::{Agent, AgentError, QmpError};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::super::hotplug::HotplugError;
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended};
 use super::{Links, Progress, Request, Shared, View};
@@ -17,6 +19,8 @@ const SOON: Duration = Duration::from_secs(5);
 const END: Duration = Duration::from_secs(15);
 /// For an agent's command.
 const AGENT: Duration = Duration::from_secs(10);
+/// For a guest to let a device go.
+const DETACH: Duration = Duration::from_secs(30);
 /// For `wait`.
 const WAIT: Duration = Duration::from_secs(300);
 
@@ -35,6 +39,8 @@ pub(super) async fn run(
         "resume" => resume(shared).await,
         "agent" => agent(request, shared).await,
         "wait" => wait(request, shared).await,
+        "attach" => attach(request, shared).await,
+        "detach" => detach(request, shared).await,
         other => Err(Report::new(
             ExitCode::Usage,
             format!("the supervisor knows no `{other}`"),
@@ -306,6 +312,34 @@ async fn agent(request: &Request, shared: &Shared) -> Result<Value, Report> {
         )
         .await
         .map_err(|error| agent_failed(&name, &error))
+}
+
+async fn attach(request: &Request, shared: &Shared) -> Result<Value, Report> {
+    shared.links()?;
+    let attachment = request
+        .attachment
+        .clone()
+        .ok_or_else(|| Report::new(ExitCode::Usage, "nothing is said of what is to be attached"))?;
+    to_its_end(Arc::clone(&shared.hotplug).attach(attachment)).await
+}
+
+async fn detach(request: &Request, shared: &Shared) -> Result<Value, Report> {
+    shared.links()?;
+    let within = request.timeout(DETACH);
+    to_its_end(Arc::clone(&shared.hotplug).detach(request.id.clone(), within)).await
+}
+
+/// Waits for work that goes on when the client does not wait.
+async fn to_its_end(
+    work: impl Future<Output = Result<Value, HotplugError>> + Send + 'static,
+) -> Result<Value, Report> {
+    match tokio::spawn(work).await {
+        Ok(done) => Ok(done?),
+        Err(error) => Err(Report::new(
+            ExitCode::Failed,
+            format!("the supervisor failed: {error}"),
+        )),
+    }
 }
 
 async fn wait(request: &Request, shared: &mut Shared) -> Result<Value, Report> {

@@ -232,7 +232,7 @@ pub(super) fn why(node: &DeviceNode) -> String {
         .map_or_else(|| "it cannot be opened".to_owned(), ToString::to_string)
 }
 
-fn conflict(first: &Nic, second: &Nic) -> Result<(), NetError> {
+pub(super) fn conflict(first: &Nic, second: &Nic) -> Result<(), NetError> {
     let ids = || (first.id.clone(), second.id.clone());
     if first.mac == second.mac {
         let (first, second_id) = ids();

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::Plan;
 use super::step::Step;
+use super::{Attachment, Plan};
 use crate::machine::AccelKind;
 use crate::qemu::command::{FIRST_FD, FdSource};
 
@@ -236,4 +236,23 @@ pub fn describe(step: &Step) -> String {
         Step::DeleteTap { name } => format!("remove the tap device {name}"),
         other => devices::describe(other),
     }
+}
+
+/// What giving a running guest a device would do, for people.
+pub fn attachment(attachment: &Attachment) -> String {
+    let mut text = format!("# `{}`, for a guest that runs\n", attachment.id);
+    if !attachment.steps.is_empty() {
+        text.push_str("\n# What would be done, in this order:\n");
+    }
+    for (index, step) in attachment.steps.iter().enumerate() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# {:>3}. {}", index + 1, describe(step));
+    }
+    text.push_str("\n# What QEMU would be told, with a free root port where `{port:…}` stands:\n");
+    for call in &attachment.plug.calls {
+        let arguments = call.shown.as_ref().unwrap_or(&call.arguments);
+        let command = json!({ "execute": call.makes.command(), "arguments": arguments });
+        let _ = writeln!(text, "{command}");
+    }
+    text
 }

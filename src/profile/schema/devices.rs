@@ -181,8 +181,7 @@ table! {
 table! {
     /// `[hotplug]`
     HotplugTable {
-        /// Root ports that are kept free for `mvm attach`, 0 to 8, on `q35` and `virt`. By default 4 where a
-        /// guest has devices of the host or this table, else none.
+        /// Root ports that are kept free for `mvm attach`, 0 to 8, on `q35` and `virt`. By default 4.
         ports: u32,
     }
 }

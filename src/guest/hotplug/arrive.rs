@@ -1,0 +1,177 @@
+//! A device comes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mvm_qmp::{Qmp, QmpError};
+use serde_json::{Value, json};
+
+use super::super::conflicts;
+use super::book::{Phase, Record};
+use super::{Hotplug, HotplugError, Inner, blocking, qom};
+use crate::ops::{self, Host};
+use crate::plan::{Attachment, apply};
+use crate::qemu::hot::{Call, Makes, Plug};
+
+impl Hotplug {
+    /// Gives the guest a device. Done when QEMU has it at work; else all is as before.
+    ///
+    /// # Errors
+    /// What stood in the way.
+    pub(crate) async fn attach(
+        self: Arc<Self>,
+        attachment: Attachment,
+    ) -> Result<Value, HotplugError> {
+        let mut inner = self.inner().await?;
+        let qmp = self.qmp()?;
+        let plan = self.plan()?;
+        let mut with = plan.clone();
+        with.machine = plan.machine.with(&attachment.addition)?;
+        let record = Record::coming(&attachment);
+        if inner.book.find(record.id.as_str()).is_some() {
+            return Err(HotplugError::Coming(record.id.to_string()));
+        }
+        inner.put(&self.run, record.clone())?;
+        let this = Arc::clone(&self);
+        let (machine, addition) = (plan.machine, attachment.addition.clone());
+        let claimed = blocking(move || {
+            let gate = conflicts::gate(&this.dirs)?;
+            conflicts::check_addition(&this.dirs, &machine, &addition)?;
+            // From here on others see that this guest has it.
+            this.write_plan(&with)?;
+            drop(gate);
+            Ok(())
+        });
+        let brought = match claimed.await {
+            Ok(()) => self.bring(&qmp, &attachment, &plan.command.program).await,
+            Err(error) => {
+                inner.remove(&self.run, &record)?;
+                return Err(error);
+            }
+        };
+        match brought {
+            Ok(ports) => {
+                tracing::info!("`{}` is attached", record.id);
+                inner.put(
+                    &self.run,
+                    Record {
+                        phase: Phase::There,
+                        ..record.clone()
+                    },
+                )?;
+                let devices: Vec<&str> = record.devices().collect();
+                Ok(json!({ "id": record.id, "devices": devices, "ports": ports }))
+            }
+            Err(error) => match self
+                .take_back_new(&mut inner, &qmp, record, &attachment.plug)
+                .await
+            {
+                Ok(()) => Err(error),
+                Err(left) => Err(HotplugError::Left {
+                    error: Box::new(error),
+                    left: left.to_string(),
+                }),
+            },
+        }
+    }
+
+    async fn take_back_new(
+        &self,
+        inner: &mut Inner,
+        qmp: &Qmp,
+        record: Record,
+        plug: &Plug,
+    ) -> Result<(), HotplugError> {
+        for fd in &plug.fds {
+            let name = json!({ "fdname": fd_name(&fd.name) });
+            // Most were used, and are gone with what used them.
+            let _ = qmp.call("closefd", Some(name)).await;
+        }
+        self.take_out(inner, qmp, record).await
+    }
+
+    /// The steps, the descriptors, the back ends, the devices; and a look at them.
+    async fn bring(
+        &self,
+        qmp: &Qmp,
+        attachment: &Attachment,
+        program: &std::path::Path,
+    ) -> Result<BTreeMap<String, String>, HotplugError> {
+        let host = Host::new(program);
+        let (steps, id) = (attachment.steps.clone(), attachment.id.clone());
+        let journal = self.run.journal();
+        blocking(move || Ok(apply::attach(&host, &steps, &id, &journal)?)).await?;
+        self.hand_over(qmp, &attachment.plug).await?;
+        let there = qom::devices(qmp).await?;
+        let calls = attachment.plug.calls.iter();
+        let wanted: Vec<&Call> = calls
+            .filter(|call| call.makes != Makes::Controller || !there.contains(&call.id))
+            .collect();
+        let ports = self.ports(qmp, &wanted).await?;
+        for call in wanted {
+            let port = call.port().and_then(|word| ports.get(word));
+            let arguments = call.settled(port.map(String::as_str), fd_name);
+            qmp.call(call.makes.command(), Some(arguments))
+                .await
+                .map_err(|error| refused(&call.id, error))?;
+            if call.makes.is_device() && !qom::is_realized(qmp, &call.id).await? {
+                return Err(HotplugError::NotThere(call.id.clone()));
+            }
+        }
+        Ok(ports)
+    }
+
+    /// QEMU gets the descriptors under names.
+    async fn hand_over(&self, qmp: &Qmp, plug: &Plug) -> Result<(), HotplugError> {
+        for fd in &plug.fds {
+            let source = fd.source.clone();
+            let Some(open) = blocking(move || Ok(ops::open_source(&source)?)).await? else {
+                continue;
+            };
+            let name = json!({ "fdname": fd_name(&fd.name) });
+            qmp.call_with_fds("getfd", Some(name), vec![open])
+                .await
+                .map_err(|error| refused(&fd.name, error))?;
+        }
+        Ok(())
+    }
+
+    /// A free port for each word.
+    async fn ports(
+        &self,
+        qmp: &Qmp,
+        calls: &[&Call],
+    ) -> Result<BTreeMap<String, String>, HotplugError> {
+        let mut ports = BTreeMap::new();
+        let mut free = None;
+        for word in calls.iter().filter_map(|call| call.port()) {
+            if ports.contains_key(word) {
+                continue;
+            }
+            let free = match &mut free {
+                Some(free) => free,
+                none => none.insert(qom::free_ports(qmp).await?.into_iter()),
+            };
+            let port = free
+                .next()
+                .ok_or_else(|| HotplugError::NoPort(self.run.name().to_string()))?;
+            ports.insert(word.to_owned(), port);
+        }
+        Ok(ports)
+    }
+}
+
+/// A descriptor's name at QEMU: a number would be taken for one of its own.
+pub(super) fn fd_name(name: &str) -> String {
+    format!("mvm-{name}")
+}
+
+fn refused(id: &str, error: QmpError) -> HotplugError {
+    match error {
+        QmpError::Command { desc, .. } => HotplugError::Refused {
+            id: id.to_owned(),
+            why: desc,
+        },
+        other => other.into(),
+    }
+}
