@@ -3,18 +3,26 @@
 use clap::Subcommand;
 
 use super::{Failure, output};
-use crate::host::kvm;
+use crate::error::{ExitCode, Report};
+use crate::host::{devices, kvm};
 
 /// What mvm starts itself for
 #[derive(Debug, Subcommand)]
 pub(super) enum InternalCommand {
     /// Measure KVM and print the result as one line of JSON
     KvmProbe,
+    /// Print the files of /sys that stdin names, each as a line of JSON
+    ReadAttributes,
 }
 
 pub(super) fn run(command: &InternalCommand) -> Result<(), Failure> {
     match command {
         InternalCommand::KvmProbe => output::print(&format!("{}\n", kvm::probe_child()))?,
+        InternalCommand::ReadAttributes => {
+            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            devices::read_attributes(input, output)
+                .map_err(|error| Report::new(ExitCode::Failed, error.to_string()))?;
+        }
     }
     Ok(())
 }

@@ -21,6 +21,8 @@ const TAIL: u64 = 2000;
 pub(crate) struct Outcome {
     /// All of its stdout; `None` where it was still at it when the time was up.
     pub(crate) stdout: Option<Vec<u8>>,
+    /// What it had written by then, in that case.
+    pub(crate) cut: Vec<u8>,
     /// The end of its stderr.
     pub(crate) stderr: String,
     /// How it ended; `None` where it could not be made to.
@@ -62,7 +64,10 @@ pub(crate) fn talk(
         // A child that has gone away already says why on its stderr.
         let _ = pipe.write_all(input);
     }
-    let stdout = read_until(&mut child, end, until);
+    let (stdout, cut) = match read_until(&mut child, end, until) {
+        Ok(all) => (Some(all), Vec::new()),
+        Err(cut) => (None, cut),
+    };
     drop(stdin);
     let mut status = None;
     let over = stdout.as_deref().is_some_and(|text| is_over(text, end));
@@ -75,34 +80,37 @@ pub(crate) fn talk(
     }
     Ok(Outcome {
         stdout,
+        cut,
         stderr: tail(stderr),
         status,
     })
 }
 
-/// Everything that the child prints, or everything up to a line with `end`; `None` where it is still at
-/// it when the time is up.
-fn read_until(child: &mut Child, end: &[u8], until: Instant) -> Option<Vec<u8>> {
-    let mut out = child.stdout.take()?;
+/// Everything that the child prints, or everything up to a line with `end`; what there is so far as an
+/// error where it is still at it when the time is up.
+fn read_until(child: &mut Child, end: &[u8], until: Instant) -> Result<Vec<u8>, Vec<u8>> {
     let mut text = Vec::new();
+    let Some(mut out) = child.stdout.take() else {
+        return Err(text);
+    };
     let mut buffer = vec![0; 65_536];
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         let mut fds = [PollFd::new(out.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, timeout) {
-            Ok(0) => return None,
+            Ok(0) => return Err(text),
             Ok(_) => match out.read(&mut buffer) {
-                Ok(0) | Err(_) => return Some(text),
+                Ok(0) | Err(_) => return Ok(text),
                 Ok(n) => {
                     text.extend_from_slice(&buffer[..n]);
                     if is_over(&text, end) {
-                        return Some(text);
+                        return Ok(text);
                     }
                 }
             },
             Err(Errno::EINTR) => {}
-            Err(_) => return None,
+            Err(_) => return Err(text),
         }
     }
 }

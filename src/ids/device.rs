@@ -120,6 +120,23 @@ impl PciRef {
             Self::Function(bdf) | Self::Vf { pf: bdf, .. } => bdf,
         }
     }
+
+    /// Its name as a file's: `pci-0000:01:00.0`, `pci-0000:01:00.0-vf1`.
+    pub fn key(self) -> String {
+        match self {
+            Self::Function(bdf) => format!("pci-{bdf}"),
+            Self::Vf { pf, index } => format!("pci-{pf}-vf{index}"),
+        }
+    }
+
+    /// The function that has this key.
+    pub fn from_key(key: &str) -> Option<Self> {
+        let text = key.strip_prefix("pci-")?;
+        match text.split_once("-vf") {
+            None => parse_bdf(text).map(Self::Function),
+            Some((pf, index)) => format!("vf:{index}@{pf}").parse().ok(),
+        }
+    }
 }
 
 impl fmt::Display for PciRef {
@@ -167,6 +184,11 @@ impl UsbPort {
     /// The bus that the path starts at.
     pub fn bus(&self) -> Option<u32> {
         self.0.split_once('-')?.0.parse().ok()
+    }
+
+    /// Its name as a file's: `usb-1-3.2`.
+    pub fn key(&self) -> String {
+        format!("usb-{self}")
     }
 
     /// The ports from the root hub on, `3.2` of `1-3.2`.
@@ -320,6 +342,7 @@ mod tests {
             prop_assert_eq!(bdf.to_string().parse::<Bdf>().unwrap(), bdf);
             for pci in [PciRef::Function(bdf), PciRef::Vf { pf: bdf, index }] {
                 prop_assert_eq!(pci.to_string().parse::<PciRef>().unwrap(), pci);
+                prop_assert_eq!(PciRef::from_key(&pci.key()), Some(pci));
             }
         }
 

@@ -1,8 +1,15 @@
 //! Which guest has which device.
 
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::ids::{PciRef, UsbPort};
 
 /// A device that a guest has taken: a file of `leases` in the host directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,4 +44,76 @@ pub enum Holder {
     /// Its lock may not be looked at: it counts as running.
     #[default]
     Unknown,
+}
+
+impl Lease {
+    /// The PCI function, if it is one.
+    pub fn pci(&self) -> Option<PciRef> {
+        PciRef::from_key(&self.key)
+    }
+
+    /// The USB port, if it is one.
+    pub fn usb(&self) -> Option<UsbPort> {
+        self.key.strip_prefix("usb-")?.parse().ok()
+    }
+
+    /// The mediated device, if it is one.
+    pub fn mdev(&self) -> Option<Uuid> {
+        self.key.strip_prefix("mdev-")?.parse().ok()
+    }
+}
+
+/// Reads the leases in a host directory, sorted by key. A file that is no lease, or that may not be
+/// read, is a lease of a guest without a name: the device is not free.
+pub(super) fn read(host: &Path) -> Vec<Lease> {
+    let mut all: Vec<Lease> = fs::read_dir(host.join("leases"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let key = entry.file_name().into_string().ok()?;
+            // One that is being written is no lease yet.
+            if key.starts_with('.') {
+                return None;
+            }
+            let text = match fs::read(entry.path()) {
+                // Given back meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => return None,
+                text => text.unwrap_or_default(),
+            };
+            let mut lease: Lease = serde_json::from_slice(&text).unwrap_or_default();
+            if lease.guest.is_empty() {
+                lease.guest = "?".to_owned();
+            } else {
+                lease.holder = holder(&lease.run_dir);
+            }
+            lease.key = key;
+            Some(lease)
+        })
+        .collect();
+    all.sort_by(|a, b| a.key.cmp(&b.key));
+    all
+}
+
+/// Whether the guest of that run-time directory is there: QEMU holds its lock.
+fn holder(run_dir: &Path) -> Holder {
+    let file = match File::open(run_dir.join("lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Holder::Gone,
+        Err(_) => return Holder::Unknown,
+    };
+    // As for a reader's lock: a file that is open for reading cannot ask for more, and the holder's is
+    // a writer's.
+    let mut query = libc::flock {
+        l_type: libc::F_RDLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    match fcntl(&file, FcntlArg::F_OFD_GETLK(&mut query)) {
+        Ok(_) if libc::c_int::from(query.l_type) == libc::F_UNLCK => Holder::Gone,
+        Ok(_) => Holder::Alive,
+        Err(_) => Holder::Unknown,
+    }
 }

@@ -4,17 +4,23 @@
 //! not stop `mvm devices`.
 
 mod console;
+pub mod find;
 mod iommu;
 mod lease;
 mod mdev;
+mod names;
 mod pci;
+mod place;
+mod slow;
 mod usb;
 mod uses;
 mod vfio;
+mod why;
 
 use serde::{Deserialize, Serialize};
 
 use super::facts::Roots;
+use super::sysfs::Sysfs;
 use crate::ids::{Bdf, PciRef, UsbPort};
 
 pub use console::{BootConsole, ConsoleKind};
@@ -22,9 +28,11 @@ pub use iommu::{BootLoader, CpuVendor, IommuFacts, IommuKind};
 pub use lease::{Holder, Lease};
 pub use mdev::{Mdev, MdevParent, MdevType};
 pub use pci::{Names, PciDevice, Sriov};
+pub use slow::child as read_attributes;
 pub use usb::{UsbDevice, UsbInterface, UsbKind};
 pub use uses::HostUse;
 pub use vfio::VfioFacts;
+pub use why::{WhyNot, is_harmless_driver};
 
 /// What the host has that a guest can be given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -50,8 +58,38 @@ pub struct DeviceFacts {
 
 impl DeviceFacts {
     /// Reads them. Never fails: what cannot be read is left out.
-    pub fn read(_roots: &Roots) -> Self {
-        Self::default()
+    pub fn read(roots: &Roots) -> Self {
+        let sysfs = &roots.sysfs;
+        let around = roots.around_devices.as_deref();
+        let mut pci = pci::read::read(sysfs);
+        let answers = slow::read(sysfs, &slow_files(sysfs, &pci));
+        let found = names::pci(
+            around,
+            pci.iter().map(|device| (device.vendor, device.device)),
+            pci.iter().map(PciDevice::class_code),
+        );
+        for device in &mut pci {
+            device.names = found.pci(device.class_code(), device.vendor, device.device);
+            let file = override_file(device.bdf);
+            // An override that is not set reads so.
+            let set = answers.text(&file).filter(|text| *text != "(null)");
+            device.driver_override = set.filter(|text| !text.is_empty()).map(str::to_owned);
+            device.silent = answers.is_silent(&file);
+        }
+        let mut usb = usb::read::read(sysfs, around, &answers);
+        let consoles = console::read(sysfs, &pci, &answers);
+        let mdevs = mdev::devices(sysfs);
+        uses::fill(sysfs, around, &mut pci, &mut usb, &consoles, &mdevs);
+        Self {
+            iommu: iommu::read(sysfs, around, &pci),
+            vfio: vfio::read(sysfs, around),
+            mdev_parents: mdev::parents(sysfs, &answers),
+            mdevs,
+            leases: lease::read(&roots.leases),
+            consoles,
+            usb,
+            pci,
+        }
     }
 
     /// The function at that address.
@@ -119,3 +157,20 @@ impl DeviceFacts {
         self.usb.iter().find(|device| device.port == *port)
     }
 }
+
+fn override_file(bdf: Bdf) -> String {
+    format!("{}/{bdf}/driver_override", pci::read::DEVICES)
+}
+
+/// Everything that is read beside, because a stuck device may not answer.
+fn slow_files(sysfs: &Sysfs, pci: &[PciDevice]) -> Vec<String> {
+    let given = pci.iter().filter(|device| !device.bridge);
+    let mut files: Vec<String> = given.map(|device| override_file(device.bdf)).collect();
+    files.extend(mdev::slow_files(sysfs));
+    files.extend(usb::read::slow_files(sysfs));
+    files.extend(console::slow_files(sysfs));
+    files
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! PCI functions.
 
+pub(super) mod read;
+
 use serde::{Deserialize, Serialize};
 
 use super::uses::HostUse;
@@ -54,6 +56,8 @@ pub struct PciDevice {
     pub drm: Vec<String>,
     /// Whether it may sleep at run time: `auto` or `on`.
     pub power_control: Option<String>,
+    /// Whether it does not answer: its driver hangs.
+    pub silent: bool,
     /// What the host does with it.
     pub used_by_host: Vec<HostUse>,
 }

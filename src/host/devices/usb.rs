@@ -1,8 +1,15 @@
 //! USB devices.
 
+mod kind;
+pub(super) mod read;
+
 use serde::{Deserialize, Serialize};
 
+use super::uses::HostUse;
 use crate::ids::{Bdf, UsbPort};
+
+pub use kind::UsbKind;
+pub(super) use kind::kinds_named;
 
 /// A USB device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +31,8 @@ pub struct UsbDevice {
     pub vendor_name: String,
     /// The product's name, from the device itself or a list; may be empty.
     pub product_name: String,
+    /// What the host's `usb.ids` calls it; empty where it does not say or there is no such list.
+    pub listed: String,
     /// Its serial number.
     pub serial: Option<String>,
     /// The class of the whole device; 0 where its interfaces say it.
@@ -38,6 +47,8 @@ pub struct UsbDevice {
     pub controller: Option<Bdf>,
     /// Whether it is a hub.
     pub hub: bool,
+    /// What the host does with it.
+    pub used_by_host: Vec<HostUse>,
 }
 
 /// An interface of a USB device.
@@ -56,36 +67,30 @@ pub struct UsbInterface {
     pub driver: Option<String>,
 }
 
-/// What a USB device is to people.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UsbKind {
-    /// A keyboard.
-    Keyboard,
-    /// A mouse.
-    Mouse,
-    /// Another input device: a tablet, a game controller.
-    Tablet,
-    /// A disk, a stick, a card reader.
-    Storage,
-    /// A wired network adapter.
-    Ethernet,
-    /// A wireless network adapter or modem.
-    Wireless,
-    /// Bluetooth.
-    Bluetooth,
-    /// Sound.
-    Audio,
-    /// A camera.
-    Camera,
-    /// A serial port.
-    Serial,
-    /// A printer.
-    Printer,
-    /// A reader of chip cards.
-    SmartCard,
-    /// A phone or music player that shows its files.
-    Phone,
-    /// A hub.
-    Hub,
+impl UsbDevice {
+    /// Its names, ids and serial number: what words are looked for in.
+    pub fn line(&self) -> String {
+        let mut line = self.name();
+        line.push_str(&format!(" [{:04x}:{:04x}]", self.vendor, self.product));
+        for more in [self.serial.as_deref().unwrap_or_default(), &self.listed] {
+            if !more.is_empty() {
+                line.push(' ');
+                line.push_str(more);
+            }
+        }
+        line
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> String {
+        let (vendor, product) = (self.vendor_name.as_str(), self.product_name.as_str());
+        // Some makers say their name twice.
+        if vendor.is_empty() || product.to_lowercase().starts_with(&vendor.to_lowercase()) {
+            product.to_owned()
+        } else if product.is_empty() {
+            vendor.to_owned()
+        } else {
+            format!("{vendor} {product}")
+        }
+    }
 }

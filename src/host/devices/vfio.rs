@@ -1,6 +1,11 @@
 //! VFIO in the kernel.
 
+use std::fs;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use crate::host::sysfs::Sysfs;
 
 /// What there is of VFIO.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,4 +22,48 @@ pub struct VfioFacts {
     pub iommufd: bool,
     /// The groups that have a node under `/dev/vfio`.
     pub groups: Vec<u32>,
+}
+
+/// Reads it.
+pub(super) fn read(sysfs: &Sysfs, around: Option<&Path>) -> VfioFacts {
+    let dev = |node: &str| around.is_some_and(|around| around.join("dev").join(node).exists());
+    let nodes = around.and_then(|around| fs::read_dir(around.join("dev/vfio")).ok());
+    let mut groups: Vec<u32> = nodes
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    groups.sort_unstable();
+    let pci_driver = sysfs.exists("bus/pci/drivers/vfio-pci");
+    VfioFacts {
+        container: dev("vfio/vfio"),
+        pci_driver,
+        pci_available: if pci_driver {
+            Some(true)
+        } else {
+            around.and_then(has_module)
+        },
+        iommufd: dev("iommu"),
+        groups,
+    }
+}
+
+/// Whether this kernel's modules hold `vfio-pci`; `None` where they are not to be seen.
+fn has_module(around: &Path) -> Option<bool> {
+    let release = fs::read_to_string(around.join("proc/sys/kernel/osrelease")).ok()?;
+    let dir = around.join("lib/modules").join(release.trim());
+    let lists = ["modules.dep", "modules.builtin"];
+    let mut texts = lists
+        .iter()
+        .filter_map(|list| fs::read_to_string(dir.join(list)).ok())
+        .peekable();
+    texts.peek()?;
+    // At the start of a line, maybe with `.xz` or the like after it.
+    let is_it = |line: &str| {
+        line.split(':')
+            .next()
+            .is_some_and(|file| file.contains("/vfio-pci.ko"))
+    };
+    Some(texts.any(|text| text.lines().any(is_it)))
 }

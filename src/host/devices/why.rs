@@ -1,0 +1,178 @@
+//! Whether a device can be given to a guest, and if not why.
+
+use std::fmt;
+
+use super::{DeviceFacts, Holder, HostUse, PciDevice, UsbDevice};
+use crate::ids::{Bdf, PciRef};
+
+/// Something that keeps a device from being given to a guest as things are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WhyNot {
+    /// It is a bridge: a part of the host's buses.
+    Bridge,
+    /// The host has no IOMMU that is on.
+    NoIommu,
+    /// The IOMMU is on and the device is in no group.
+    NoGroup,
+    /// It does not answer: its driver hangs.
+    Silent,
+    /// The kernel has no `vfio-pci`.
+    NoVfio,
+    /// Others in its IOMMU group have drivers of the host.
+    Group {
+        /// The group.
+        group: u32,
+        /// The others, with their drivers.
+        members: Vec<(Bdf, String)>,
+    },
+    /// The host uses it.
+    Host(HostUse),
+    /// A guest has it, or a part of it, or what it is a part of.
+    Guest {
+        /// The guest.
+        guest: String,
+        /// What it has, if that is not the device itself.
+        device: Option<String>,
+        /// Whether the guest is gone and nobody gave the device back yet.
+        gone: bool,
+    },
+}
+
+impl fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge => f.write_str("it is a bridge of the host"),
+            Self::NoIommu => f.write_str("the host's IOMMU is off or missing"),
+            Self::NoGroup => f.write_str("it is in no IOMMU group"),
+            Self::Silent => f.write_str("it does not answer: its driver hangs"),
+            Self::NoVfio => f.write_str("this kernel has no vfio-pci"),
+            Self::Group { group, members } => {
+                write!(f, "it shares IOMMU group {group} with ")?;
+                for (place, (bdf, driver)) in members.iter().enumerate() {
+                    let comma = if place == 0 { "" } else { ", " };
+                    write!(f, "{comma}{bdf} ({driver})")?;
+                }
+                Ok(())
+            }
+            Self::Host(host) => host.fmt(f),
+            Self::Guest {
+                guest,
+                device,
+                gone,
+            } => {
+                let its = device.as_deref().unwrap_or("it");
+                if *gone {
+                    write!(f, "guest {guest} had {its} and is gone: `mvm recover`")
+                } else {
+                    write!(f, "guest {guest} has {its}")
+                }
+            }
+        }
+    }
+}
+
+/// Whether the driver does not stand in the way of its group's use by a guest: VFIO's own, its vendors'
+/// variants, and `pci-stub`.
+pub fn is_harmless_driver(driver: &str) -> bool {
+    driver == "pci-stub" || driver.contains("vfio")
+}
+
+impl DeviceFacts {
+    /// What keeps a function from being given to a guest as things are; empty where nothing does.
+    pub fn why_not(&self, device: &PciDevice) -> Vec<WhyNot> {
+        let mut all = Vec::new();
+        // Host bridge, ISA bridge and the like: VFIO would refuse some, nobody wants any.
+        if device.bridge || device.base_class() == 0x06 {
+            return vec![WhyNot::Bridge];
+        }
+        if device.silent {
+            all.push(WhyNot::Silent);
+        }
+        match device.group {
+            None if self.iommu.on => all.push(WhyNot::NoGroup),
+            None => all.push(WhyNot::NoIommu),
+            Some(group) => {
+                let members = self.group_obstacles(device, group);
+                if !members.is_empty() {
+                    all.push(WhyNot::Group { group, members });
+                }
+            }
+        }
+        if self.vfio.pci_available == Some(false) {
+            all.push(WhyNot::NoVfio);
+        }
+        all.extend(device.used_by_host.iter().cloned().map(WhyNot::Host));
+        all.extend(self.guests_with(device));
+        all
+    }
+
+    /// The others in the group whose drivers are in the way. Bridges and what has no driver are not.
+    fn group_obstacles(&self, device: &PciDevice, group: u32) -> Vec<(Bdf, String)> {
+        let others = self
+            .group_members(group)
+            .into_iter()
+            .filter(|other| other.bdf != device.bdf && !other.bridge);
+        let bound = others.filter_map(|other| {
+            let driver = other.driver.as_deref()?;
+            (!is_harmless_driver(driver)).then(|| (other.bdf, driver.to_owned()))
+        });
+        bound.collect()
+    }
+
+    /// Guests that have the function, its physical function, or one of its virtual ones.
+    fn guests_with(&self, device: &PciDevice) -> Vec<WhyNot> {
+        let own = device.reference();
+        let mut all = Vec::new();
+        for lease in &self.leases {
+            let Some(theirs) = lease.pci() else { continue };
+            let related = theirs.physical() == own.physical()
+                && (theirs == own || is_function(theirs) || is_function(own));
+            if related {
+                all.push(WhyNot::Guest {
+                    guest: lease.guest.clone(),
+                    device: (theirs != own).then(|| theirs.to_string()),
+                    gone: lease.holder == Holder::Gone,
+                });
+            }
+        }
+        all
+    }
+
+    /// What keeps a USB device from being given to a guest as things are; empty where nothing does.
+    pub fn why_not_usb(&self, device: &UsbDevice) -> Vec<WhyNot> {
+        let mut all: Vec<WhyNot> = Vec::new();
+        if device.hub {
+            return vec![WhyNot::Bridge];
+        }
+        all.extend(device.used_by_host.iter().cloned().map(WhyNot::Host));
+        let theirs = self
+            .leases
+            .iter()
+            .filter(|lease| lease.usb().as_ref() == Some(&device.port));
+        all.extend(theirs.map(|lease| WhyNot::Guest {
+            guest: lease.guest.clone(),
+            device: None,
+            gone: lease.holder == Holder::Gone,
+        }));
+        // With its controller it is gone from the host altogether.
+        if let Some(controller) = device.controller.and_then(|bdf| self.function(bdf)) {
+            all.extend(
+                self.guests_with(controller)
+                    .into_iter()
+                    .map(|why| match why {
+                        WhyNot::Guest { guest, gone, .. } => WhyNot::Guest {
+                            guest,
+                            device: Some(format!("its controller {}", controller.bdf)),
+                            gone,
+                        },
+                        other => other,
+                    }),
+            );
+        }
+        all
+    }
+}
+
+const fn is_function(pci: PciRef) -> bool {
+    matches!(pci, PciRef::Function(_))
+}
