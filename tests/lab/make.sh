@@ -20,8 +20,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/usr/sbin:/sbin # depmod for an ordinary user
 
 case ${1:-} in
-x86_64) arch=amd64 meta=linux-image-amd64 qemu=qemu-system-x86 ;;
-aarch64) arch=arm64 meta=linux-image-arm64 qemu=qemu-system-arm ;;
+x86_64) arch=amd64 meta=linux-image-amd64 qemu=qemu-system-x86 kmod=kmod ;;
+# With busybox' modprobe, which knows less than kmod's: no soft dependencies, for one.
+aarch64) arch=arm64 meta=linux-image-arm64 qemu=qemu-system-arm kmod= ;;
 *) die "usage: make.sh x86_64|aarch64" ;;
 esac
 variant=$1
@@ -49,7 +50,7 @@ depends_on() { apt-cache depends "$1" | awk -v want="$2" '$1 == "Depends:" && $2
 kernel=$(depends_on $meta '^linux-image-[0-9]')
 [ -n "$kernel" ] || die "$meta depends on no kernel"
 # Installing is not what happens here: what only the packages' scripts want stays away.
-programs=$(apt_closure busybox-static $qemu qemu-utils ipxe-qemu nvme-cli strace pciutils usbutils kmod e2fsprogs iproute2 dash socat |
+programs=$(apt_closure busybox-static $qemu qemu-utils ipxe-qemu nvme-cli strace pciutils usbutils $kmod e2fsprogs iproute2 dash socat |
     grep -vE '^(perl|libperl|dpkg|debconf|usrmerge|iso-codes|libpam|passwd|adduser|libfile-find|libnumber|libtext|init-system|libsemanage)')
 version_debs="$(apt_versions "$kernel") $programs"
 build_debs=
@@ -140,6 +141,8 @@ for a in $(cat "$here/../guest/applets"); do
     [ -e "$root/usr/bin/$a" ] || [ -e "$root/usr/sbin/$a" ] || ln -s busybox "$root/usr/bin/$a"
 done
 ln -sf ../bin/busybox "$root/usr/sbin/init"
+# Where the kernel looks for it.
+[ -e "$root/usr/sbin/modprobe" ] || ln -s ../bin/busybox "$root/usr/sbin/modprobe"
 # For libraries in folders of their own. It knows the machine's architecture only; the loader finds the
 # folder of its architecture without it.
 if [ "$(dpkg --print-architecture)" = $arch ]; then
