@@ -1,10 +1,13 @@
 //! `mvm internal`: what mvm starts itself for, in a process of its own. Not for people.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 
 use super::{Failure, output};
 use crate::error::{ExitCode, Report};
 use crate::host::{devices, kvm};
+use crate::ops;
 
 /// What mvm starts itself for
 #[derive(Debug, Subcommand)]
@@ -13,6 +16,12 @@ pub(super) enum InternalCommand {
     KvmProbe,
     /// Print the files of /sys that stdin names, each as a line of JSON
     ReadAttributes,
+    /// Open devices through VFIO and print what refuses as one line of JSON
+    ConfirmVfio {
+        /// Their directories in sysfs
+        #[arg(required = true)]
+        devices: Vec<PathBuf>,
+    },
 }
 
 pub(super) fn run(command: &InternalCommand) -> Result<(), Failure> {
@@ -23,6 +32,7 @@ pub(super) fn run(command: &InternalCommand) -> Result<(), Failure> {
             devices::read_attributes(input, output)
                 .map_err(|error| Report::new(ExitCode::Failed, error.to_string()))?;
         }
+        InternalCommand::ConfirmVfio { devices } => output::print_json(&ops::try_vfio(devices))?,
     }
     Ok(())
 }

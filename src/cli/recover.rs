@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::output::{self, Format, FormatArg, Table};
 use super::{Context, Failure, background, guests, run, start};
 use crate::error::{ExitCode, Report};
-use crate::guest::{self, Ended, Recovered};
+use crate::guest::{self, Ended, Recovered, leftovers};
 use crate::ids::GuestName;
 use crate::units::Span;
 
@@ -43,10 +43,12 @@ pub(super) struct RecoverArgs {
 struct Row {
     name: String,
     /// `adopted`, `left` (runs without supervisor, by `--no-adopt`), `cleaned-up`, `running` (nothing to
-    /// do) or `absent`.
+    /// do), `absent`, or `given-back` (devices of a guest whose directory is gone).
     outcome: &'static str,
     /// How it ended, where it is gone.
     ended: Option<Ended>,
+    /// What of the host's devices was given back.
+    devices: Vec<String>,
 }
 
 pub(super) fn run(args: &RecoverArgs, context: &Context) -> Result<(), Failure> {
@@ -67,6 +69,9 @@ pub(super) fn run(args: &RecoverArgs, context: &Context) -> Result<(), Failure> 
             Err(failure) => failures.push(failure),
         }
     }
+    if args.names.is_empty() {
+        lost(context, &mut rows, &mut failures)?;
+    }
     match args.format.format {
         Format::Json => output::print_json(&rows)?,
         Format::Table if rows.is_empty() && failures.is_empty() => {
@@ -82,11 +87,15 @@ fn recover(args: &RecoverArgs, name: &str, context: &Context) -> Result<Row, Fai
         name: name.to_owned(),
         outcome,
         ended,
+        devices: Vec::new(),
     };
     Ok(match guest::recover(&context.dirs, &name.parse()?)? {
         Recovered::Nothing => row("absent", None),
         Recovered::Supervised => row("running", None),
-        Recovered::CleanedUp(ended) => row("cleaned-up", ended),
+        Recovered::CleanedUp { ended, devices } => Row {
+            devices,
+            ..row("cleaned-up", ended)
+        },
         Recovered::Orphan if args.no_adopt => row("left", None),
         Recovered::Orphan => {
             let words: [OsString; 4] = [
@@ -99,6 +108,32 @@ fn recover(args: &RecoverArgs, name: &str, context: &Context) -> Result<Row, Fai
             row("adopted", None)
         }
     })
+}
+
+/// Devices of guests whose directories are gone.
+fn lost(
+    context: &Context,
+    rows: &mut Vec<Row>,
+    failures: &mut Vec<Failure>,
+) -> Result<(), Failure> {
+    for leftover in leftovers::take_back_lost(&context.dirs)? {
+        if !leftover.left.is_empty() {
+            let text = format!(
+                "{} of guest `{}` cannot be given back: {}",
+                leftover.what,
+                leftover.guest,
+                leftover.left.join("; ")
+            );
+            failures.push(Report::new(ExitCode::Failed, text).into());
+        }
+        rows.push(Row {
+            name: leftover.guest,
+            outcome: "given-back",
+            ended: None,
+            devices: leftover.done,
+        });
+    }
+    Ok(())
 }
 
 /// The new supervisor's own life, to the guest's end.
@@ -125,5 +160,10 @@ fn table(rows: &[Row]) -> Result<(), Failure> {
         ]);
     }
     table.print()?;
+    for row in rows {
+        for done in &row.devices {
+            output::progress(&format!("{}: {done}", row.name));
+        }
+    }
     Ok(())
 }

@@ -99,12 +99,16 @@ pub(super) fn dry_run(
 /// What is told when the guest runs.
 pub(super) type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
 
+/// How often a start is prepared anew because another guest took a device of its choice.
+const RACES: usize = 8;
+
 /// Starts the guest and supervises it to its end.
 pub(super) fn supervise(
     wanted: &Wanted,
     context: &Context,
     on_ready: impl Fn(&Plan) -> OnReady,
 ) -> Result<(GuestName, Ended), Failure> {
+    let mut races = 0;
     for _ in 0..100 {
         let name = wanted.name(context)?;
         let plan = wanted.plan(context, &name)?;
@@ -122,6 +126,8 @@ pub(super) fn supervise(
             Ok(ended) => return Ok((name, ended)),
             // Another start of the same profile was faster: the next name is free.
             Err(StartError::Busy(_)) if wanted.has_other_names() => {}
+            // What was asked for as `auto` is another device when it is looked for again.
+            Err(error) if error.is_lost_race() && races < RACES => races += 1,
             Err(error) => return Err(error.into()),
         }
     }

@@ -71,9 +71,9 @@ impl End {
             tracing::warn!(%error, "taking back what the start did");
             self.undo
         });
-        let left = journal::roll_back(&Host::default(), &undo);
+        let left = journal::roll_back(&Host::sharing(run.host()), &undo);
         if !left.is_empty() {
-            let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+            let left: Vec<String> = left.iter().map(journal::in_words).collect();
             let text = format!("not taken back: {}", left.join("; "));
             ended.message = Some(match ended.message {
                 Some(message) => format!("{message}; {text}"),

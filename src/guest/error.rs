@@ -61,7 +61,22 @@ pub enum StartError {
     Setup(#[source] io::Error),
 }
 
+impl From<crate::ops::DeviceError> for StartError {
+    fn from(error: crate::ops::DeviceError) -> Self {
+        Self::Host(error.into())
+    }
+}
+
 impl StartError {
+    /// Whether another guest took, just now, a device that this one wanted: prepared again, one that was
+    /// asked for as `auto` is another one.
+    pub fn is_lost_race(&self) -> bool {
+        match self {
+            Self::Apply(error) => error.is_lost_race(),
+            _ => false,
+        }
+    }
+
     pub(crate) fn stays(run: &super::RunDir) -> Self {
         Self::Leftovers {
             guest: run.name().to_string(),

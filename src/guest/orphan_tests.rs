@@ -149,7 +149,10 @@ fn the_end_that_nobody_saw_is_told_from_the_event_log() {
         gone.await.unwrap();
     });
     until("QEMU is gone", || is_released(&run));
-    let Recovered::CleanedUp(Some(ended)) = recover(&place.dirs, run.name()).unwrap() else {
+    let Recovered::CleanedUp {
+        ended: Some(ended), ..
+    } = recover(&place.dirs, run.name()).unwrap()
+    else {
         panic!("it was dead");
     };
     assert_eq!(ended.reason, Reason::GuestShutdown);
@@ -166,7 +169,10 @@ fn both_killed_is_told_as_that() {
     let (run, _) = orphan(&place, "g");
     kill_qemu(&run);
     until("QEMU is gone", || is_released(&run));
-    let Recovered::CleanedUp(Some(ended)) = recover(&place.dirs, run.name()).unwrap() else {
+    let Recovered::CleanedUp {
+        ended: Some(ended), ..
+    } = recover(&place.dirs, run.name()).unwrap()
+    else {
         panic!("it was dead");
     };
     assert_eq!(ended.reason, Reason::Unknown);
@@ -253,7 +259,7 @@ fn a_supervisor_killed_at_any_moment_is_recovered_from() {
                     guest.ask(json!({"do": "kill"}));
                     guest.end().expect(&what);
                 }
-                Recovered::Nothing | Recovered::CleanedUp(_) => {}
+                Recovered::Nothing | Recovered::CleanedUp { .. } => {}
                 Recovered::Supervised => panic!("{what}"),
             }
         } else {

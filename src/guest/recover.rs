@@ -8,6 +8,7 @@ use super::RunDir;
 use super::adopt;
 use super::claim::{self, Claim, Claimed};
 use super::error::StartError;
+use super::leftovers;
 use super::lifecycle::shutdown_reason;
 use super::state::{self, Condition, Ended, GuestState, Reason};
 use crate::dirs::Dirs;
@@ -25,8 +26,13 @@ pub enum Recovered {
     Supervised,
     /// Its QEMU lives and has no supervisor: [`super::adopt`] gives it one.
     Orphan,
-    /// Both were dead; everything is taken back. How the guest ended, if it had been started.
-    CleanedUp(Option<Ended>),
+    /// Both were dead; everything is taken back.
+    CleanedUp {
+        /// How the guest ended, if it had been started.
+        ended: Option<Ended>,
+        /// What of the host's devices was given back, in words.
+        devices: Vec<String>,
+    },
 }
 
 /// Takes back what a dead guest left behind. A QEMU that lives is left alone.
@@ -39,6 +45,7 @@ pub fn recover(dirs: &Dirs, name: &GuestName) -> Result<Recovered, StartError> {
         return Ok(Recovered::Nothing);
     }
     let before = has_leftovers(&run);
+    let devices = leftovers::devices_in_journal(&run);
     match claim::take(&run) {
         Err(StartError::Busy(_)) => Ok(Recovered::Supervised),
         Err(error) => Err(error),
@@ -47,16 +54,19 @@ pub fn recover(dirs: &Dirs, name: &GuestName) -> Result<Recovered, StartError> {
                 return Ok(Recovered::Orphan);
             }
             take_back(&run)?;
-            Ok(cleaned_up(&run, claim, true))
+            Ok(cleaned_up(&run, claim, true, devices))
         }
-        Ok(Claimed::Free(claim)) => Ok(cleaned_up(&run, claim, before)),
+        Ok(Claimed::Free(claim)) => Ok(cleaned_up(&run, claim, before, devices)),
     }
 }
 
-fn cleaned_up(run: &RunDir, claim: Claim, was_there: bool) -> Recovered {
+fn cleaned_up(run: &RunDir, claim: Claim, was_there: bool, devices: Vec<String>) -> Recovered {
     claim.abandon(run);
     let ended = state::read(&run.last()).ok().flatten();
-    Recovered::CleanedUp(ended.filter(|_| was_there))
+    Recovered::CleanedUp {
+        ended: ended.filter(|_| was_there),
+        devices,
+    }
 }
 
 /// Whether there is anything to take back.
@@ -82,7 +92,7 @@ pub(crate) fn take_back(run: &RunDir) -> Result<(), StartError> {
         }
     }
     let undo = journal::read(&run.journal())?;
-    let host = Host::default();
+    let host = Host::sharing(run.host());
     let mut left = journal::roll_back(&host, &undo);
     if left.is_empty() {
         // A start that died before its journal began left a directory and nothing else.
@@ -95,7 +105,7 @@ pub(crate) fn take_back(run: &RunDir) -> Result<(), StartError> {
     if left.is_empty() {
         return Ok(());
     }
-    let what: Vec<String> = left.iter().map(ToString::to_string).collect();
+    let what: Vec<String> = left.iter().map(journal::in_words).collect();
     Err(StartError::Leftovers {
         guest: run.name().to_string(),
         what: what.join("; "),

@@ -11,6 +11,7 @@ pub struct RunDir {
     name: GuestName,
     dir: PathBuf,
     state: PathBuf,
+    host: PathBuf,
 }
 
 macro_rules! files {
@@ -26,6 +27,7 @@ impl RunDir {
             name: name.clone(),
             dir: dirs.guest_runtime(name),
             state: dirs.guest_state(name),
+            host: dirs.host().to_owned(),
         }
     }
 
@@ -37,6 +39,11 @@ impl RunDir {
     /// The directory itself; it is there only while the guest is, or until it is recovered.
     pub fn path(&self) -> &Path {
         &self.dir
+    }
+
+    /// What it shares with the other guests of this host is below this.
+    pub fn host(&self) -> &Path {
+        &self.host
     }
 
     files! {

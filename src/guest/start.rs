@@ -14,7 +14,7 @@ use super::process::start_ticks;
 use super::signals::Signals;
 use super::state::{self, Condition, Ended, GuestState};
 use super::supervise::{Begin, supervise};
-use super::{RunDir, conflicts};
+use super::{RunDir, conflicts, devices, leftovers};
 use crate::dirs::Dirs;
 use crate::ids::GuestName;
 use crate::machine::Machine;
@@ -108,17 +108,21 @@ async fn start(
 fn prepare(
     dirs: &Dirs,
     run: &RunDir,
-    plan: Plan,
+    mut plan: Plan,
     on_ready: OnReady,
 ) -> Result<(Begin, End), StartError> {
-    let host = Host::new(&plan.command.program);
+    let host = Host::new(dirs).with_qemu(&plan.command.program);
     let gate = conflicts::gate(dirs)?;
     conflicts::check(dirs, &plan)?;
+    devices::allow_memory(&plan.machine)?;
+    leftovers::take_back_before(dirs, run.path(), &plan.steps);
     let mut prepared = apply(&host, &plan.steps, &run.journal())?;
     let mut rolling = RollBack {
         host: &host,
         undo: std::mem::take(&mut prepared.undo),
     };
+    // Virtual functions that were made just now may be elsewhere than was thought.
+    devices::settle(&host, &mut plan);
     state::write(&run.plan(), &plan).map_err(StartError::io("write", &run.plan()))?;
     // From here on others see what this guest uses.
     drop(gate);

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::device_error::DeviceError;
 use crate::error::{ExitCode, Hint};
 
 /// A step that failed.
@@ -113,6 +114,9 @@ pub enum OpsError {
         /// What was given.
         address: String,
     },
+    /// A device cannot be taken or given back.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// What was written does not read back.
     #[error("{what} did not take effect")]
     NoEffect {
@@ -155,6 +159,7 @@ impl OpsError {
     pub fn os_error(&self) -> Option<i32> {
         match self {
             Self::Io { source, .. } | Self::Net { source, .. } => source.raw_os_error(),
+            Self::Device(error) => error.os_error(),
             _ => None,
         }
     }
@@ -165,6 +170,7 @@ impl Hint for OpsError {
         use nix::libc::{EACCES, EBUSY, EDQUOT, ENOSPC, EPERM, EROFS};
         let number = self.os_error();
         let hint = match self {
+            Self::Device(error) => return error.hints(),
             Self::Held { guest, .. } => format!("end it first: `mvm stop {guest}`"),
             Self::NotOurs { .. } => {
                 "set MVM_RUNTIME_DIR to a directory of your own".to_owned()
@@ -205,6 +211,7 @@ impl Hint for OpsError {
         match self {
             Self::NoProgram { .. } | Self::NoDevice { .. } | Self::NotATap { .. } => ExitCode::Host,
             Self::BadAddress { .. } => ExitCode::Profile,
+            Self::Device(error) => error.exit_code(),
             _ => ExitCode::Failed,
         }
     }

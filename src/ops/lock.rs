@@ -65,12 +65,25 @@ pub fn take(path: &Path) -> Result<OwnedFd, OpsError> {
     )))
 }
 
+/// Takes the lock of a file that is open already; whether it could.
+///
+/// # Errors
+/// The file system has no such locks.
+pub(crate) fn try_file(file: &File) -> io::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+        Ok(_) => Ok(true),
+        Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Whether somebody has the lock, without taking it. No file, no lock.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn is_held(path: &Path) -> Result<bool, OpsError> {
-    let file = match OpenOptions::new().read(true).write(true).open(path) {
+    // To ask, it is enough to read it.
+    let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(OpsError::io("open", path)(error)),

@@ -2,24 +2,46 @@
 //!
 //! An operation compares before it writes, and looks at the result afterwards.
 
+mod causes;
+mod console;
 mod copy;
+pub mod device_error;
+mod devices;
 pub mod dirs;
+mod driver;
 mod error;
 mod fds;
+mod helper;
+mod holders;
+pub mod hostdir;
 pub mod lock;
+mod mdev;
+pub mod memlock;
 pub mod memory;
+pub(crate) mod moment;
 mod overlay;
 pub mod process;
+mod provision;
 pub mod session;
 pub mod socket;
+pub mod sysfs;
 mod tap;
+mod usb;
+mod vfio;
+mod vfnet;
+mod vfs;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use crate::dirs::Dirs;
+use crate::ids::{Bdf, PciRef};
 use crate::plan::step::Step;
+pub use device_error::DeviceError;
 pub use error::OpsError;
 pub use fds::open_source;
+use sysfs::Place;
+pub use vfio::try_open as try_vfio;
 
 /// Who carries out steps: the host, or a fake one in tests.
 pub trait Ops {
@@ -40,22 +62,57 @@ pub trait Ops {
 }
 
 /// The host that mvm runs on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Host {
     qemu: Option<PathBuf>,
+    place: Place,
 }
 
 impl Host {
-    /// The host; `qemu-img` is looked for beside this QEMU first.
-    pub fn new(qemu: &Path) -> Self {
-        Self {
-            qemu: Some(qemu.to_owned()),
-        }
+    /// The host, with what guests share where `dirs` says.
+    pub fn new(dirs: &Dirs) -> Self {
+        Self::at(Place::new(dirs.host()))
+    }
+
+    /// The host, with what guests share in that directory.
+    pub fn sharing(host: &Path) -> Self {
+        Self::at(Place::new(host))
+    }
+
+    /// A host with its files elsewhere.
+    pub const fn at(place: Place) -> Self {
+        Self { qemu: None, place }
+    }
+
+    /// The same; `qemu-img` is looked for beside this QEMU first.
+    #[must_use]
+    pub fn with_qemu(mut self, qemu: &Path) -> Self {
+        self.qemu = Some(qemu.to_owned());
+        self
+    }
+
+    /// Where a PCI function is now; `None` where there is none.
+    pub fn address_of(&self, device: PciRef) -> Option<Bdf> {
+        driver::address_of(&self.place, device)
+    }
+
+    /// Where its files are.
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+}
+
+/// For steps of no device.
+#[cfg(test)]
+impl Default for Host {
+    fn default() -> Self {
+        Self::sharing(Path::new("/nonexistent/mvm-host"))
     }
 }
 
 impl Ops for Host {
     fn run(&self, step: &Step) -> Result<Option<OwnedFd>, OpsError> {
+        moment::pass();
         match step {
             Step::MakeDir { path, mode, keep } => dirs::make(path, *mode, *keep)?,
             Step::Lock { path } => return lock::take(path).map(Some),
@@ -75,13 +132,14 @@ impl Ops for Host {
             Step::RemoveFile { path } => dirs::remove_file(path)?,
             Step::RemoveDir { path } => dirs::remove_dir(path)?,
             Step::DeleteTap { name } => tap::delete(name)?,
-            // No plan has them yet.
-            other => {
-                return Err(OpsError::NoEffect {
-                    what: format!("{other:?}"),
-                });
+            device => {
+                devices::run(&self.place, device)?;
             }
         }
         Ok(None)
+    }
+
+    fn observe(&self, step: &Step) -> Result<Step, OpsError> {
+        Ok(devices::observe(&self.place, step)?)
     }
 }

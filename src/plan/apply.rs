@@ -51,6 +51,15 @@ pub enum Why {
     NoLock,
 }
 
+impl ApplyError {
+    /// Whether another guest was faster in taking a device.
+    pub fn is_lost_race(&self) -> bool {
+        let lost =
+            |why: &Why| matches!(why, Why::Ops(OpsError::Device(error)) if error.is_lost_race());
+        self.left.is_empty() && lost(&self.why)
+    }
+}
+
 impl Hint for ApplyError {
     fn hints(&self) -> Vec<String> {
         let mut hints = match &*self.why {
@@ -58,11 +67,10 @@ impl Hint for ApplyError {
             Why::Journal(error) => error.hints(),
             Why::BeforeLock | Why::NoLock => Vec::new(),
         };
-        hints.extend(
-            self.left
-                .iter()
-                .map(|error| format!("not taken back: {error}; `mvm recover` tries again")),
-        );
+        hints.extend(self.left.iter().map(|error| {
+            let why = journal::in_words(error);
+            format!("not taken back: {why}; `mvm recover` tries again")
+        }));
         hints
     }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::step::Step;
 use crate::error::Hint;
 use crate::ids::Id;
-use crate::ops::{Ops, OpsError};
+use crate::ops::{Ops, OpsError, moment};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,8 +155,11 @@ impl Journal {
         if lines.is_empty() {
             return Ok(());
         }
+        moment::pass();
         self.file.write_all(&lines).map_err(io)?;
-        self.file.sync_data().map_err(io)
+        self.file.sync_data().map_err(io)?;
+        moment::pass();
+        Ok(())
     }
 }
 
@@ -232,6 +235,18 @@ pub fn take_back_device(
         }
     }
     Ok(back.errors)
+}
+
+/// An error with its causes on one line.
+pub fn in_words(error: &OpsError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }
 
 /// A roll-back under way.

@@ -97,7 +97,7 @@ impl Hotplug {
         attachment: &Attachment,
         program: &std::path::Path,
     ) -> Result<BTreeMap<String, String>, HotplugError> {
-        let host = Host::new(program);
+        let host = Host::sharing(self.run.host()).with_qemu(program);
         let (steps, id) = (attachment.steps.clone(), attachment.id.clone());
         let journal = self.run.journal();
         blocking(move || Ok(apply::attach(&host, &steps, &id, &journal)?)).await?;

@@ -240,10 +240,10 @@ impl Hotplug {
             }
         }
         let (journal, id) = (self.run.journal(), record.id.clone());
-        let back =
-            blocking(move || Ok(journal::take_back_device(&Host::default(), &journal, &id)?));
+        let host = Host::sharing(self.run.host());
+        let back = blocking(move || Ok(journal::take_back_device(&host, &journal, &id)?));
         match back.await {
-            Ok(errors) => wrong.extend(errors.iter().map(ToString::to_string)),
+            Ok(errors) => wrong.extend(errors.iter().map(journal::in_words)),
             Err(error) => wrong.push(error.to_string()),
         }
         let done = if wrong.is_empty() {

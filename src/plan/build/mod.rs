@@ -1,5 +1,7 @@
 //! Machine and command line to plan: which changes the host needs, in which order. Pure.
 
+pub mod devices;
+
 use std::path::Path;
 
 use super::Plan;
@@ -26,6 +28,10 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
         make_dir(&machine.state_dir, true),
         make_dir(&machine.state_dir.join("log"), true),
     ];
+    steps.extend(devices::steps(
+        &devices::Wanted::of(&machine),
+        &devices::user(&machine),
+    ));
     if let Firmware::Flash {
         vars: Some(vars), ..
     } = &machine.firmware

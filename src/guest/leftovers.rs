@@ -1,0 +1,179 @@
+//! What guests that are gone have left of the host's devices, whoever looks.
+//!
+//! A guest's own journal is the first source. Where it is gone with its directory, what the leases and the
+//! records of shared changes say is carried out, as far as they are root's or this user's.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::RunDir;
+use super::claim::{self, Claimed};
+use crate::dirs::Dirs;
+use crate::error::Report;
+use crate::ids::GuestName;
+use crate::ops::hostdir::{Alive, alive};
+use crate::ops::{Host, Ops, OpsError};
+use crate::plan::step::{Step, User};
+use crate::plan::{journal, render};
+
+/// A device, or a shared change, that a guest had left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Leftover {
+    /// The guest.
+    pub guest: String,
+    /// What it had: the lease's or the record's name.
+    pub what: String,
+    /// What was done, in words.
+    pub done: Vec<String>,
+    /// Why the rest could not be; none when all is back.
+    pub left: Vec<String>,
+}
+
+/// The user of a guest whose run-time directory has no journal any more.
+fn is_lost(user: &User) -> bool {
+    alive(&user.run_dir) == Alive::No && !user.run_dir.join("journal.jsonl").exists()
+}
+
+/// Takes back what guests left behind whose own directory is gone. Errors are told with the device; the
+/// rest is still done.
+///
+/// # Errors
+/// The directory that guests share cannot be read.
+pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
+    let host = Host::new(dirs);
+    let shared_dir = &host.place().host;
+    let mut found = Vec::new();
+    for lease in shared_dir.leases()? {
+        let user = User {
+            guest: lease.content.guest.clone(),
+            run_dir: lease.content.run_dir.clone(),
+        };
+        if !is_lost(&user) || !lease.trusted {
+            continue;
+        }
+        let mut steps = lease.content.undo.clone();
+        steps.reverse();
+        steps.push(Step::ReleaseLease {
+            key: lease.key.clone(),
+            user: user.clone(),
+        });
+        found.push(carry_out(&host, &user, lease.content.device, &steps));
+    }
+    for record in shared_dir.shared()? {
+        let [first, ..] = record.content.users.as_slice() else {
+            continue;
+        };
+        if !record.trusted || !record.content.users.iter().all(is_lost) {
+            continue;
+        }
+        let steps: Vec<Step> = record
+            .content
+            .undo
+            .iter()
+            .filter_map(|undo| match undo {
+                Step::RestoreVfs { pf, .. } => Some(Step::DropVfs {
+                    pf: *pf,
+                    user: first.clone(),
+                }),
+                Step::AttachConsole { console, .. } => Some(Step::AttachConsole {
+                    console: console.clone(),
+                    user: first.clone(),
+                }),
+                _ => None,
+            })
+            .collect();
+        found.push(carry_out(&host, first, record.key, &steps));
+    }
+    Ok(found)
+}
+
+fn carry_out(host: &Host, user: &User, what: String, steps: &[Step]) -> Leftover {
+    let mut leftover = Leftover {
+        guest: user.guest.clone(),
+        what,
+        done: Vec::new(),
+        left: Vec::new(),
+    };
+    for step in steps {
+        // A device that is not given back keeps its lease.
+        if matches!(step, Step::ReleaseLease { .. }) && !leftover.left.is_empty() {
+            continue;
+        }
+        match host.run(step) {
+            Ok(_) => leftover.done.push(render::describe(step)),
+            Err(error) => leftover.left.push(Report::from(error).chain.join(": ")),
+        }
+    }
+    leftover
+}
+
+/// Before a start that takes devices: what guests that are gone left behind, this one's user's and what
+/// nobody has a journal for, is taken back. What stays is told when a step meets it.
+pub(crate) fn take_back_before(dirs: &Dirs, us: &Path, steps: &[Step]) {
+    if !steps
+        .iter()
+        .any(|step| matches!(step, Step::TakeLease { .. }))
+    {
+        return;
+    }
+    for guest in dead_guests(dirs, us) {
+        let run = RunDir::new(dirs, &guest);
+        match claim::take(&run) {
+            Ok(Claimed::Free(claim)) => {
+                tracing::info!(%guest, "took back what it had left behind");
+                claim.abandon(&run);
+            }
+            Ok(Claimed::Orphan(_)) => {}
+            Err(error) => tracing::warn!(%error, %guest, "cannot take back what it left behind"),
+        }
+    }
+    match take_back_lost(dirs) {
+        Ok(found) => {
+            for leftover in found {
+                for error in leftover.left {
+                    tracing::warn!(guest = %leftover.guest, "cannot take back: {error}");
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot look at the leases"),
+    }
+}
+
+/// This user's guests that have devices and are gone.
+fn dead_guests(dirs: &Dirs, us: &Path) -> BTreeSet<GuestName> {
+    let host = Host::new(dirs);
+    let shared_dir = &host.place().host;
+    let leases = shared_dir.leases().unwrap_or_default();
+    let shared = shared_dir.shared().unwrap_or_default();
+    let dirs_of_users = leases.into_iter().map(|lease| lease.content.run_dir).chain(
+        shared
+            .into_iter()
+            .flat_map(|record| record.content.users)
+            .map(|user| user.run_dir),
+    );
+    dirs_of_users
+        .filter(|dir| dir != us && dir.parent() == Some(&dirs.runtime))
+        .filter(|dir| alive(dir) == Alive::No && dir.join("journal.jsonl").exists())
+        .filter_map(|dir| dir.file_name()?.to_str()?.parse().ok())
+        .collect()
+}
+
+/// What a guest's journal has to say about devices, in words: what is given back when it is taken back.
+pub(crate) fn devices_in_journal(run: &RunDir) -> Vec<String> {
+    let entries = journal::read(&run.journal()).unwrap_or_default();
+    let about_devices = |step: &&Step| {
+        matches!(
+            step,
+            Step::DropVfs { .. }
+                | Step::SetVfNet { .. }
+                | Step::RemoveMdev { .. }
+                | Step::AttachConsole { .. }
+                | Step::GiveBack { .. }
+                | Step::GiveBackUsb { .. }
+        )
+    };
+    let undo = entries.iter().rev().map(|entry| &entry.undo);
+    undo.filter(about_devices).map(render::describe).collect()
+}

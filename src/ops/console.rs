@@ -1,0 +1,95 @@
+//! The host's console on a screen: let go before its GPU is taken, brought back after the last guest
+//! that needed it.
+
+use std::path::{Path, PathBuf};
+
+use super::device_error::DeviceError;
+use super::hostdir::{HostLock, Last};
+use super::sysfs::Place;
+use crate::handover::ConsoleRef;
+use crate::plan::step::{Step, User};
+
+fn key(console: &ConsoleRef) -> String {
+    format!("console-{}", console.name())
+}
+
+/// What stands for a console in sysfs.
+fn dir_of(console: &ConsoleRef) -> PathBuf {
+    match console {
+        ConsoleRef::Vt(name) => Path::new("class/vtconsole").join(name),
+        ConsoleRef::Platform { device, .. } => Path::new("bus/platform/devices").join(device),
+    }
+}
+
+/// Whether it is at work; `None` where the host has no such console (any more).
+fn is_attached(place: &Place, console: &ConsoleRef) -> Option<bool> {
+    let dir = dir_of(console);
+    match console {
+        ConsoleRef::Vt(_) => Some(place.read(dir.join("bind"))? != "0"),
+        ConsoleRef::Platform { driver, .. } => place
+            .exists(&dir)
+            .then(|| place.link_name(dir.join("driver")).as_ref() == Some(driver)),
+    }
+}
+
+fn set(place: &Place, console: &ConsoleRef, attached: bool) -> Result<(), DeviceError> {
+    if is_attached(place, console).is_none_or(|now| now == attached) {
+        return Ok(());
+    }
+    let at = place.device(key(console));
+    match console {
+        ConsoleRef::Vt(name) => {
+            let file = Path::new("class/vtconsole").join(name).join("bind");
+            at.set(file, if attached { "1" } else { "0" }).map(drop)
+        }
+        ConsoleRef::Platform { device, driver } => {
+            let file = if attached { "bind" } else { "unbind" };
+            let file = Path::new("bus/platform/drivers").join(driver).join(file);
+            let done = at.command(file, &format!("{device}\n"));
+            match (done, is_attached(place, console)) {
+                // Gone, or taken over by the GPU's own driver, meanwhile.
+                (Err(_), now) if now.is_none_or(|now| now == attached) => Ok(()),
+                (done, _) => done,
+            }
+        }
+    }
+}
+
+/// Takes it away, or joins those who need it away.
+pub(crate) fn detach(
+    place: &Place,
+    lock: &HostLock,
+    console: &ConsoleRef,
+    user: &User,
+) -> Result<(), DeviceError> {
+    let key = key(console);
+    let shared = place.host.shared_of(&key)?.is_some();
+    if !shared && is_attached(place, console) != Some(true) {
+        // The host itself has none there: there is nothing to bring back.
+        return Ok(());
+    }
+    place.host.share(lock, &key, user, || {
+        Ok(vec![Step::AttachConsole {
+            console: console.clone(),
+            user: user.clone(),
+        }])
+    })?;
+    set(place, console, false)
+}
+
+/// Brings it back once nobody needs it away.
+pub(crate) fn attach(
+    place: &Place,
+    lock: &HostLock,
+    console: &ConsoleRef,
+    user: &User,
+) -> Result<(), DeviceError> {
+    let key = key(console);
+    match place.host.unshare(lock, &key, user)? {
+        Last::No => Ok(()),
+        Last::Yes(_) => {
+            set(place, console, true)?;
+            place.host.forget_shared(lock, &key)
+        }
+    }
+}

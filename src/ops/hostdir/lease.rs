@@ -1,0 +1,287 @@
+//! Who has a device.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Alive, HostDir, HostLock, Record, alive, now};
+use crate::ops::device_error::DeviceError;
+use crate::plan::step::{Step, User};
+
+/// A device that a guest has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Lease {
+    /// The lease's name, which is the file's.
+    pub key: String,
+    /// The device as people name it.
+    pub device: String,
+    /// The guest.
+    pub guest: String,
+    /// Its run-time directory, whose `lock` it holds as long as it lives.
+    pub run_dir: PathBuf,
+    /// The user whose guest it is.
+    pub uid: u32,
+    /// The process that took the device.
+    pub pid: u32,
+    /// When, in seconds since 1970.
+    pub since: u64,
+    /// What gives the device back, oldest first, should the guest's own journal be gone.
+    #[serde(default)]
+    pub undo: Vec<Step>,
+}
+
+/// A function that somebody took by hand (`mvm bind`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ByHand {
+    /// The device as people name it.
+    pub device: String,
+    /// When, in seconds since 1970.
+    pub since: u64,
+    /// What gives it back.
+    pub undo: Step,
+}
+
+const LEASES: &str = "leases";
+const BOUND: &str = "bound";
+
+impl HostDir {
+    /// All leases, by name.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn leases(&self) -> Result<Vec<Record<Lease>>, DeviceError> {
+        self.records(LEASES)
+    }
+
+    /// Takes a device for a guest. `in_use` is asked whether a process still has the device open though
+    /// the guest that had it is gone.
+    ///
+    /// # Errors
+    /// Another guest has it, or has not given it back.
+    pub fn take_lease(
+        &self,
+        _lock: &HostLock,
+        key: &str,
+        device: &str,
+        user: &User,
+        in_use: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(), DeviceError> {
+        for found in self.leases()? {
+            let lease = &found.content;
+            if !excludes(key, &found.key) {
+                continue;
+            }
+            if lease.run_dir == user.run_dir {
+                if found.key == key {
+                    return Ok(());
+                }
+                continue;
+            }
+            let device = lease.device.clone();
+            if alive(&lease.run_dir) == Alive::Yes {
+                let guest = lease.guest.clone();
+                return Err(DeviceError::Leased { device, guest });
+            }
+            if let Some(by) = in_use(&found.key) {
+                return Err(DeviceError::InUse { device, by });
+            }
+            if !lease.undo.is_empty() || lease.run_dir.join("journal.jsonl").exists() {
+                return Err(DeviceError::LeftBehind {
+                    device,
+                    guest: lease.guest.clone(),
+                    run_dir: lease.run_dir.clone(),
+                });
+            }
+            self.remove(LEASES, &found.key)?;
+        }
+        let lease = Lease {
+            key: key.to_owned(),
+            device: device.to_owned(),
+            guest: user.guest.clone(),
+            run_dir: user.run_dir.clone(),
+            uid: nix::unistd::Uid::effective().as_raw(),
+            pid: std::process::id(),
+            since: now(),
+            undo: Vec::new(),
+        };
+        self.write(LEASES, key, &lease)
+    }
+
+    /// Gives up a lease that this guest has; anybody else's stays.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn release_lease(
+        &self,
+        _lock: &HostLock,
+        key: &str,
+        user: &User,
+    ) -> Result<(), DeviceError> {
+        match self.record::<Lease>(LEASES, key)? {
+            Some(found) if found.content.run_dir == user.run_dir => self.remove(LEASES, key),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes into a device's lease what gives the device back.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note_undo(&self, _lock: &HostLock, key: &str, undo: &Step) -> Result<(), DeviceError> {
+        self.change(key, |lease| {
+            let missing = !lease.undo.contains(undo);
+            if missing {
+                lease.undo.push(undo.clone());
+            }
+            missing
+        })
+    }
+
+    /// Whether a device's lease says that this gives the device back.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn has_undo(&self, key: &str, undo: &Step) -> Result<bool, DeviceError> {
+        let found = self.record::<Lease>(LEASES, key)?;
+        Ok(found.is_some_and(|lease| lease.content.undo.contains(undo)))
+    }
+
+    /// Strikes out of a device's lease what has been carried out.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn strike_undo(&self, _lock: &HostLock, key: &str, undo: &Step) -> Result<(), DeviceError> {
+        self.change(key, |lease| {
+            let before = lease.undo.len();
+            lease.undo.retain(|step| step != undo);
+            lease.undo.len() != before
+        })
+    }
+
+    fn change(&self, key: &str, with: impl Fn(&mut Lease) -> bool) -> Result<(), DeviceError> {
+        let Some(mut found) = self.record::<Lease>(LEASES, key)? else {
+            return Ok(());
+        };
+        if with(&mut found.content) {
+            self.write(LEASES, key, &found.content)?;
+        }
+        Ok(())
+    }
+
+    /// What was taken by hand.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn by_hand(&self) -> Result<Vec<Record<ByHand>>, DeviceError> {
+        self.records(BOUND)
+    }
+
+    /// What was taken by hand under that name.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn bound_by_hand(&self, key: &str) -> Result<Option<Record<ByHand>>, DeviceError> {
+        self.record(BOUND, key)
+    }
+
+    /// Writes down what is taken by hand, before it is.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn note_by_hand(
+        &self,
+        _lock: &HostLock,
+        key: &str,
+        device: &str,
+        undo: &Step,
+    ) -> Result<(), DeviceError> {
+        let record = ByHand {
+            device: device.to_owned(),
+            since: now(),
+            undo: undo.clone(),
+        };
+        self.write(BOUND, key, &record)
+    }
+
+    /// Forgets what was taken by hand.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn forget_by_hand(&self, _lock: &HostLock, key: &str) -> Result<(), DeviceError> {
+        self.remove(BOUND, key)
+    }
+}
+
+/// Whether two leases cannot be different guests': the same device, or a physical function and one of
+/// its virtual ones.
+fn excludes(wanted: &str, there: &str) -> bool {
+    let vf_of = |a: &str, b: &str| {
+        a.strip_prefix(b)
+            .is_some_and(|rest| rest.starts_with("-vf"))
+    };
+    wanted == there || vf_of(wanted, there) || vf_of(there, wanted)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::ops::lock;
+
+    fn user(top: &std::path::Path, guest: &str) -> User {
+        User {
+            guest: guest.to_owned(),
+            run_dir: top.join(guest),
+        }
+    }
+
+    #[test]
+    fn a_device_is_one_guests() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = HostDir::new(&top.path().join("host"));
+        let (a, b) = (user(top.path(), "a"), user(top.path(), "b"));
+        let held = dir.lock().unwrap();
+        let free = |_: &str| None;
+        let take = |key: &str, user: &User| dir.take_lease(&held, key, key, user, &free);
+        std::fs::create_dir(&a.run_dir).unwrap();
+        let life = lock::take(&a.run_dir.join("lock")).unwrap();
+        take("pci-0000:01:00.0-vf1", &a).unwrap();
+        take("pci-0000:01:00.0-vf1", &a).unwrap();
+        take("pci-0000:01:00.0-vf2", &b).unwrap();
+        dir.release_lease(&held, "pci-0000:01:00.0-vf2", &b)
+            .unwrap();
+        for key in ["pci-0000:01:00.0-vf1", "pci-0000:01:00.0"] {
+            let error = take(key, &b).unwrap_err();
+            assert_eq!(error.to_string(), "pci-0000:01:00.0-vf1 is guest `a`'s");
+        }
+        dir.release_lease(&held, "pci-0000:01:00.0-vf1", &b)
+            .unwrap();
+        assert_eq!(dir.leases().unwrap().len(), 1, "another guest's stays");
+
+        // The guest dies with something to give back, then with nothing.
+        drop(life);
+        let undo = Step::RemoveMdev {
+            uuid: uuid::Uuid::nil(),
+        };
+        dir.note_undo(&held, "pci-0000:01:00.0-vf1", &undo).unwrap();
+        let error = take("pci-0000:01:00.0", &b).unwrap_err();
+        assert!(matches!(error, DeviceError::LeftBehind { .. }), "{error}");
+        dir.strike_undo(&held, "pci-0000:01:00.0-vf1", &undo)
+            .unwrap();
+        let open = |_: &str| Some("process 7".to_owned());
+        let error = dir.take_lease(&held, "pci-0000:01:00.0", "x", &b, &open);
+        assert!(matches!(error, Err(DeviceError::InUse { .. })), "{error:?}");
+        take("pci-0000:01:00.0", &b).unwrap();
+        let left = dir.leases().unwrap();
+        assert_eq!((left.len(), left[0].content.guest.as_str()), (1, "b"));
+    }
+
+    #[test]
+    fn names_that_begin_alike_are_different_devices() {
+        assert!(!excludes("pci-0000:01:00.0-vf1", "pci-0000:01:00.0-vf11"));
+        assert!(!excludes("usb-1-3", "usb-1-3.2"));
+        assert!(excludes("pci-0000:01:00.0", "pci-0000:01:00.0-vf11"));
+    }
+}

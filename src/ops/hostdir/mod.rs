@@ -1,0 +1,283 @@
+//! What all guests of a host share, whoever started them: who has which device, what was changed once
+//! for several, and what is still under way. One directory, the same for root and users.
+//!
+//! | | |
+//! |---|---|
+//! | `lock` | held for one operation at a time by whoever changes what is below, or the sysfs state that guests share |
+//! | `leases/KEY` | a device that a guest has: [`Lease`] |
+//! | `shared/KEY` | a change that several guests use: [`Shared`] |
+//! | `bound/KEY` | a function that `mvm bind` took: [`ByHand`] |
+//! | `busy/KEY` | locked by a helper process that is at work on a device |
+//!
+//! A record is replaced as a whole and synced before the change that it is about. Records may be
+//! anybody's, as the directory is open to all: what they say is only carried out where they belong to
+//! root or to this user.
+
+pub(crate) mod busy;
+mod lease;
+mod shared;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::device_error::DeviceError;
+use super::{OpsError, lock, moment};
+pub use lease::{ByHand, Lease};
+pub use shared::{Last, Shared};
+
+/// For others to be done with their operation, which may be the removal of many virtual functions.
+const LOCK_WAIT: Duration = Duration::from_secs(120);
+
+/// The directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostDir {
+    path: PathBuf,
+}
+
+/// The right to change what guests share, until it is dropped.
+#[derive(Debug)]
+pub struct HostLock {
+    _lock: File,
+}
+
+/// Whether the guest of a run-time directory is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Alive {
+    /// Its lock is held, or may not be looked at.
+    Yes,
+    /// It is gone.
+    No,
+}
+
+/// A record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record<T> {
+    /// The file's name.
+    pub key: String,
+    /// What it says.
+    pub content: T,
+    /// Whether it belongs to root or to this user.
+    pub trusted: bool,
+}
+
+impl HostDir {
+    /// The directory at that path. Nothing is made by naming it.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the lock, and makes the directory where it is missing.
+    ///
+    /// # Errors
+    /// It cannot be made, or others take too long.
+    pub fn lock(&self) -> Result<HostLock, DeviceError> {
+        self.make()?;
+        let path = self.path.join("lock");
+        let file = open_or_create(&path, 0o666).map_err(DeviceError::host_dir(&path))?;
+        let end = Instant::now() + LOCK_WAIT;
+        while !lock::try_file(&file).map_err(DeviceError::host_dir(&path))? {
+            if Instant::now() >= end {
+                return Err(DeviceError::HostBusy {
+                    pid: lock::holder(&path),
+                    seconds: LOCK_WAIT.as_secs(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // Who has it is told to those who wait in vain: not worth an error.
+        let _ = file
+            .set_len(0)
+            .and_then(|()| (&file).write_all(format!("{}\n", std::process::id()).as_bytes()));
+        Ok(HostLock { _lock: file })
+    }
+
+    /// Made by root, it is everybody's, as `/tmp` is; what others put there is not trusted.
+    fn make(&self) -> Result<(), DeviceError> {
+        for (dir, mode) in [
+            (self.path.clone(), 0o1777),
+            (self.path.join("leases"), 0o1777),
+            (self.path.join("shared"), 0o755),
+            (self.path.join("bound"), 0o755),
+            (self.path.join("busy"), 0o755),
+        ] {
+            if dir.is_dir() {
+                continue;
+            }
+            let made = DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(&dir)
+                .and_then(|()| {
+                    // Whatever the umask is.
+                    fs::set_permissions(&dir, fs::Permissions::from_mode(mode))
+                });
+            made.map_err(DeviceError::host_dir(&dir))?;
+        }
+        Ok(())
+    }
+
+    fn records<T: DeserializeOwned>(&self, folder: &str) -> Result<Vec<Record<T>>, DeviceError> {
+        let dir = self.path.join(folder);
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(DeviceError::host_dir(&dir)(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(DeviceError::host_dir(&dir))?;
+            let key = entry.file_name().to_string_lossy().into_owned();
+            if key.starts_with('.') {
+                continue;
+            }
+            match self.record(folder, &key) {
+                Ok(record) => found.extend(record),
+                // Anybody can put such a file there.
+                Err(error @ DeviceError::Damaged { .. }) => tracing::warn!(%error, "left out"),
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    fn record<T: DeserializeOwned>(
+        &self,
+        folder: &str,
+        key: &str,
+    ) -> Result<Option<Record<T>>, DeviceError> {
+        let path = self.path.join(folder).join(key);
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&path);
+        let file = match file {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(DeviceError::host_dir(&path)(error)),
+        };
+        let meta = file.metadata().map_err(DeviceError::host_dir(&path))?;
+        let text = io::read_to_string(io::Read::take(file, 1 << 20))
+            .map_err(DeviceError::host_dir(&path))?;
+        let content = serde_json::from_str(&text).map_err(|source| DeviceError::Damaged {
+            path: path.clone(),
+            source,
+        })?;
+        let us = nix::unistd::Uid::effective().as_raw();
+        Ok(Some(Record {
+            key: key.to_owned(),
+            content,
+            trusted: meta.is_file() && (meta.uid() == us || meta.uid() == 0),
+        }))
+    }
+
+    fn write(&self, folder: &str, key: &str, content: &impl Serialize) -> Result<(), DeviceError> {
+        let dir = self.path.join(folder);
+        let path = dir.join(key);
+        let temporary = dir.join(format!(".{key}.{}", std::process::id()));
+        let write = || -> io::Result<()> {
+            let text = serde_json::to_vec(content)?;
+            // Of a process that had our number and died.
+            if let Err(error) = fs::remove_file(&temporary) {
+                if error.kind() != io::ErrorKind::NotFound {
+                    return Err(error);
+                }
+            }
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o644)
+                .open(&temporary)?;
+            file.set_permissions(fs::Permissions::from_mode(0o644))?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(&dir)?.sync_all()
+        };
+        moment::pass();
+        write().map_err(DeviceError::host_dir(&path))?;
+        moment::pass();
+        Ok(())
+    }
+
+    fn remove(&self, folder: &str, key: &str) -> Result<(), DeviceError> {
+        let dir = self.path.join(folder);
+        let path = dir.join(key);
+        moment::pass();
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done.and_then(|()| File::open(&dir)?.sync_all()),
+        };
+        removed.map_err(DeviceError::host_dir(&path))?;
+        moment::pass();
+        Ok(())
+    }
+}
+
+/// Whether the guest of that run-time directory is there: its `lock` is held as long as its supervisor
+/// or its QEMU lives. One that we may not look at counts as there.
+pub fn alive(run_dir: &Path) -> Alive {
+    match lock::is_held(&run_dir.join("lock")) {
+        Ok(false) => Alive::No,
+        Ok(true) => Alive::Yes,
+        Err(OpsError::Io { source, .. })
+            if matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Alive::No
+        }
+        Err(_) => Alive::Yes,
+    }
+}
+
+/// Opens a file to lock it. In a directory that is open to all, the kernel may refuse root to "make" a
+/// file that is there and is somebody else's (`fs.protected_regular`), so it is opened first.
+fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
+    for _ in 0..8 {
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW);
+        match options.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            done => return done,
+        }
+        match options.create_new(true).mode(mode).open(path) {
+            Ok(file) => {
+                file.set_permissions(fs::Permissions::from_mode(mode))?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// The descriptor of the lock of whoever works on a device.
+pub(crate) type BusyLock = OwnedFd;

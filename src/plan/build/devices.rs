@@ -1,0 +1,142 @@
+//! The steps that take devices of the host.
+
+use crate::handover::ConsoleRef;
+use crate::ids::PciRef;
+use crate::machine::host_devices::VFIO_PCI;
+use crate::machine::{HostDevice, HostDeviceKind, Machine, VfSet};
+use crate::plan::step::{
+    Bound, Interface, Step, User, VfNetState, VfioDevice, lease_key, mdev_lease_key, usb_lease_key,
+};
+
+/// What is taken together: with a start, or with a device that a running guest gets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// The devices.
+    pub devices: &'a [HostDevice],
+    /// The virtual functions that must exist for them.
+    pub vfs: &'a [VfSet],
+    /// What is taken beside them: the rest of an IOMMU group.
+    pub companions: &'a [PciRef],
+    /// The consoles that let go first.
+    pub consoles: &'a [ConsoleRef],
+}
+
+impl<'a> Wanted<'a> {
+    /// What a machine wants.
+    pub fn of(machine: &'a Machine) -> Self {
+        Self {
+            devices: &machine.host_devices,
+            vfs: &machine.vfs,
+            companions: &machine.companions,
+            consoles: &machine.detach_consoles,
+        }
+    }
+}
+
+/// The guest as one that takes devices.
+pub fn user(machine: &Machine) -> User {
+    User {
+        guest: machine.name.to_string(),
+        run_dir: machine.run_dir.clone(),
+    }
+}
+
+/// The steps, in an order in which each has what it needs, and in whose reverse each can be taken back:
+/// leases, virtual functions, mediated devices, consoles, drivers, and at last a look whether it works.
+pub fn steps(wanted: &Wanted<'_>, user: &User) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let lease = |key: String, device: String| Step::TakeLease {
+        key,
+        device,
+        user: user.clone(),
+    };
+    for device in wanted.devices {
+        let (key, name) = match &device.kind {
+            HostDeviceKind::Pci(pci) => (lease_key(pci.function), pci.function.to_string()),
+            HostDeviceKind::Mdev(mdev) => (
+                mdev_lease_key(mdev.uuid),
+                format!("mediated device {}", mdev.uuid),
+            ),
+            HostDeviceKind::Usb(usb) => (
+                usb_lease_key(&usb.port),
+                format!("USB device at {}", usb.port),
+            ),
+        };
+        steps.push(lease(key, name));
+    }
+    for companion in wanted.companions {
+        steps.push(lease(lease_key(*companion), companion.to_string()));
+    }
+    for set in wanted.vfs {
+        steps.push(Step::MakeVfs {
+            pf: set.pf,
+            count: set.count,
+            user: user.clone(),
+            keep: set.keep,
+            provision: set.provision.clone(),
+        });
+        steps.extend(set.net.iter().map(|net| Step::SetVfNet {
+            pf: set.pf,
+            index: net.index,
+            to: VfNetState::wanted(net.mac.clone(), net.vlan),
+            from: VfNetState::default(),
+        }));
+    }
+    let mut vfio = Vec::new();
+    for device in wanted.devices {
+        let HostDeviceKind::Mdev(mdev) = &device.kind else {
+            continue;
+        };
+        if let (true, Some(type_id)) = (mdev.create, &mdev.type_id) {
+            steps.push(Step::MakeMdev {
+                parent: mdev.parent.clone(),
+                type_id: type_id.clone(),
+                uuid: mdev.uuid,
+                keep: mdev.keep,
+            });
+        }
+        vfio.push(VfioDevice::Mdev(mdev.uuid));
+    }
+    steps.extend(wanted.consoles.iter().map(|console| Step::DetachConsole {
+        console: console.clone(),
+        user: user.clone(),
+    }));
+    for device in wanted.devices {
+        match &device.kind {
+            HostDeviceKind::Pci(pci) => {
+                steps.push(bind(pci.function, &pci.driver, pci.had.clone()));
+                vfio.push(VfioDevice::Pci(pci.function));
+            }
+            HostDeviceKind::Usb(usb) => steps.push(Step::TakeUsb {
+                port: usb.port.clone(),
+                interfaces: usb
+                    .interfaces
+                    .iter()
+                    .map(|(name, driver)| Interface {
+                        name: name.clone(),
+                        driver: driver.clone(),
+                    })
+                    .collect(),
+            }),
+            HostDeviceKind::Mdev(_) => {}
+        }
+    }
+    for companion in wanted.companions {
+        steps.push(bind(*companion, VFIO_PCI, None));
+    }
+    if !vfio.is_empty() {
+        steps.push(Step::ConfirmVfio { devices: vfio });
+    }
+    steps
+}
+
+fn bind(device: PciRef, driver: &str, had: Option<String>) -> Step {
+    Step::BindDriver {
+        device,
+        driver: driver.to_owned(),
+        from: Bound {
+            driver: had,
+            ..Bound::default()
+        },
+    }
+}
