@@ -14,8 +14,12 @@ use crate::ids::Bdf;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct IommuFacts {
-    /// Whether the kernel drives one: devices are in groups.
+    /// Whether the kernel drives one: devices are in groups, or can be.
     pub on: bool,
+    /// Whether a function comes into its group only when a driver takes it: where a device tree, not ACPI,
+    /// tells what is behind an IOMMU (`of_dma_configure`; seen with Linux 6.1). One that no driver has had
+    /// since the boot is in none then.
+    pub late_groups: bool,
     /// Which one.
     pub kind: Option<IommuKind>,
     /// How many address bits a guest's memory may have: the smallest of all VT-d units' (MGAW of their
@@ -89,8 +93,11 @@ pub(super) fn read(sysfs: &Sysfs, around: Option<&Path>, pci: &[PciDevice]) -> I
         let text = around.and_then(|around| fs::read_to_string(around.join(file)).ok());
         text.unwrap_or_default()
     };
+    // Firmware with ACPI leaves an empty tree.
+    let late_groups = !units.is_empty() && sysfs.exists("firmware/devicetree/base/compatible");
     IommuFacts {
-        on: !groups.is_empty(),
+        on: !groups.is_empty() || late_groups,
+        late_groups,
         kind: units.first().map(|unit| kind(sysfs, unit)),
         width: units.iter().filter_map(|unit| width(sysfs, unit)).min(),
         groups,

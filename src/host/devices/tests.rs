@@ -271,6 +271,37 @@ fn hosts_without_an_iommu_say_how_it_would_be_on() {
 }
 
 #[test]
+fn with_a_device_tree_a_function_without_a_driver_is_in_no_group_yet() {
+    let host = Host::new("arm-smmu");
+    let nic = host.sys().join("bus/pci/devices/0005:01:00.0");
+    let lose = |link: &str| std::fs::remove_file(nic.join(link)).unwrap();
+    assert!(of(&host).iommu.late_groups);
+    lose("iommu_group");
+    assert_eq!(whys(&of(&host), "5:01:00.0"), ["it is in no IOMMU group"]);
+    lose("driver");
+    assert_eq!(whys(&of(&host), "5:01:00.0"), [""; 0]);
+
+    // Without the unit there is nothing to come.
+    std::fs::remove_dir_all(host.sys().join("class/iommu")).unwrap();
+    assert!(!of(&host).iommu.late_groups);
+    assert_eq!(whys(&of(&host), "5:01:00.0"), ["it is in no IOMMU group"]);
+}
+
+#[test]
+fn vfio_pci_is_found_among_modules_that_are_all_in_one_folder() {
+    let host = Host::new("no-iommu");
+    let available = || of(&host).vfio.pci_available;
+    put(host.root(), "proc/sys/kernel/osrelease", "6.6.1\n");
+    let list = |text: &str| put(host.root(), "lib/modules/6.6.1/modules.dep", text);
+    list("tun.ko:\nkernel/drivers/vfio/pci/not-vfio-pci.ko:\n");
+    assert_eq!(available(), Some(false));
+    list("tun.ko:\nvfio-pci.ko: vfio.ko\n");
+    assert_eq!(available(), Some(true));
+    list("kernel/drivers/vfio/pci/vfio-pci.ko.xz: kernel/drivers/vfio/vfio.ko.xz\n");
+    assert_eq!(available(), Some(true));
+}
+
+#[test]
 fn guests_keep_what_they_lease_and_what_belongs_to_it() {
     let host = Host::new("server-nics");
     let lease = |key: &str, guest: &str, run_dir: &str| {

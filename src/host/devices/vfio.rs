@@ -59,11 +59,12 @@ fn has_module(around: &Path) -> Option<bool> {
         .filter_map(|list| fs::read_to_string(dir.join(list)).ok())
         .peekable();
     texts.peek()?;
-    // At the start of a line, maybe with `.xz` or the like after it.
+    // The file's name ends the line or is before a colon, maybe with `.xz` or the like after it, and has
+    // no folder where a small system has all modules in one.
     let is_it = |line: &str| {
-        line.split(':')
-            .next()
-            .is_some_and(|file| file.contains("/vfio-pci.ko"))
+        let file = line.split(':').next().unwrap_or_default();
+        let name = file.rsplit('/').next().unwrap_or_default();
+        name.starts_with("vfio-pci.ko")
     };
     Some(texts.any(|text| text.lines().any(is_it)))
 }

@@ -89,6 +89,7 @@ impl DeviceFacts {
             all.push(WhyNot::Silent);
         }
         match device.group {
+            None if self.iommu.late_groups && device.driver.is_none() => {}
             None if self.iommu.on => all.push(WhyNot::NoGroup),
             None => all.push(WhyNot::NoIommu),
             Some(group) => {
