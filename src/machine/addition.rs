@@ -194,17 +194,17 @@ impl Machine {
     pub fn with(&self, addition: &Addition) -> Result<Self, ResolveError> {
         let mut with = self.clone();
         with.disks.extend(addition.disks.iter().cloned());
-        for nic in &addition.nics {
-            let mut others = with.nics.iter();
-            others.try_for_each(|other| net::conflict(other, nic))?;
-            with.nics.push(nic.clone());
-        }
+        with.nics.extend(addition.nics.iter().cloned());
         let host = addition.host.clone();
         with.host_devices.extend(host.devices);
         with.vfs.extend(host.vfs);
         with.companions.extend(host.companions);
         with.detach_consoles.extend(host.detach_consoles);
         ids(&with)?;
+        for (at, nic) in with.nics.iter().enumerate().skip(self.nics.len()) {
+            let mut others = with.nics[..at].iter();
+            others.try_for_each(|other| net::conflict(other, nic))?;
+        }
         Ok(with)
     }
 

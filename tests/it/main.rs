@@ -9,6 +9,7 @@ mod env;
 mod guests;
 #[path = "../hosts/mod.rs"]
 mod hosts;
+mod hotplug;
 mod lifecycle;
 mod machines;
 mod media;
