@@ -11,6 +11,7 @@
 pub(crate) mod kernel;
 mod parse;
 mod pci;
+pub(crate) mod replay;
 mod snapshot;
 mod tree;
 mod usb;

@@ -17,6 +17,8 @@ pub(super) struct Builder {
     /// The CPUs of the host, and of each NUMA node.
     pub(super) cpus: String,
     pub(super) nodes: BTreeMap<i32, String>,
+    /// Nothing is derived from the names of directories: the tree was captured with all that it has.
+    raw: bool,
     /// The IOMMU of devices that do not name one.
     pub(super) iommu: Option<String>,
 }
@@ -107,6 +109,8 @@ impl Builder {
             let _at = At(&at);
             if let Some(head) = line.strip_prefix('[') {
                 section = self.section(head.strip_suffix(']').expect("a head ends in ]"));
+            } else if line == "raw" {
+                self.raw = true;
             } else if let Some(name) = line.strip_prefix("include ") {
                 self.read(&path.with_file_name(format!("{}.tree", name.trim())));
                 section = Vec::new();
@@ -229,7 +233,7 @@ impl Builder {
         let mut parts = dir.rsplitn(3, '/');
         let (name, kind) = (parts.next().unwrap(), parts.next().unwrap());
         let Some(above) = parts.next() else { return };
-        if !above.starts_with("/sys/devices") {
+        if self.raw || !above.starts_with("/sys/devices") {
             return;
         }
         // A namespace is a block device below its controller, a partition one below its disk.
@@ -276,33 +280,28 @@ impl Builder {
     }
 
     fn line(&self, line: &str, more: &[&str]) -> Vec<Line> {
-        if let Some((path, value)) = line.split_once(" <- ") {
-            return vec![Line::Boot(self.place(path.trim()), format!("{value}\n"))];
-        }
-        if let Some((names, target)) = line.split_once(" -> ") {
-            let target = self.place(target.trim());
-            return braces(names)
-                .into_iter()
-                .map(|name| Line::Link(name, target.clone()))
-                .collect();
-        }
-        if let Some(names) = line.strip_suffix('/') {
+        let Some((names, rest)) = line.split_once(' ') else {
+            let names = line.strip_suffix('/').unwrap_or_else(|| {
+                panic!("`{line}` is none of `file = text`, `link -> target`, `dir/`")
+            });
             return braces(names).into_iter().map(Line::Dir).collect();
-        }
-        let (names, bytes) = if let Some((names, hex)) = line.split_once(" : ") {
-            (names, unhex(&format!("{hex} {}", more.join(" "))))
-        } else if let Some(names) = line.strip_suffix(" |") {
-            (names, (more.join("\n") + "\n").into_bytes())
-        } else if let Some(names) = line.strip_suffix(" =") {
-            (names, Vec::new())
-        } else if let Some((names, text)) = line.split_once(" = ") {
-            let bytes = match text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
+        };
+        let (kind, text) = rest.split_once(' ').unwrap_or((rest, ""));
+        let bytes = match kind {
+            "<-" => return vec![Line::Boot(self.place(names), format!("{text}\n"))],
+            "->" => {
+                let target = self.place(text);
+                let link = |name| Line::Link(name, target.clone());
+                return braces(names).into_iter().map(link).collect();
+            }
+            ":" => unhex(&format!("{text} {}", more.join(" "))),
+            "|" => (more.join("\n") + "\n").into_bytes(),
+            "=" if text.is_empty() => Vec::new(),
+            "=" => match text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
                 Some(exact) => unescape(exact).into_bytes(),
                 None => format!("{text}\n").into_bytes(),
-            };
-            (names, bytes)
-        } else {
-            panic!("`{line}` is none of `file = text`, `link -> target`, `dir/`")
+            },
+            _ => panic!("`{line}` is none of `file = text`, `link -> target`, `dir/`"),
         };
         braces(names)
             .into_iter()

@@ -20,6 +20,7 @@ pub(crate) struct PciSpec {
     /// Buses that the VFs can reach.
     pub(crate) last_vf_bus: u8,
     pub(crate) subordinate: Option<u8>,
+    pub(crate) virtual_function: bool,
 }
 
 const KEYS: [&str; 24] = [
@@ -79,6 +80,7 @@ pub(super) fn section(b: &mut Builder, head: &Head<'_>) -> String {
         flr: reset.contains("flr"),
         last_vf_bus: 0,
         subordinate: head.number("subordinate").map(|n| n as u8),
+        virtual_function: false,
         bdf,
     };
     let cpus = b.nodes.get(&numa).unwrap_or(&b.cpus).clone();
@@ -125,6 +127,9 @@ pub(super) fn section(b: &mut Builder, head: &Head<'_>) -> String {
         b.tree
             .link(format!("/sys/bus/pci/drivers/{driver}/{}", spec.bdf), &dir);
         b.tree.attr(&dir, "enable", 1);
+    } else {
+        // In what state a device is that nobody drives, the kernel does not say.
+        b.tree.attr(&dir, "power_state", "unknown");
     }
     b.tree
         .file(format!("{dir}/uevent"), uevent(&spec, driver.as_deref()));
@@ -189,7 +194,15 @@ pub(crate) fn function(tree: &mut Tree, spec: &PciSpec, numa: i32, cpus: &str) {
         ("numa_node", numa.to_string()),
         ("local_cpulist", cpus.to_owned()),
         ("d3cold_allowed", "1".to_owned()),
-        ("power_state", "D0".to_owned()),
+        (
+            "power_state",
+            if spec.virtual_function {
+                "unknown"
+            } else {
+                "D0"
+            }
+            .to_owned(),
+        ),
         (
             "power/control",
             if bridge { "auto" } else { "on" }.to_owned(),
@@ -198,7 +211,11 @@ pub(crate) fn function(tree: &mut Tree, spec: &PciSpec, numa: i32, cpus: &str) {
     ] {
         tree.attr(dir, name, value);
     }
-    for empty in ["remove", "rescan"] {
+    // A VF is made and removed by its physical function only.
+    for empty in ["remove", "rescan"]
+        .iter()
+        .filter(|_| !spec.virtual_function)
+    {
         tree.file(format!("{dir}/{empty}"), "");
     }
     if spec.class >> 8 == 0x0300 {

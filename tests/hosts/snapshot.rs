@@ -1,5 +1,6 @@
 //! A directory of a host as lines, to compare what it was with what it is.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Every directory, link and file below `dir`, one line each, sorted; `/.standin` of the root is left out.
@@ -31,13 +32,8 @@ pub(crate) fn snapshot(dir: &Path) -> Vec<String> {
 
 /// The lines that are in one of two snapshots only: `-` what is gone, `+` what has come.
 pub(crate) fn difference(before: &[String], after: &[String]) -> Vec<String> {
-    let gone = before
-        .iter()
-        .filter(|line| after.binary_search(line).is_err())
-        .map(|line| format!("- {line}"));
-    let come = after
-        .iter()
-        .filter(|line| before.binary_search(line).is_err())
-        .map(|line| format!("+ {line}"));
+    let (was, is): (BTreeSet<_>, BTreeSet<_>) = (before.iter().collect(), after.iter().collect());
+    let gone = was.difference(&is).map(|line| format!("- {line}"));
+    let come = is.difference(&was).map(|line| format!("+ {line}"));
     gone.chain(come).collect()
 }

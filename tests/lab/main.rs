@@ -48,11 +48,14 @@ mod inside;
 mod kernel;
 mod outer;
 mod qmp;
+mod recorded;
 mod snapshot;
 mod sweep;
 mod sweeps;
 mod syscalls;
 mod tracer;
+#[path = "../hosts/mod.rs"]
+mod trees;
 
 /// A file of this folder that is no module here would be a test that never runs.
 #[test]

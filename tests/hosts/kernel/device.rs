@@ -88,6 +88,7 @@ impl Kernel {
             "pci" if super::vfio::is_vfio(driver) => self.vfio_attached(dir),
             "pci" => {
                 self.put(&format!("{dir}/enable"), 1);
+                self.put(&format!("{dir}/power_state"), "D0");
                 self.unpark(&format!("pci-{name}"));
                 self.vf_netdev(dir, name);
             }
@@ -114,6 +115,10 @@ impl Kernel {
             "usb" if !name.contains(':') => self.usb_unconfigured(dir, name),
             "platform" => self.park_children(dir, &format!("platform-{name}")),
             _ => {}
+        }
+        // In what state a device is that nobody drives, the kernel does not say.
+        if self.get(&format!("{dir}/power_state")).as_deref() == Some("D0") {
+            self.put(&format!("{dir}/power_state"), "unknown");
         }
         self.unlink(&format!("{dir}/driver"));
         self.unlink(&format!("/sys/bus/{bus}/drivers/{driver}/{name}"));

@@ -88,6 +88,7 @@ impl Kernel {
             flr: true,
             last_vf_bus: 0,
             subordinate: None,
+            virtual_function: true,
         };
         let numa = self.get(&format!("{dir}/numa_node")).unwrap_or_default();
         let cpus = self

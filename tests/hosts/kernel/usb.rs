@@ -32,6 +32,9 @@ impl Kernel {
         }
         self.unpark(&format!("usb-{name}"));
         self.put(&format!("{dir}/bConfigurationValue"), 1);
+        if let Some(count) = self.note("usb", name, "interfaces") {
+            self.put(&format!("{dir}/bNumInterfaces"), count);
+        }
         for interface in self.interfaces(dir, name) {
             let at = format!("{dir}/{interface}");
             self.link(&format!("/sys/bus/usb/devices/{interface}"), &at);
@@ -52,9 +55,18 @@ impl Kernel {
                 .iter()
                 .map(|interface| format!("{dir}/{interface}")),
         );
-        let value = format!("{dir}/bConfigurationValue");
-        if self.exists(&value) {
-            std::fs::write(self.real(&value), "").unwrap();
+        if let Some(count) = self
+            .get(&format!("{dir}/bNumInterfaces"))
+            .filter(|n| !n.is_empty())
+        {
+            self.put(&format!("/.standin/usb/{name}/interfaces"), count);
+        }
+        // What there is of the current configuration reads as nothing.
+        for file in ["bConfigurationValue", "bNumInterfaces"] {
+            let file = self.real(&format!("{dir}/{file}"));
+            if file.exists() {
+                std::fs::write(file, "").unwrap();
+            }
         }
     }
 

@@ -4,11 +4,20 @@ use std::fs;
 
 use nix::errno::Errno;
 
+use super::super::tree::Tree;
 use super::{Done, Kernel};
 
 /// vfio-pci and the drivers made from it.
 pub(super) fn is_vfio(driver: &str) -> bool {
     driver == "vfio-pci" || driver.ends_with("-vfio-pci") || driver.ends_with("_vfio_pci")
+}
+
+/// What every device of a class has.
+pub(super) fn class_device(tree: &mut Tree, at: &str, class: &str, name: &str) {
+    tree.attr(at, "power/control", "auto");
+    tree.attr(at, "power/runtime_status", "unsupported");
+    tree.link(format!("{at}/subsystem"), format!("/sys/class/{class}"));
+    tree.link(format!("/sys/class/{class}/{name}"), at);
 }
 
 impl Kernel {
@@ -41,18 +50,33 @@ impl Kernel {
             fs::create_dir_all(self.real("/dev/vfio")).unwrap();
             fs::write(self.real(&node), "").unwrap();
             let virt = format!("/sys/devices/virtual/vfio/{group}");
-            fs::create_dir_all(self.real(&virt)).unwrap();
-            self.link(&format!("{virt}/subsystem"), "/sys/class/vfio");
-            self.link(&format!("/sys/class/vfio/{group}"), &virt);
+            let minor = (0..)
+                .find(|minor| {
+                    let taken = format!("241:{minor}");
+                    self.list("/sys/devices/virtual/vfio").iter().all(|other| {
+                        self.get(&format!("/sys/devices/virtual/vfio/{other}/dev"))
+                            != Some(taken.clone())
+                    })
+                })
+                .unwrap();
+            let mut tree = Tree::default();
+            tree.attr(&virt, "dev", format!("241:{minor}"));
+            tree.file(
+                format!("{virt}/uevent"),
+                format!("MAJOR=241\nMINOR={minor}\nDEVNAME=vfio/{group}\n"),
+            );
+            class_device(&mut tree, &virt, "vfio", &group);
+            tree.materialise(&self.root);
         }
         let number = (0..)
             .find(|n| !self.exists(&format!("/sys/class/vfio-dev/vfio{n}")))
             .unwrap();
         let device = format!("{dir}/vfio-dev/vfio{number}");
-        fs::create_dir_all(self.real(&device)).unwrap();
-        self.link(&format!("{device}/subsystem"), "/sys/class/vfio-dev");
-        self.link(&format!("{device}/device"), dir);
-        self.link(&format!("/sys/class/vfio-dev/vfio{number}"), &device);
+        let mut tree = Tree::default();
+        tree.link(format!("{device}/device"), dir);
+        tree.file(format!("{device}/uevent"), "");
+        class_device(&mut tree, &device, "vfio-dev", &format!("vfio{number}"));
+        tree.materialise(&self.root);
         // Character devices for iommufd, where the kernel has them.
         if self.exists("/dev/vfio/devices") {
             fs::write(self.real(&format!("/dev/vfio/devices/vfio{number}")), "").unwrap();
