@@ -125,6 +125,7 @@ fn needs(layer: &Layer, settings: &Settings) -> Needs {
         qemu_binary: settings.qemu.clone(),
         profile_binary: own.map(|path| (arch, path.into())).into_iter().collect(),
         firmware: firmware == Some(FirmwareWord::Uefi),
+        devices: machine::host_devices::wants(layer),
         ..Needs::default()
     }
 }

@@ -282,6 +282,8 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         vfs: Vec::new(),
         companions: Vec::new(),
         detach_consoles: Vec::new(),
+        iommufd: false,
+        virtio_gpu: false,
         trace: vec![],
         hotplug_ports: 0,
         qemu_args: vec![],

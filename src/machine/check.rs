@@ -1,7 +1,7 @@
 //! What the machine needs of this QEMU, found missing before anything is touched.
 
-use super::drivers::{RNG_SOURCE, needed};
-use super::{Machine, NicBackend};
+use super::drivers::{RNG_SOURCE, VFIO, needed};
+use super::{HostDeviceKind, Machine, NicBackend};
 use crate::error::{ExitCode, Hint};
 use crate::host::QemuCaps;
 use crate::host::qemu::Lacks;
@@ -20,6 +20,20 @@ pub enum LackError {
         version: String,
         /// Why it is not there.
         why: Lacks,
+    },
+    /// A property of a device.
+    #[error(
+        "{what} needs the property {property} of {name}, which this QEMU ({version}) does not have"
+    )]
+    Property {
+        /// Which part of the profile needs it.
+        what: String,
+        /// The property.
+        property: &'static str,
+        /// The device type.
+        name: &'static str,
+        /// QEMU's version.
+        version: String,
     },
     /// A backend or an option.
     #[error("{what} needs {name}, which this QEMU ({version}) is built without")]
@@ -46,7 +60,7 @@ impl Hint for LackError {
                 why: Lacks::Module(_),
                 ..
             } => vec!["install the package of your distribution that has this module".to_owned()],
-            Self::Device { .. } => Vec::new(),
+            Self::Device { .. } | Self::Property { .. } => Vec::new(),
             Self::Backend { name, .. } if name.contains("sandbox") => {
                 vec!["leave `qemu.sandbox` out: it is used where QEMU has it".to_owned()]
             }
@@ -73,6 +87,28 @@ pub(super) fn check(machine: &Machine, caps: &QemuCaps) -> Result<(), LackError>
                 name: missing.driver,
                 version: version(),
                 why: caps.why_lacks(missing.driver),
+            });
+        }
+    }
+    for device in &machine.host_devices {
+        let vfio = !matches!(device.kind, HostDeviceKind::Usb(_));
+        let guest = &device.guest;
+        let needs = [
+            ("x-vga", guest.x_vga),
+            ("x-igd-opregion", guest.igd.is_some()),
+            ("x-igd-gms", guest.igd.is_some_and(|igd| igd.gms.is_some())),
+            ("sysfsdev", matches!(device.kind, HostDeviceKind::Mdev(_))),
+        ];
+        let lacks = |property| caps.device_property(VFIO, property).is_none();
+        let missing = needs
+            .into_iter()
+            .find(|(property, needed)| *needed && lacks(property));
+        if let Some((property, _)) = missing.filter(|_| vfio && caps.properties_known(VFIO)) {
+            return Err(LackError::Property {
+                what: format!("`[{}]`", device.key()),
+                property,
+                name: VFIO,
+                version: version(),
             });
         }
     }

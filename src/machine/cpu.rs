@@ -47,6 +47,9 @@ pub enum CpuError {
         /// Who sets the limit.
         who: String,
     },
+    /// A key of x86 processors.
+    #[error("`cpu.{0}` is for x86 guests")]
+    OnlyX86(&'static str),
     /// This QEMU has no such model.
     #[error("this QEMU ({version}) has no CPU model `{name}` for {arch}")]
     NoModel {

@@ -1,7 +1,7 @@
 //! The names of QEMU's device types, in one place: the command line uses them, and the check against
 //! what this QEMU has names the same.
 
-use super::{BoardKind, Bus, Machine};
+use super::{BoardKind, Bus, HostDeviceKind, Machine};
 use crate::profile::schema::{DiskBus, Media, NicModel, WatchdogModel};
 
 /// The kinds of virtio device that a guest has at most one of, or that a table gives it.
@@ -25,6 +25,8 @@ pub enum Virtio {
     Share,
     /// The IOMMU.
     Iommu,
+    /// The GPU.
+    Gpu,
 }
 
 /// The device type on that bus.
@@ -47,6 +49,23 @@ pub const fn virtio(kind: Virtio, bus: Bus) -> &'static str {
         (Virtio::Share, Bus::Mmio) => "virtio-9p-device",
         (Virtio::Share, _) => "virtio-9p-pci",
         (Virtio::Iommu, _) => "virtio-iommu-pci",
+        (Virtio::Gpu, Bus::Mmio) => "virtio-gpu-device",
+        (Virtio::Gpu, _) => "virtio-gpu-pci",
+    }
+}
+
+/// A PCI function of the host, and a mediated device.
+pub const VFIO: &str = "vfio-pci";
+/// A USB device of the host.
+pub const USB_HOST: &str = "usb-host";
+/// The object that stands for `/dev/iommu`.
+pub const IOMMUFD: &str = "iommufd";
+
+/// The virtual GPU: one with VGA where firmware expects that.
+pub const fn gpu(board: BoardKind) -> &'static str {
+    match board {
+        BoardKind::Q35 | BoardKind::Pc => "virtio-vga",
+        BoardKind::Virt | BoardKind::Microvm => virtio(Virtio::Gpu, board.bus()),
     }
 }
 
@@ -150,6 +169,19 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     }
     if machine.board.virtio_iommu {
         need(virtio(Virtio::Iommu, bus), "`[iommu]`".to_owned());
+    }
+    for device in &machine.host_devices {
+        let what = format!("`{}`", device.key());
+        match device.kind {
+            HostDeviceKind::Pci(_) | HostDeviceKind::Mdev(_) => need(VFIO, what),
+            HostDeviceKind::Usb(_) => {
+                need(USB, what.clone());
+                need(USB_HOST, what);
+            }
+        }
+    }
+    if machine.virtio_gpu {
+        need(gpu(board), "`gpu.virtio`".to_owned());
     }
     if super::slots::Slots::of(machine)
         .root_ports()

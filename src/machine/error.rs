@@ -8,6 +8,7 @@ use super::cpu::CpuError;
 use super::disk::DiskError;
 use super::extras::ExtraError;
 use super::files::FileError;
+use super::host_devices::DeviceError;
 use super::net::NetError;
 use super::ports::PortError;
 use super::slots::SlotError;
@@ -40,6 +41,9 @@ pub enum ResolveError {
     /// Another device.
     #[error(transparent)]
     Extra(#[from] ExtraError),
+    /// A device of the host.
+    #[error(transparent)]
+    Device(Box<DeviceError>),
     /// The board has no place for all devices.
     #[error(transparent)]
     Slot(#[from] SlotError),
@@ -75,6 +79,12 @@ pub enum ResolveError {
     },
 }
 
+impl From<DeviceError> for ResolveError {
+    fn from(error: DeviceError) -> Self {
+        Self::Device(Box::new(error))
+    }
+}
+
 impl Hint for ResolveError {
     fn hints(&self) -> Vec<String> {
         match self {
@@ -86,11 +96,12 @@ impl Hint for ResolveError {
             Self::Net(e) => e.hints(),
             Self::Port(e) => e.hints(),
             Self::Extra(e) => e.hints(),
+            Self::Device(e) => e.hints(),
             Self::Slot(e) => e.hints(),
             Self::Lack(e) => e.hints(),
             Self::Addition(e) => e.hints(),
             Self::SameName { .. } => vec![
-                "disks, network cards and shares of a guest share one set of names: rename one"
+                "disks, network cards, shares and devices of the host share one set of names: rename one"
                     .to_owned(),
             ],
             Self::Nul(_) | Self::NotUtf8(_) | Self::ReservedName { .. } => Vec::new(),
@@ -107,6 +118,7 @@ impl Hint for ResolveError {
             Self::Net(e) => e.exit_code(),
             Self::Port(e) => e.exit_code(),
             Self::Extra(e) => e.exit_code(),
+            Self::Device(e) => e.exit_code(),
             Self::Slot(e) => e.exit_code(),
             Self::Lack(e) => e.exit_code(),
             Self::Addition(e) => e.exit_code(),

@@ -112,6 +112,10 @@ pub fn wanted(layer: &Layer) -> Vec<&str> {
     for share in layer.share.iter().flat_map(|shares| shares.values()) {
         wanted.extend(share.path.as_deref());
     }
+    for pci in layer.pci.iter().flat_map(|pcis| pcis.values()) {
+        wanted.extend(pci.rom.as_deref());
+    }
+    wanted.extend(layer.gpu.iter().filter_map(|gpu| gpu.rom.as_deref()));
     wanted.extend(layer.rng.iter().filter_map(|rng| rng.source.as_deref()));
     wanted
 }

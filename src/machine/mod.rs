@@ -96,6 +96,12 @@ pub struct Machine {
     /// Consoles of the host that let go of a GPU first, in that order.
     #[serde(default)]
     pub detach_consoles: Vec<ConsoleRef>,
+    /// Whether those reach the guest through `/dev/iommu` rather than their groups.
+    #[serde(default)]
+    pub iommufd: bool,
+    /// Whether the guest has a virtual GPU of QEMU's own.
+    #[serde(default)]
+    pub virtio_gpu: bool,
     /// Root ports that are kept free for devices that come while the guest runs.
     #[serde(default)]
     pub hotplug_ports: u8,

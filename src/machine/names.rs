@@ -21,6 +21,11 @@ pub(super) fn mac(guest: &GuestName, nic: &Id) -> MacAddr {
     MacAddr::from_hash([a, b, c])
 }
 
+/// The mediated device that is made for a guest.
+pub(super) fn mdev(guest: &GuestName, id: &Id) -> Uuid {
+    Uuid::new_v5(&uuid(guest), format!("mdev.{id}").as_bytes())
+}
+
 /// The context id of the guest's virtual socket: 0 to 2 have meanings of their own, and the largest
 /// are left to people.
 pub(super) fn cid(guest: &GuestName) -> u32 {

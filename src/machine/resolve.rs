@@ -5,8 +5,8 @@ use std::path::Path;
 use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
-    AccelKind, BoardKind, Bus, Firmware, Machine, Qemu, board, boot, check, cpu, disk, extras,
-    names, net, ports, slots,
+    AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Machine, Qemu, board, boot, check, cpu,
+    disk, extras, host_devices, names, net, ports, slots,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -99,6 +99,25 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     }
     crowd(&mut notes, memory, cpu.count, facts);
     let (agent, channels) = ports::channels(layer)?;
+    let devices = host_devices::resolve(
+        host_devices::Asked {
+            name,
+            layer,
+            board: board.kind,
+            caps,
+            facts,
+            images,
+        },
+        &mut notes,
+    )?;
+    let iommufd = host_devices::backend(layer, &devices.devices, caps, &facts.devices)?;
+    let limit = host_devices::PhysBits {
+        devices: &devices.devices,
+        iommu: &facts.devices.iommu,
+        accel: accel.chosen,
+        arch,
+    };
+    let cpu = limit.apply(&cpu_table, cpu)?;
     let machine = Machine {
         name: name.clone(),
         profile: profile.to_owned(),
@@ -113,10 +132,12 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         balloon: extras::balloon(layer),
         watchdog: extras::watchdog(layer, board.kind)?,
         vsock: extras::vsock(layer, name, facts)?,
-        host_devices: Vec::new(),
-        vfs: Vec::new(),
-        companions: Vec::new(),
-        detach_consoles: Vec::new(),
+        host_devices: devices.devices,
+        vfs: devices.vfs,
+        companions: devices.companions,
+        detach_consoles: devices.detach_consoles,
+        iommufd,
+        virtio_gpu: layer.gpu.as_ref().and_then(|gpu| gpu.virtio) == Some(true),
         hotplug_ports: hotplug_ports(layer, board.kind)?,
         board,
         accel,
@@ -221,7 +242,15 @@ pub(super) fn ids(machine: &Machine) -> Result<(), ResolveError> {
     let disks = machine.disks.iter().map(|disk| (&disk.id, "disk"));
     let nics = machine.nics.iter().map(|nic| (&nic.id, "network"));
     let shares = machine.shares.iter().map(|share| (&share.id, "share"));
-    for (id, kind) in disks.chain(nics).chain(shares) {
+    let host = machine.host_devices.iter().map(|device| {
+        let kind = match device.kind {
+            HostDeviceKind::Pci(_) => "PCI device",
+            HostDeviceKind::Mdev(_) => "mediated device",
+            HostDeviceKind::Usb(_) => "USB device",
+        };
+        (&device.id, kind)
+    });
+    for (id, kind) in disks.chain(nics).chain(shares).chain(host) {
         let what = format!("{kind} `{id}`");
         if id.as_str().starts_with("mvm-") {
             return Err(ResolveError::ReservedName {

@@ -9,16 +9,22 @@
 //! ```text
 //!            q35, virt (pcie.0)          pc (pci.0)         microvm (virtio-mmio-bus.N)
 //! 00         host bridge                 host bridge        0 serial  1 rng  2 balloon
-//! 01, 02     display, GPU                PIIX3, display     3 vsock   4 scsi
+//! 01, 02     display, GPU                PIIX3, display     3 vsock   4 scsi, GPU
 //! 03 - 0b    one of a kind               one of a kind
 //! 0c - 1f    0c-0f ports of cards        cards, disks,      23 down to 5 cards, disks, shares
-//!            10-17 ports of disks        shares             (Linux looks at the highest first)
-//!            18-1b ports of shares
+//!            10-17 ports of disks        shares; down from  (Linux looks at the highest first)
+//!            18-1b ports of shares       1f devices of the
+//!            1c-1d ports of the host's   host (1e where a
+//!            devices, 1c the GPU's       GPU is at 02 or 04)
 //!            1e ports that are kept free
 //!            1f ICH9 (q35)
 //! ```
+//!
+//! Intel's integrated GPU is at 02 as on the host, or at 04 beside another display; then the controller of
+//! consoles, which is there otherwise, is at 02, on pc at 1f.
 
-use super::{BoardKind, Bus, Machine};
+use super::host_devices::GuestPlace;
+use super::{BoardKind, Bus, HostDeviceKind, Machine};
 use crate::error::{ExitCode, Hint};
 use crate::profile::schema::DiskBus;
 
@@ -43,6 +49,8 @@ pub enum Single {
     Usb,
     /// The AHCI controller.
     Ahci,
+    /// The display: a virtual GPU.
+    Display,
 }
 
 /// Devices that have names.
@@ -112,8 +120,8 @@ impl Ports {
     }
 }
 
-/// For cards, disks, shares, and for what comes while the guest runs.
-const PORTS: [Ports; 4] = [
+/// For cards, disks, shares, for what comes while the guest runs, and for devices of the host.
+const PORTS: [Ports; 5] = [
     Ports {
         number: 0,
         slot: 0x0c,
@@ -134,8 +142,20 @@ const PORTS: [Ports; 4] = [
         slot: 0x1e,
         single: 0,
     },
+    Ports {
+        number: 72,
+        slot: 0x1c,
+        single: 1,
+    },
 ];
+/// Which of them are for devices of the host.
+const OWN: usize = 4;
+const PCI_LAST: u8 = 0x1f;
+/// Where a GPU beside another display is.
+const UPT_SLOT: u8 = 0x04;
 
+/// Devices of the host, in an error; each slot of one counts, and one is the GPU's.
+const OF_HOST: &str = "places for PCI devices of the host";
 const PCI_FIRST_NAMED: u8 = 0x0c;
 const PCI_NAMED: usize = 0x20 - PCI_FIRST_NAMED as usize;
 const MMIO_FIRST_NAMED: u8 = 5;
@@ -181,6 +201,10 @@ pub struct Slots {
     bus: Bus,
     /// Cards, disks with a function of their own, shares, ports that are kept free.
     counts: [usize; 4],
+    /// The places for devices of the host that are taken, a bit each; the lowest is the GPU's.
+    own: u16,
+    /// The slot of the root bus where the host's GPU is.
+    gpu: Option<u8>,
     /// The devices come to a machine that runs: free places, rather than those that stay.
     hot: bool,
 }
@@ -196,6 +220,16 @@ impl Slots {
                 machine.shares.len(),
                 machine.hotplug_ports.into(),
             ],
+            own: places(machine)
+                .filter_map(|place| match place {
+                    GuestPlace::Own { index, .. } => Some(1u16 << index.min(15)),
+                    GuestPlace::Root { .. } => None,
+                })
+                .fold(0, |all, one| all | one),
+            gpu: places(machine).find_map(|place| match place {
+                GuestPlace::Root { slot, .. } => Some(slot),
+                GuestPlace::Own { .. } => None,
+            }),
             hot: false,
         }
     }
@@ -235,7 +269,13 @@ impl Slots {
         }
         let pci = match single {
             Single::Iommu => 0x03,
-            Single::Serial => 0x04,
+            Single::Display if self.bus == Bus::Pci => 0x02,
+            Single::Display => 0x01,
+            Single::Serial => match (self.gpu, self.bus) {
+                (Some(UPT_SLOT), Bus::Pci) => PCI_LAST,
+                (Some(UPT_SLOT), _) => 0x02,
+                _ => 0x04,
+            },
             Single::Rng => 0x05,
             Single::Balloon => 0x06,
             Single::Watchdog => 0x07,
@@ -270,16 +310,71 @@ impl Slots {
         self.named(Named::Share, index)
     }
 
+    /// The place of a device of the host.
+    pub fn host(self, place: GuestPlace) -> Place {
+        if self.hot {
+            let (word, function) = match place {
+                GuestPlace::Root { slot, function, .. } => (slot, function),
+                GuestPlace::Own {
+                    index, function, ..
+                } => (index, function),
+            };
+            let free = self.free(&format!("host-{word}"));
+            return Place {
+                addr: free.addr.map(|_| format!("0x0.{function:#x}")),
+                ..free
+            };
+        }
+        let (slot, function) = match place {
+            GuestPlace::Root { slot, function, .. } => (slot, function),
+            GuestPlace::Own {
+                index, function, ..
+            } if self.bus == Bus::Pcie => {
+                return Place {
+                    bus: PORTS[OWN].get(index).id(),
+                    addr: Some(format!("0x0.{function:#x}")),
+                };
+            }
+            GuestPlace::Own {
+                index, function, ..
+            } => (self.pci_top().saturating_sub(index), function),
+        };
+        Place {
+            bus: self.root().to_owned(),
+            addr: Some(format!("{slot:#x}.{function:#x}")),
+        }
+    }
+
     /// The root ports that the machine needs, in order.
     pub fn root_ports(self) -> impl Iterator<Item = RootPort> {
         let counts = match self.bus {
             Bus::Pcie => self.counts,
             Bus::Pci | Bus::Mmio => [0; 4],
         };
+        let own = if self.bus == Bus::Pcie { self.own } else { 0 };
+        let own = (0..16u8)
+            .filter(move |index| own & (1 << index) != 0)
+            .map(|index| PORTS[OWN].get(index));
         PORTS
             .iter()
             .zip(counts)
             .flat_map(|(ports, count)| (0..small(count)).map(|index| ports.get(index)))
+            .chain(own)
+    }
+
+    /// The places for devices of the host up to the last one that is taken.
+    const fn own_end(self) -> usize {
+        (u16::BITS - self.own.leading_zeros()) as usize
+    }
+
+    /// The first slot of pc for devices of the host. The last one is left to the bridge that QEMU makes for Intel's
+    /// GPUs there, and to the controller that such a GPU displaces.
+    const fn pci_top(self) -> u8 {
+        if self.gpu.is_some() {
+            PCI_LAST - 1
+        } else {
+            PCI_LAST
+        }
     }
 
     fn named(self, named: Named, index: usize) -> Place {
@@ -329,9 +424,33 @@ impl Slots {
     }
 }
 
+/// The places of the devices of the host.
+fn places(machine: &Machine) -> impl Iterator<Item = GuestPlace> {
+    let devices = machine.host_devices.iter();
+    devices.filter_map(|device| device.guest.place)
+}
+
 /// Whether a disk on that bus is a PCI function (or virtio-mmio device) of its own.
 pub fn own(bus: DiskBus) -> bool {
     matches!(bus, DiskBus::Virtio | DiskBus::Nvme)
+}
+
+/// How many USB devices of the host there are.
+fn usb_hosts(machine: &Machine) -> usize {
+    let devices = machine.host_devices.iter();
+    devices
+        .filter(|device| matches!(device.kind, HostDeviceKind::Usb(_)))
+        .count()
+}
+
+/// Whether the guest has the USB controller, whose ports count from 1.
+pub fn has_usb(machine: &Machine) -> bool {
+    usb_hosts(machine) > 0 || machine.disks.iter().any(|disk| disk.bus == DiskBus::Usb)
+}
+
+/// The port of a USB device of the host, from the last down: disks have the first ones.
+pub fn usb_port(index: usize) -> usize {
+    USB_PORTS.saturating_sub(index)
 }
 
 /// `check` keeps numbers far below 255.
@@ -363,7 +482,13 @@ pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
             fits(disks, "virtio and NVMe disks", PORTS[1].max())?;
             fits(shares, "shares", PORTS[2].max())?;
             fits(free, "free ports", PORTS[3].max())?;
+            fits(slots.own_end(), OF_HOST, PORTS[OWN].max())?;
         }
+        Bus::Pci if slots.own > 0 || slots.gpu.is_some() => fits(
+            all + slots.own_end() + usize::from(slots.gpu.is_some()),
+            "network cards, virtio and NVMe disks, shares and PCI devices of the host",
+            PCI_NAMED,
+        )?,
         Bus::Pci => fits(
             all,
             "network cards, virtio and NVMe disks and shares",
@@ -374,11 +499,15 @@ pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
     for (bus, what, max) in [
         (DiskBus::Sata, "SATA disks and drives", SATA_PORTS),
         (DiskBus::Ide, "IDE disks and drives", IDE_UNITS),
-        (DiskBus::Usb, "USB disks and drives", USB_PORTS),
+        (DiskBus::Usb, "USB devices", USB_PORTS),
         (DiskBus::Scsi, "SCSI disks and drives", SCSI_TARGETS),
     ] {
         let on_it = machine.disks.iter().filter(|disk| disk.bus == bus);
-        fits(on_it.count(), what, max)?;
+        let mut count = on_it.count();
+        if bus == DiskBus::Usb {
+            count += usb_hosts(machine);
+        }
+        fits(count, what, max)?;
     }
     Ok(())
 }
@@ -387,13 +516,20 @@ pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
 mod tests {
     use super::*;
 
+    const EMPTY: Slots = Slots {
+        bus: Bus::Pcie,
+        counts: [0; 4],
+        own: 0,
+        gpu: None,
+        hot: false,
+    };
+
     #[test]
     fn another_disk_moves_no_card_and_no_share() {
         let places = |disks| {
             let slots = Slots {
-                bus: Bus::Pcie,
                 counts: [2, disks, 1, 4],
-                hot: false,
+                ..EMPTY
             };
             (slots.nic(0), slots.nic(1), slots.share(0))
         };
@@ -407,23 +543,67 @@ mod tests {
             (Bus::Pci, [5, 10, 5, 0]),
             (Bus::Mmio, [5, 10, 4, 0]),
         ] {
-            let slots = Slots {
-                bus,
-                counts,
-                hot: false,
-            };
-            let mut places: Vec<String> = (0..counts[0])
-                .map(|n| slots.nic(n))
-                .chain((0..counts[1]).map(|n| slots.disk(n)))
-                .chain((0..counts[2]).map(|n| slots.share(n)))
-                .chain([slots.single(Single::Serial), slots.single(Single::Scsi)])
-                .map(|place| format!("{place:?}"))
-                .chain(slots.root_ports().map(|port| port.addr()))
-                .collect();
-            let all = places.len();
-            places.sort();
-            places.dedup();
-            assert_eq!(places.len(), all, "{bus:?}");
+            for (own, gpu) in [(0, None), (0x1ff, Some(2)), (7, Some(4)), (0x1ff, None)] {
+                if bus == Bus::Mmio && own > 0 {
+                    continue;
+                }
+                let counts = if bus == Bus::Pci && own > 0 {
+                    [2, 5, 3, 0]
+                } else {
+                    counts
+                };
+                let slots = Slots {
+                    bus,
+                    counts,
+                    own,
+                    gpu,
+                    hot: false,
+                };
+                let own = |index| {
+                    slots.host(GuestPlace::Own {
+                        index,
+                        function: 0,
+                        multifunction: false,
+                    })
+                };
+                let mut places: Vec<String> = (0..counts[0])
+                    .map(|n| slots.nic(n))
+                    .chain((0..counts[1]).map(|n| slots.disk(n)))
+                    .chain((0..counts[2]).map(|n| slots.share(n)))
+                    .chain([slots.single(Single::Serial), slots.single(Single::Scsi)])
+                    .chain(
+                        (bus != Bus::Mmio)
+                            .then(|| slots.single(Single::Display))
+                            .filter(|_| gpu != Some(2)),
+                    )
+                    .chain((0..small(slots.own_end())).map(own))
+                    .chain(gpu.map(|slot| {
+                        slots.host(GuestPlace::Root {
+                            slot,
+                            function: 0,
+                            multifunction: false,
+                        })
+                    }))
+                    .map(|place| {
+                        // A slot and its first function are one place.
+                        let addr = place
+                            .addr
+                            .map(|addr| addr.trim_end_matches(".0x0").to_owned());
+                        format!("{} {addr:?}", place.bus)
+                    })
+                    .chain(slots.root_ports().map(|port| {
+                        format!(
+                            "{} {:?}",
+                            slots.root(),
+                            Some(port.addr().trim_end_matches(".0x0"))
+                        )
+                    }))
+                    .collect();
+                let all = places.len();
+                places.sort();
+                places.dedup();
+                assert_eq!(places.len(), all, "{slots:?}");
+            }
         }
     }
 

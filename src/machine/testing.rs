@@ -33,7 +33,9 @@ const DEVICES: &[&str] = &[
     "scsi-cd",
     "scsi-hd",
     "usb-bot",
+    "usb-host",
     "usb-storage",
+    "vfio-pci",
     "vhost-vsock-device",
     "vhost-vsock-pci",
     "virtconsole",
@@ -44,6 +46,8 @@ const DEVICES: &[&str] = &[
     "virtio-blk-device",
     "virtio-blk-pci",
     "virtio-iommu-pci",
+    "virtio-gpu-device",
+    "virtio-gpu-pci",
     "virtio-net-device",
     "virtio-net-pci",
     "virtio-rng-device",
@@ -52,6 +56,7 @@ const DEVICES: &[&str] = &[
     "virtio-scsi-pci",
     "virtio-serial-device",
     "virtio-serial-pci",
+    "virtio-vga",
     "virtserialport",
 ];
 

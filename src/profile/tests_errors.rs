@@ -404,7 +404,7 @@ fn choices() {
 #[test]
 fn devices_of_the_host() {
     let home = Home::new();
-    let mut told = |text: &str| {
+    let told = |text: &str| {
         home.write("profiles/d.toml", text);
         home.told("d", &Choices::default())
     };

@@ -8,11 +8,12 @@ use serde_json::json;
 use super::Context;
 use super::args::{Args, Object, path};
 use crate::machine::drivers::{self, Virtio};
-use crate::machine::slots::{Single, own};
+use crate::machine::slots::{Single, has_usb, own};
 use crate::machine::{BoardKind, Disk, Image, Machine};
 use crate::profile::schema::{Aio, Cache, DiskBus, DiskFormat, Media};
 
 pub(super) const SCSI: &str = "mvm-scsi";
+/// The USB controller.
 pub(super) const USB: &str = "mvm-usb";
 const AHCI: &str = "mvm-ahci";
 
@@ -46,7 +47,7 @@ fn controllers(args: &mut Args, machine: &Machine, context: Context) {
         let place = context.slots.single(Single::Ahci);
         args.device(Object::device(drivers::AHCI, AHCI).at(place));
     }
-    if has(DiskBus::Usb) {
+    if has_usb(machine) {
         let place = context.slots.single(Single::Usb);
         let xhci = Object::device(drivers::USB, USB).at(place);
         args.device(xhci.set("p2", 15).set("p3", 15));

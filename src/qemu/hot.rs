@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::args::Args;
 use super::command::{Arg, Fd};
-use super::{Context, disk, net};
+use super::{Context, disk, host_devices, net};
 use crate::machine::Machine;
 use crate::machine::slots::{FREE_PORT, Slots};
 
@@ -95,6 +95,7 @@ pub fn plug(alone: &Machine) -> Plug {
     let mut args = Args::default();
     disk::add(&mut args, alone, context);
     net::add(&mut args, alone, context);
+    host_devices::add(&mut args, alone, context);
     let mut calls = Vec::new();
     for pair in args.args.chunks(2) {
         let [Arg::Text(switch), value] = pair else {

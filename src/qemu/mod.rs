@@ -6,6 +6,7 @@ mod boot;
 pub mod command;
 mod disk;
 mod extras;
+mod host_devices;
 pub mod hot;
 #[cfg(test)]
 mod live;
@@ -77,6 +78,7 @@ pub fn command_line(machine: &Machine) -> CommandLine {
     disk::add(&mut args, machine, context);
     net::add(&mut args, machine, context);
     extras::add(&mut args, machine, context);
+    host_devices::add(&mut args, machine, context);
     for pattern in &machine.trace {
         args.options("-trace", args::Options::with("enable", pattern));
     }

@@ -3,6 +3,7 @@
 mod commands;
 mod conflicts;
 mod dependencies;
+mod device_plans;
 mod disk;
 mod emulated_host;
 mod env;

@@ -1,10 +1,24 @@
 //! Devices of the host that the guest gets, and what has to be done with the host for it.
 
+pub mod error;
+mod gpu;
+mod iommu;
+mod limits;
+mod mdev;
+mod place;
+mod resolve;
+mod usb;
+mod vf;
+
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use error::DeviceError;
+pub use limits::{PhysBits, backend};
+pub use resolve::{Asked, resolve, wants};
 
 pub use crate::handover::{ConsoleRef, Provision, VfNet};
 use crate::ids::{Bdf, Id, PciRef, UsbPort};
@@ -25,6 +39,19 @@ pub struct HostDevice {
     pub take_from_host: bool,
     /// How the guest sees it.
     pub guest: GuestSide,
+}
+
+impl HostDevice {
+    /// The profile's table that it is from, or that the flag stands for.
+    pub fn key(&self) -> String {
+        let id = &self.id;
+        match self.kind {
+            _ if id.as_str() == "gpu" => id.to_string(),
+            HostDeviceKind::Pci(_) => format!("pci.{id}"),
+            HostDeviceKind::Mdev(_) => format!("mdev.{id}"),
+            HostDeviceKind::Usb(_) => format!("usb.{id}"),
+        }
+    }
 }
 
 /// What a device is on the host.

@@ -1,0 +1,408 @@
+//! Why the guest cannot get a device of the host.
+
+use crate::error::{ExitCode, Hint};
+use crate::host::devices::find::FindError;
+use crate::ids::Bdf;
+use crate::machine::BoardKind;
+
+/// What a group of functions has that stands in the way: the function, the driver that has it.
+pub type Obstacle = (String, String);
+
+/// Why the guest cannot get a device of the host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceError {
+    /// There is no such device.
+    #[error("{what}: {error}")]
+    Find {
+        /// The table.
+        what: String,
+        /// What was looked for.
+        error: FindError,
+    },
+    /// The board has no PCI.
+    #[error("{what}: the board {board} has no PCI")]
+    NoPci {
+        /// The table.
+        what: String,
+        /// The board.
+        board: BoardKind,
+    },
+    /// No IOMMU, so no way to give a device away safely.
+    #[error(
+        "{what}: this host has no IOMMU that is on, without which no PCI device can be given to a guest"
+    )]
+    NoIommu {
+        /// The table.
+        what: String,
+        /// What to do about it.
+        advice: Vec<String>,
+    },
+    /// The kernel's IOMMU leaves it out.
+    #[error("{what}: {device} is in no IOMMU group, although this host's IOMMU is on")]
+    NoGroup {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+    },
+    /// The kernel has no vfio-pci.
+    #[error("{what}: this host's kernel has no driver vfio-pci")]
+    NoVfio {
+        /// The table.
+        what: String,
+    },
+    /// A part of the host's buses.
+    #[error("{what}: {device} is a bridge, a part of the host's own buses")]
+    Bridge {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+    },
+    /// Others in the group are the host's.
+    #[error(
+        "{what}: {device} shares IOMMU group {group} with {}",
+        members.iter().map(|(member, driver)| format!("{member}, which {driver} is using")).collect::<Vec<_>>().join(", and with ")
+    )]
+    Group {
+        /// The table.
+        what: String,
+        /// The key's path, as in `pci.nic`.
+        key: String,
+        /// The device.
+        device: String,
+        /// The group.
+        group: u32,
+        /// The others.
+        members: Vec<Obstacle>,
+        /// Whether they are all functions of the same device.
+        functions: bool,
+    },
+    /// Another guest has a part of the group.
+    #[error("{what}: {device} shares IOMMU group {group} with {member}, which guest {guest} has")]
+    GroupOfGuest {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+        /// The group.
+        group: u32,
+        /// The other function.
+        member: Bdf,
+        /// The guest.
+        guest: String,
+    },
+    /// Another guest has it.
+    #[error("{what}: guest {guest} has {device}")]
+    Guest {
+        /// The table.
+        what: String,
+        /// The device, or the part of it.
+        device: String,
+        /// The guest.
+        guest: String,
+    },
+    /// The host uses it.
+    #[error("{what}: the host uses {device}: {}", uses.join("; "))]
+    Host {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+        /// What for.
+        uses: Vec<String>,
+    },
+    /// It has virtual functions.
+    #[error("{what}: {device} has {count} virtual functions, which would go with it")]
+    LiveVfs {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+        /// Its address.
+        pf: Bdf,
+        /// How many.
+        count: u32,
+    },
+    /// A function and its virtual functions cannot both be the guest's.
+    #[error("{first} is the whole of {device}, and {second} a virtual function of it")]
+    WholeAndVf {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+        /// The device.
+        device: String,
+    },
+    /// One device, two tables.
+    #[error("{first} and {second} are both {device}")]
+    Twice {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+        /// The device.
+        device: String,
+    },
+    /// The device has no virtual functions.
+    #[error("{what}: {device} cannot have virtual functions")]
+    NoSriov {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+        /// Those of the host that can.
+        can: Vec<String>,
+    },
+    /// A number that there is none of.
+    #[error("{what}: there is no virtual function {index} of {device}: it can have {total}")]
+    VfRange {
+        /// The table.
+        what: String,
+        /// The number.
+        index: u32,
+        /// The device.
+        device: String,
+        /// How many it can have.
+        total: u32,
+    },
+    /// There are virtual functions already, and too few.
+    #[error("{what}: {device} has {current} virtual function{} already, and {wanted} are wanted", if *current == 1 { "" } else { "s" })]
+    VfCount {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+        /// Its address.
+        pf: Bdf,
+        /// How many there are.
+        current: u32,
+        /// How many are wanted.
+        wanted: u32,
+    },
+    /// No virtual function is free.
+    #[error("{what}: no virtual function of {} is free", devices.join(" or "))]
+    NoFreeVf {
+        /// The table.
+        what: String,
+        /// The devices.
+        devices: Vec<String>,
+        /// Why each is not, one sentence each.
+        why: Vec<String>,
+    },
+    /// Its driver makes the virtual functions.
+    #[error("{what}: {device} has {}, and it is its own driver that makes virtual functions",
+        driver.as_ref().map_or_else(|| "no driver".to_owned(), |driver| format!("the driver {driver}")))]
+    NoPfDriver {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+        /// The driver it has.
+        driver: Option<String>,
+    },
+    /// MAC and VLAN are a network card's.
+    #[error(
+        "{what}: {device} is no network card with a driver of the host, which could be told a MAC address or a VLAN"
+    )]
+    NoNet {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+    },
+    /// The host has no GPU that could be given.
+    #[error("`[gpu]`: this host has no GPU{}", if *sriov { " with virtual functions" } else { "" })]
+    NoGpu {
+        /// Whether one with virtual functions is wanted.
+        sriov: bool,
+        /// The GPUs that there are.
+        has: Vec<String>,
+    },
+    /// Which one?
+    #[error("`[gpu]`: this host has {} GPUs", gpus.len())]
+    WhichGpu {
+        /// How it was asked for, as `--gpu` has it.
+        kind: &'static str,
+        /// The GPUs.
+        gpus: Vec<String>,
+    },
+    /// The address is not that of a GPU.
+    #[error("`[gpu]`: {device} is no GPU")]
+    NotAGpu {
+        /// The device.
+        device: String,
+    },
+    /// Universal pass-through is Intel's.
+    #[error("`gpu.{key}` is for Intel's integrated GPUs, and {device} is none")]
+    NotIgd {
+        /// The key.
+        key: &'static str,
+        /// The device.
+        device: String,
+    },
+    /// Keys that go with another board.
+    #[error("`gpu.{key}`: the board {board} has no place for it")]
+    NoPlace {
+        /// The key.
+        key: &'static str,
+        /// The board.
+        board: BoardKind,
+    },
+    /// No mediated device of that name.
+    #[error("{what}: there is no mediated device {uuid}")]
+    NoMdev {
+        /// The table.
+        what: String,
+        /// The name.
+        uuid: String,
+        /// Those that exist.
+        has: Vec<String>,
+    },
+    /// No such type.
+    #[error("{what}: {} no mediated devices of the type `{kind}`", parent.as_ref().map_or_else(|| "this host makes".to_owned(), |parent| format!("{parent} makes")))]
+    NoMdevType {
+        /// The table.
+        what: String,
+        /// The type.
+        kind: String,
+        /// The parent that was asked for.
+        parent: Option<String>,
+        /// The types that there are, with their parents.
+        types: Vec<String>,
+    },
+    /// All have been made.
+    #[error("{what}: no more mediated devices of the type {kind} can be made on {parent}")]
+    NoInstances {
+        /// The table.
+        what: String,
+        /// The type.
+        kind: String,
+        /// The parents.
+        parent: String,
+        /// Who has those that exist.
+        users: Vec<String>,
+    },
+    /// A hub is no device of its own.
+    #[error("{what}: {device} is a hub")]
+    Hub {
+        /// The table.
+        what: String,
+        /// The hub.
+        device: String,
+    },
+    /// The kernel or QEMU lacks iommufd.
+    #[error("`vfio.backend = \"iommufd\"`: {who} has no iommufd")]
+    NoIommufd {
+        /// The kernel, or QEMU with its version.
+        who: String,
+    },
+}
+
+fn set(key: &str, name: &str, value: &str) -> String {
+    format!("write `{name} = \"{value}\"` in `[{key}]`, or `--set {key}.{name}={value}`")
+}
+
+impl Hint for DeviceError {
+    fn hints(&self) -> Vec<String> {
+        let listed = |lead: &str, names: &[String]| match names {
+            [] => Vec::new(),
+            names => vec![format!("{lead}: {}", names.join("; "))],
+        };
+        match self {
+            Self::Find { error, .. } => error.hints(),
+            Self::NoIommu { advice, .. } => advice.clone(),
+            Self::NoVfio { .. } => vec!["its kernel option is CONFIG_VFIO_PCI".to_owned()],
+            Self::Group {
+                key,
+                members,
+                functions,
+                ..
+            } => {
+                let names: Vec<&str> = members.iter().map(|(member, _)| member.as_str()).collect();
+                let names = names.join(" and ");
+                let mut hints = Vec::new();
+                if *functions {
+                    let give = set(key, "functions", "all");
+                    hints.push(format!("{give}: the guest gets {names} too"));
+                }
+                let take = set(key, "group", "all");
+                hints.push(format!(
+                    "{take}: {names} is taken from the host, and nobody has it"
+                ));
+                hints
+            }
+            Self::Guest { guest, .. } | Self::GroupOfGuest { guest, .. } => {
+                vec![format!("`mvm stop {guest}` or `mvm detach` gives it back")]
+            }
+            Self::Host { .. } => vec![
+                "`--take-from-host`, or `take-from-host = true` in its table, takes it all the same"
+                    .to_owned(),
+            ],
+            Self::LiveVfs { pf, .. } => vec![format!(
+                "once nobody uses them, `echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs` removes them"
+            )],
+            Self::NoSriov { can, .. } => listed("these can", can),
+            Self::VfCount { pf, .. } => vec![
+                "mvm does not change the number of virtual functions that it did not make"
+                    .to_owned(),
+                format!(
+                    "once nobody uses them, `echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs` removes them, \
+                     and mvm makes as many as are wanted"
+                ),
+            ],
+            Self::NoFreeVf { why, .. } => why.clone(),
+            Self::NoPfDriver { device, .. } => {
+                vec![format!("give {device} back to its driver first")]
+            }
+            Self::NoGpu { has, .. } => listed("it has", has),
+            Self::WhichGpu { kind, gpus } => {
+                let addresses: Vec<&str> = gpus
+                    .iter()
+                    .filter_map(|gpu| gpu.split(' ').next())
+                    .collect();
+                let first = addresses.first().copied().unwrap_or_default();
+                vec![
+                    format!(
+                        "say which, as in `--gpu {kind}@{first}` or `gpu.address = \"{first}\"`"
+                    ),
+                    format!("they are: {}", gpus.join("; ")),
+                ]
+            }
+            Self::NoMdev { has, .. } => match has.as_slice() {
+                [] => vec!["`type` makes one: `mvm devices mdev` lists the types".to_owned()],
+                has => listed("there are", has),
+            },
+            Self::NoMdevType { types, .. } => match types.as_slice() {
+                [] => vec!["no device of this host makes mediated devices now".to_owned()],
+                types => listed("the types are", types),
+            },
+            Self::NoInstances { users, .. } => listed("those that exist", users),
+            Self::NoIommufd { .. } => {
+                vec!["leave `vfio.backend` out: `group` works everywhere".to_owned()]
+            }
+            Self::NoPci { .. }
+            | Self::NoGroup { .. }
+            | Self::Bridge { .. }
+            | Self::WholeAndVf { .. }
+            | Self::Twice { .. }
+            | Self::VfRange { .. }
+            | Self::NoNet { .. }
+            | Self::NotAGpu { .. }
+            | Self::NotIgd { .. }
+            | Self::NoPlace { .. }
+            | Self::Hub { .. } => Vec::new(),
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::NoPci { .. }
+            | Self::WholeAndVf { .. }
+            | Self::Twice { .. }
+            | Self::NotIgd { .. }
+            | Self::NoPlace { .. } => ExitCode::Profile,
+            _ => ExitCode::Host,
+        }
+    }
+}

@@ -1,0 +1,554 @@
+//! From what the profile asks for to the devices that the guest gets: who answers to it, whether it can be
+//! taken, and what goes along. Pure.
+
+use super::error::DeviceError;
+use super::{GuestSide, HostDevice, HostDevices, HostPci, VfSet};
+use crate::host::devices::{DeviceFacts, Holder, Lease, PciDevice, find, is_harmless_driver};
+use crate::host::{HostFacts, Images, QemuCaps};
+use crate::ids::{Bdf, GuestName, Id, PciRef};
+use crate::machine::BoardKind;
+use crate::machine::error::ResolveError;
+use crate::machine::files::regular;
+use crate::profile::schema::{Functions, GroupWord, Layer, PciTable};
+
+/// What a guest asks for, and what is known.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The guest.
+    pub name: &'a GuestName,
+    /// Its profile.
+    pub layer: &'a Layer,
+    /// Its board.
+    pub board: BoardKind,
+    /// Its QEMU.
+    pub caps: &'a QemuCaps,
+    /// The host.
+    pub facts: &'a HostFacts,
+    /// The files that the profile names.
+    pub images: &'a Images,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn devices(&self) -> &'a DeviceFacts {
+        &self.facts.devices
+    }
+}
+
+/// A PCI function that the guest is going to get.
+#[derive(Debug, Clone)]
+pub(super) struct Taken {
+    pub(super) id: Id,
+    /// The table that asked for it, in words.
+    pub(super) what: String,
+    /// The table that asked for it, as a key.
+    pub(super) key: String,
+    pub(super) function: PciRef,
+    pub(super) address: Bdf,
+    pub(super) predicted: bool,
+    /// Whether the host's use of it does not matter.
+    pub(super) take: bool,
+    /// Whether the rest of the group is taken too.
+    pub(super) whole_group: bool,
+    pub(super) guest: GuestSide,
+    pub(super) spot: Spot,
+}
+
+/// Where a function is going to sit in the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// A slot of the root bus.
+    Root(u8),
+    /// The first place for devices of the host, which is kept for the GPU.
+    Gpu,
+    /// The next place.
+    Next,
+    /// With the one before it, as another function.
+    Along,
+}
+
+/// The resolver's state.
+pub(super) struct Taking<'a> {
+    pub(super) asked: Asked<'a>,
+    pub(super) taken: Vec<Taken>,
+    pub(super) vfs: Vec<VfSet>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Whether a profile asks for any device of the host.
+pub fn wants(layer: &Layer) -> bool {
+    let named = |empty: Option<bool>| empty == Some(false);
+    let gpu = layer.gpu.as_ref().is_some_and(|gpu| {
+        gpu.vf.is_some() || gpu.whole == Some(true) || gpu.upt == Some(true) || gpu.mdev.is_some()
+    });
+    gpu || named(layer.pci.as_ref().map(std::collections::BTreeMap::is_empty))
+        || named(layer.usb.as_ref().map(std::collections::BTreeMap::is_empty))
+        || named(
+            layer
+                .mdev
+                .as_ref()
+                .map(std::collections::BTreeMap::is_empty),
+        )
+}
+
+/// The devices that the guest gets. What people should know about them is added to `notes`.
+///
+/// # Errors
+///
+/// [`DeviceError`] with what is in the way, and where a file that the profile names is not there.
+pub fn resolve(asked: Asked<'_>, notes: &mut Vec<String>) -> Result<HostDevices, ResolveError> {
+    let mut taking = Taking {
+        asked,
+        taken: Vec::new(),
+        vfs: Vec::new(),
+        notes: Vec::new(),
+    };
+    let auto = |table: &PciTable| super::vf::is_auto(table);
+    // Those that can be any take what the others leave.
+    for pass in [false, true] {
+        if taking.gpu_is_auto() == pass {
+            taking.gpu()?;
+        }
+        for (id, table) in asked.layer.pci.iter().flatten() {
+            if auto(table) == pass {
+                taking.pci(id, table)?;
+            }
+        }
+    }
+    let mut out = HostDevices::default();
+    taking.groups(&mut out.companions)?;
+    taking.consoles(&out.companions, &mut out.detach_consoles);
+    taking.tell_resets();
+    let next = taking.place(&mut out.devices);
+    out.vfs = std::mem::take(&mut taking.vfs);
+    let mut more = super::mdev::mdevs(asked, next, &mut taking.notes)?;
+    out.devices.append(&mut more);
+    out.devices
+        .extend(super::usb::usbs(asked, &mut taking.notes)?);
+    notes.append(&mut taking.notes);
+    Ok(out)
+}
+
+/// The line by which people know a function.
+pub(super) fn shown(device: &PciDevice) -> String {
+    find::pci_line(device)
+}
+
+impl<'a> Taking<'a> {
+    pub(super) fn facts(&self) -> &'a DeviceFacts {
+        self.asked.devices()
+    }
+
+    /// One table of `[pci]`.
+    fn pci(&mut self, id: &Id, table: &PciTable) -> Result<(), ResolveError> {
+        let key = format!("pci.{id}");
+        let what = format!("`[{key}]`");
+        self.has_pci(&what)?;
+        let guest = GuestSide {
+            place: None,
+            rom: self.rom(&format!("{key}.rom"), table.rom.as_deref())?,
+            no_rom: table.rom_bar == Some(false),
+            x_vga: table.x_vga.unwrap_or(false),
+            igd: None,
+        };
+        let take = self.insists(table.take_from_host);
+        let whole_group = table.group == Some(GroupWord::All);
+        if let Some(vf) = &table.vf {
+            let (function, address, predicted) = self.vf(&what, vf, take)?;
+            self.add(Taken {
+                id: id.clone(),
+                what,
+                key,
+                function,
+                address,
+                predicted,
+                take,
+                whole_group,
+                guest,
+                spot: Spot::Next,
+            })?;
+            return Ok(());
+        }
+        let device = self.find(&what, table)?;
+        let first = Taken {
+            id: id.clone(),
+            what,
+            key,
+            function: device.reference(),
+            address: device.bdf,
+            predicted: false,
+            take,
+            whole_group,
+            guest,
+            spot: Spot::Next,
+        };
+        let along = table.functions == Some(Functions::All);
+        let one_slot = table.multifunction != Some(false);
+        self.whole(first, device, along, one_slot)
+    }
+
+    /// A function, and where asked the others of its device.
+    pub(super) fn whole(
+        &mut self,
+        first: Taken,
+        device: &PciDevice,
+        along: bool,
+        one_slot: bool,
+    ) -> Result<(), ResolveError> {
+        let mut others = Vec::new();
+        if along {
+            let same =
+                |other: &&PciDevice| other.bdf != device.bdf && other.bdf.same_slot(device.bdf);
+            for other in self.facts().pci.iter().filter(same) {
+                if other.physfn.is_some() || other.bridge {
+                    continue;
+                }
+                let id = format!("{}-{}", first.id, other.bdf.function);
+                // An id that is near its longest form loses letters before the number.
+                let id = id.parse().or_else(|_| {
+                    let short: String = first.id.as_str().chars().take(28).collect();
+                    format!("{short}-{}", other.bdf.function).parse::<Id>()
+                });
+                let Ok(id) = id else { continue };
+                others.push(Taken {
+                    id,
+                    function: other.reference(),
+                    address: other.bdf,
+                    guest: GuestSide::default(),
+                    spot: if one_slot { Spot::Along } else { Spot::Next },
+                    ..first.clone()
+                });
+            }
+        }
+        self.add(first)?;
+        for other in others {
+            self.add(other)?;
+        }
+        Ok(())
+    }
+
+    /// The function that a table of `[pci]` means.
+    fn find(&mut self, what: &str, table: &PciTable) -> Result<&'a PciDevice, DeviceError> {
+        let facts = self.facts();
+        let nth = table.nth.unwrap_or(1) as usize;
+        let (found, told) = if let Some(bdf) = table.address {
+            (find::pci_at(facts, bdf), None)
+        } else if let Some(id) = table.id {
+            (
+                find::pci_id(facts, id.vendor, id.device, nth),
+                Some(id.to_string()),
+            )
+        } else {
+            let words = table.r#match.as_deref().unwrap_or_default();
+            (find::pci_words(facts, words, nth), Some(words.to_owned()))
+        };
+        let device = found.map_err(|error| DeviceError::Find {
+            what: what.to_owned(),
+            error,
+        })?;
+        if let Some(told) = told {
+            self.notes.push(format!("{told} → {}", shown(device)));
+        }
+        Ok(device)
+    }
+
+    /// Takes a function, unless something that has to do with it alone is in the way.
+    pub(super) fn add(&mut self, new: Taken) -> Result<(), DeviceError> {
+        for old in &self.taken {
+            let twice = old.function == new.function;
+            let related = old.function.physical() == new.function.physical();
+            let whole = |function| matches!(function, PciRef::Function(_));
+            if twice {
+                return Err(DeviceError::Twice {
+                    first: old.what.clone(),
+                    second: new.what,
+                    device: new.function.to_string(),
+                });
+            }
+            if related && (whole(old.function) != whole(new.function)) {
+                let (first, second) = if whole(old.function) {
+                    (old.what.clone(), new.what)
+                } else {
+                    (new.what, old.what.clone())
+                };
+                return Err(DeviceError::WholeAndVf {
+                    first,
+                    second,
+                    device: new.function.physical().to_string(),
+                });
+            }
+        }
+        if let Some(device) = self.facts().get(new.function) {
+            self.may_have(&new.what, device, new.take)?;
+        } else {
+            let pf = self.facts().function(new.function.physical());
+            self.iommu(
+                &new.what,
+                pf.and_then(|pf| pf.group),
+                &new.function.to_string(),
+            )?;
+            self.leased(&new.what, new.function)?;
+        }
+        self.taken.push(new);
+        Ok(())
+    }
+
+    /// Whether the guest may have a function that exists; the rest of its group is not looked at.
+    fn may_have(&self, what: &str, device: &PciDevice, take: bool) -> Result<(), DeviceError> {
+        if device.bridge || device.base_class() == 0x06 {
+            return Err(DeviceError::Bridge {
+                what: what.to_owned(),
+                device: shown(device),
+            });
+        }
+        self.iommu(what, device.group, &shown(device))?;
+        if let Some(sriov) = device.sriov.as_ref().filter(|sriov| sriov.current > 0) {
+            return Err(DeviceError::LiveVfs {
+                what: what.to_owned(),
+                device: shown(device),
+                pf: device.bdf,
+                count: sriov.current,
+            });
+        }
+        self.leased(what, device.reference())?;
+        let uses = host_uses(device);
+        if !take && !uses.is_empty() {
+            return Err(DeviceError::Host {
+                what: what.to_owned(),
+                device: shown(device),
+                uses,
+            });
+        }
+        Ok(())
+    }
+
+    fn iommu(&self, what: &str, group: Option<u32>, device: &str) -> Result<(), DeviceError> {
+        let facts = self.facts();
+        let what = || what.to_owned();
+        if group.is_none() {
+            return Err(if facts.iommu.on {
+                DeviceError::NoGroup {
+                    what: what(),
+                    device: device.to_owned(),
+                }
+            } else {
+                DeviceError::NoIommu {
+                    what: what(),
+                    advice: super::iommu::advice(&facts.iommu),
+                }
+            });
+        }
+        if facts.vfio.pci_available == Some(false) {
+            return Err(DeviceError::NoVfio { what: what() });
+        }
+        Ok(())
+    }
+
+    /// Whether another guest has the function, its physical function, or a virtual one of it.
+    fn leased(&self, what: &str, function: PciRef) -> Result<(), DeviceError> {
+        match self.other_guest(function) {
+            Some((lease, theirs)) => Err(DeviceError::Guest {
+                what: what.to_owned(),
+                device: theirs.to_string(),
+                guest: lease.guest.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The lease of another guest that is in the way.
+    pub(super) fn other_guest(&self, function: PciRef) -> Option<(&'a Lease, PciRef)> {
+        let whole = |function| matches!(function, PciRef::Function(_));
+        self.facts().leases.iter().find_map(|lease| {
+            let theirs = lease.pci()?;
+            let related = theirs == function
+                || theirs.physical() == function.physical() && (whole(theirs) || whole(function));
+            // One whose guest is gone is given back before this one starts.
+            let holds = lease.holder != Holder::Gone && lease.guest != self.asked.name.as_str();
+            (related && holds).then_some((lease, theirs))
+        })
+    }
+
+    /// Whether each group can be given away, and what has to be taken for it that the guest does not get.
+    fn groups(&self, companions: &mut Vec<PciRef>) -> Result<(), DeviceError> {
+        for taken in &self.taken {
+            let Some(device) = self.facts().get(taken.function) else {
+                continue;
+            };
+            let Some(group) = device.group else { continue };
+            let mut members = Vec::new();
+            for member in self.facts().group_members(group) {
+                let function = member.reference();
+                if member.bridge || self.taken.iter().any(|taken| taken.function == function) {
+                    continue;
+                }
+                if let Some((lease, _)) = self
+                    .other_guest(function)
+                    .filter(|(_, theirs)| *theirs == function)
+                {
+                    return Err(DeviceError::GroupOfGuest {
+                        what: taken.what.clone(),
+                        device: shown(device),
+                        group,
+                        member: member.bdf,
+                        guest: lease.guest.clone(),
+                    });
+                }
+                let driver = member.driver.as_deref();
+                members.extend(
+                    driver
+                        .filter(|driver| !is_harmless_driver(driver))
+                        .map(|driver| (member, driver)),
+                );
+            }
+            let whole_group =
+                |taken: &Taken| taken.whole_group && self.group_of(taken) == Some(group);
+            if members.is_empty() {
+                continue;
+            }
+            if !self.taken.iter().any(whole_group) {
+                return Err(DeviceError::Group {
+                    what: taken.what.clone(),
+                    key: taken.key.clone(),
+                    device: shown(device),
+                    group,
+                    functions: members
+                        .iter()
+                        .all(|(member, _)| member.bdf.same_slot(device.bdf)),
+                    members: members
+                        .into_iter()
+                        .map(|(member, driver)| (shown(member), driver.to_owned()))
+                        .collect(),
+                });
+            }
+            for (member, _) in members {
+                self.may_have(&taken.what, member, taken.take)?;
+                if !companions.contains(&member.reference()) {
+                    companions.push(member.reference());
+                }
+            }
+        }
+        companions.sort();
+        Ok(())
+    }
+
+    pub(super) fn group_of(&self, taken: &Taken) -> Option<u32> {
+        self.facts()
+            .get(taken.function)
+            .and_then(|device| device.group)
+    }
+
+    /// The consoles that the host shows on what is taken.
+    fn consoles(&self, companions: &[PciRef], out: &mut Vec<super::ConsoleRef>) {
+        use crate::host::devices::ConsoleKind;
+        let functions = self.taken.iter().map(|taken| taken.function);
+        let gpus: Vec<&PciDevice> = functions
+            .chain(companions.iter().copied())
+            .filter_map(|function| self.facts().get(function))
+            .filter(|device| device.is_gpu())
+            .collect();
+        let ours = |gpu: Option<Bdf>| {
+            gpus.iter().any(|device| match gpu {
+                Some(bdf) => device.bdf == bdf,
+                None => device.boot_vga,
+            })
+        };
+        let consoles = self
+            .facts()
+            .consoles
+            .iter()
+            .filter(|console| ours(console.gpu));
+        out.extend(consoles.map(|console| match &console.kind {
+            ConsoleKind::Vt => super::ConsoleRef::Vt(console.device.clone()),
+            ConsoleKind::Platform { driver } => super::ConsoleRef::Platform {
+                device: console.device.clone(),
+                driver: driver.clone(),
+            },
+        }));
+        // What draws goes before what it draws into.
+        out.sort();
+    }
+
+    /// Says where a device cannot be put back to a known state between the host and the guest.
+    fn tell_resets(&mut self) {
+        for taken in &self.taken {
+            let Some(device) = self.facts().get(taken.function) else {
+                continue;
+            };
+            if !device.can_reset {
+                self.notes.push(format!(
+                    "{} cannot be reset by itself: it may keep a guest's state, and work again only after a reboot",
+                    shown(device)
+                ));
+            }
+        }
+    }
+
+    /// Adds the devices with their places in the guest, and gives the next place.
+    fn place(&self, out: &mut Vec<HostDevice>) -> u8 {
+        let (places, next) = super::place::places(&self.taken);
+        out.extend(self.taken.iter().zip(places).map(|(taken, place)| {
+            let device = self.facts().get(taken.function);
+            let pf = self.facts().function(taken.function.physical());
+            HostDevice {
+                id: taken.id.clone(),
+                text: match (device, pf) {
+                    (Some(device), _) => device.line(),
+                    (None, Some(pf)) => format!("a virtual function of {}", pf.line()),
+                    (None, None) => String::new(),
+                },
+                kind: super::HostDeviceKind::Pci(HostPci {
+                    function: taken.function,
+                    address: taken.address,
+                    predicted: taken.predicted,
+                    group: device.and_then(|device| device.group),
+                    driver: super::VFIO_PCI.to_owned(),
+                    had: device.and_then(|device| device.driver.clone()),
+                }),
+                take_from_host: taken.take,
+                guest: GuestSide {
+                    place: Some(place),
+                    ..taken.guest.clone()
+                },
+            }
+        }));
+        next
+    }
+
+    /// Whether the board has a place for PCI devices.
+    pub(super) fn has_pci(&self, what: &str) -> Result<(), DeviceError> {
+        if self.asked.board == BoardKind::Microvm {
+            return Err(DeviceError::NoPci {
+                what: what.to_owned(),
+                board: self.asked.board,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether a device is taken although the host uses it.
+    pub(super) fn insists(&self, own: Option<bool>) -> bool {
+        own.or(self.asked.layer.take_from_host).unwrap_or(false)
+    }
+
+    pub(super) fn rom(
+        &self,
+        key: &str,
+        text: Option<&str>,
+    ) -> Result<Option<std::path::PathBuf>, ResolveError> {
+        let what = "an option ROM";
+        text.map(|text| regular(self.asked.images, what, key, text))
+            .transpose()
+    }
+}
+
+/// What the host does with a function, in words. Its console is left out, as that is given back, and virtual
+/// functions, which are told apart.
+pub(super) fn host_uses(device: &PciDevice) -> Vec<String> {
+    use crate::host::devices::HostUse;
+    device
+        .used_by_host
+        .iter()
+        .filter(|used| !matches!(used, HostUse::ConsoleGpu { .. } | HostUse::LiveVfs { .. }))
+        .map(ToString::to_string)
+        .collect()
+}

@@ -1,0 +1,146 @@
+//! USB devices.
+
+use super::error::DeviceError;
+use super::resolve::Asked;
+use super::{GuestSide, HostDevice, HostDeviceKind, HostUsb, UsbAsk};
+use crate::host::devices::{Holder, UsbDevice, find};
+use crate::ids::{Id, PciRef};
+use crate::profile::schema::UsbTable;
+
+/// The USB devices of the guest.
+pub(super) fn usbs(
+    asked: Asked<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<HostDevice>, DeviceError> {
+    let mut out: Vec<HostDevice> = Vec::new();
+    for (id, table) in asked.layer.usb.iter().flatten() {
+        let what = format!("`[usb.{id}]`");
+        let (device, ask) = find_one(asked, &what, table)?;
+        if matches!(ask, UsbAsk::Id(..) | UsbAsk::Match(..)) {
+            notes.push(format!("{ask} → {}", find::usb_line(device)));
+        }
+        let usb = take(asked, id, &what, table, device, ask)?;
+        let twin = out.iter().find(|other| match (&other.kind, &usb.kind) {
+            (HostDeviceKind::Usb(other), HostDeviceKind::Usb(usb)) => other.port == usb.port,
+            _ => false,
+        });
+        if let Some(twin) = twin {
+            return Err(DeviceError::Twice {
+                first: format!("`[usb.{}]`", twin.id),
+                second: what,
+                device: find::usb_line(device),
+            });
+        }
+        out.push(usb);
+    }
+    Ok(out)
+}
+
+/// The device that a table means, and how it was asked for.
+fn find_one<'a>(
+    asked: Asked<'a>,
+    what: &str,
+    table: &UsbTable,
+) -> Result<(&'a UsbDevice, UsbAsk), DeviceError> {
+    let facts = asked.devices();
+    let number = table.nth.unwrap_or(1);
+    let nth = number as usize;
+    let (found, ask) = if let Some(id) = table.id {
+        (
+            find::usb_id(facts, id.vendor, id.device, nth),
+            UsbAsk::Id(id.vendor, id.device),
+        )
+    } else if let Some(serial) = &table.serial {
+        (
+            find::usb_serial(facts, serial),
+            UsbAsk::Serial(serial.clone()),
+        )
+    } else if let Some(port) = &table.port {
+        (find::usb_at(facts, port), UsbAsk::Port(port.clone()))
+    } else {
+        let words = table.r#match.clone().unwrap_or_default();
+        (
+            find::usb_words(facts, &words, nth),
+            UsbAsk::Match(words, number),
+        )
+    };
+    match found {
+        Ok(device) => Ok((device, ask)),
+        Err(error) => Err(DeviceError::Find {
+            what: what.to_owned(),
+            error,
+        }),
+    }
+}
+
+fn take(
+    asked: Asked<'_>,
+    id: &Id,
+    what: &str,
+    table: &UsbTable,
+    device: &UsbDevice,
+    ask: UsbAsk,
+) -> Result<HostDevice, DeviceError> {
+    let what = || what.to_owned();
+    let text = find::usb_line(device);
+    if device.hub {
+        return Err(DeviceError::Hub {
+            what: what(),
+            device: text,
+        });
+    }
+    for lease in &asked.devices().leases {
+        let ours = lease.guest == asked.name.as_str() || lease.holder == Holder::Gone;
+        let controller = device.controller.map(PciRef::Function);
+        let held = if lease.usb().as_ref() == Some(&device.port) {
+            Some(text.clone())
+        } else {
+            // With its controller it is gone from the host altogether.
+            let theirs = lease.pci().filter(|theirs| Some(*theirs) == controller);
+            theirs.map(|theirs| format!("its controller {theirs}"))
+        };
+        if let Some(device) = held.filter(|_| !ours) {
+            return Err(DeviceError::Guest {
+                what: what(),
+                device,
+                guest: lease.guest.clone(),
+            });
+        }
+    }
+    let take_from_host = table.take_from_host.or(asked.layer.take_from_host);
+    let take_from_host = take_from_host.unwrap_or(false);
+    if !take_from_host && !device.used_by_host.is_empty() {
+        return Err(DeviceError::Host {
+            what: what(),
+            device: text,
+            uses: device
+                .used_by_host
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        });
+    }
+    let number = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
+    let hostport = device.path.split_once('-').map_or("", |(_, ports)| ports);
+    Ok(HostDevice {
+        id: id.clone(),
+        text: device.line(),
+        kind: HostDeviceKind::Usb(HostUsb {
+            port: device.port.clone(),
+            bus: number(device.bus),
+            address: number(device.address),
+            hostport: hostport.to_owned(),
+            vendor: device.vendor,
+            product: device.product,
+            serial: device.serial.clone(),
+            interfaces: device
+                .interfaces
+                .iter()
+                .map(|interface| (interface.name.clone(), interface.driver.clone()))
+                .collect(),
+            ask,
+        }),
+        take_from_host,
+        guest: GuestSide::default(),
+    })
+}

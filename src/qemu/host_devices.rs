@@ -1,0 +1,102 @@
+//! Devices of the host, and the virtual GPU.
+
+use super::Context;
+use super::args::{Args, Object, path};
+use super::disk::USB;
+use crate::machine::drivers::{self, Virtio};
+use crate::machine::host_devices::GuestPlace;
+use crate::machine::slots::{Single, usb_port};
+use crate::machine::{BoardKind, HostDevice, HostDeviceKind, HostPci, HostUsb, Machine};
+
+const IOMMUFD: &str = "mvm-iommufd";
+
+pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
+    if machine.virtio_gpu {
+        args.device(gpu(context));
+    }
+    if machine.iommufd {
+        args.json(
+            "-object",
+            Object::new("qom-type", drivers::IOMMUFD).set("id", IOMMUFD),
+        );
+    }
+    let mut usbs = 0;
+    for device in &machine.host_devices {
+        match &device.kind {
+            HostDeviceKind::Usb(usb) => {
+                args.device(
+                    usb_host(device, usb)
+                        .set("bus", format!("{USB}.0"))
+                        // In a guest that runs QEMU takes the first port that is free.
+                        .set_some(
+                            "port",
+                            (!context.slots.is_hot()).then(|| usb_port(usbs).to_string()),
+                        ),
+                );
+                usbs += 1;
+            }
+            HostDeviceKind::Pci(_) | HostDeviceKind::Mdev(_) => {
+                if let Some(vfio) = vfio(device, machine.iommufd) {
+                    args.device(at(vfio, device, context));
+                }
+            }
+        }
+    }
+}
+
+/// The virtual GPU. Its pictures go where a display leads them.
+fn gpu(context: Context) -> Object {
+    let id = "mvm-gpu";
+    let place = context.slots.single(Single::Display);
+    let driver = drivers::gpu(context.board);
+    match context.board {
+        BoardKind::Q35 | BoardKind::Pc if !context.translated => Object::device(driver, id),
+        BoardKind::Q35 | BoardKind::Pc => {
+            // With VGA it is a legacy device too.
+            Object::device(driver, id).set("iommu_platform", true)
+        }
+        BoardKind::Virt | BoardKind::Microvm => context.virtio(Virtio::Gpu, id),
+    }
+    .at(place)
+}
+
+/// A PCI function or a mediated device, without its place in the guest; `None` for what is none of these.
+fn vfio(device: &HostDevice, iommufd: bool) -> Option<Object> {
+    let object = Object::device(drivers::VFIO, device.id.as_str());
+    let object = match &device.kind {
+        HostDeviceKind::Pci(HostPci { address, .. }) => object.set("host", address.to_string()),
+        HostDeviceKind::Mdev(mdev) => object
+            .set("sysfsdev", format!("/sys/bus/mdev/devices/{}", mdev.uuid))
+            // Its picture is the guest's own affair.
+            .set("display", "off"),
+        HostDeviceKind::Usb(_) => return None,
+    };
+    let guest = &device.guest;
+    let igd = guest.igd.as_ref();
+    Some(
+        object
+            .set_some("iommufd", iommufd.then_some(IOMMUFD))
+            .set_some("romfile", guest.rom.as_deref().map(path))
+            .set_some("rombar", guest.no_rom.then_some(0))
+            .set_some("x-vga", guest.x_vga.then_some(true))
+            .set_some("x-igd-opregion", igd.map(|igd| igd.opregion))
+            .set_some("x-igd-gms", igd.and_then(|igd| igd.gms)),
+    )
+}
+
+/// A USB device by its port, without its place in the guest: what is plugged in there is it.
+fn usb_host(device: &HostDevice, usb: &HostUsb) -> Object {
+    Object::device(drivers::USB_HOST, device.id.as_str())
+        .set("hostbus", u32::from(usb.bus))
+        .set("hostport", usb.hostport.as_str())
+}
+
+fn at(object: Object, device: &HostDevice, context: Context) -> Object {
+    let Some(place) = device.guest.place else {
+        return object;
+    };
+    let (GuestPlace::Root { multifunction, .. } | GuestPlace::Own { multifunction, .. }) = place;
+    object
+        .at(context.slots.host(place))
+        .set_some("multifunction", multifunction.then_some(true))
+}

@@ -1,0 +1,223 @@
+//! The dry run of what people ask for, on hosts that cannot be had. What depends on the machine that runs the test
+//! (QEMU's path, KVM, images) is left out.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::env::TestEnv;
+use crate::hosts::Host;
+
+/// A guest that needs nothing of the machine that runs the test.
+const GUEST: &str =
+    "[machine]\naccel = 'tcg'\narch = 'x86_64'\ntype = 'q35'\n[hotplug]\nports = 0\n";
+const ARM_GUEST: &str = "[machine]\naccel = 'tcg'\narch = 'aarch64'\n[firmware]\ntype = 'none'\n[boot]\nkernel = 'kernel'\n[hotplug]\nports = 0\n";
+
+struct World {
+    env: TestEnv,
+    host: Host,
+}
+
+impl World {
+    fn new(tree: &str) -> Self {
+        let env = TestEnv::new();
+        env.write("config/profiles/g.toml", GUEST);
+        env.write("config/profiles/arm.toml", ARM_GUEST);
+        env.write("state/images/kernel", "no kernel");
+        env.write("state/images/vbios.rom", "no rom");
+        Self {
+            env,
+            host: Host::new(tree),
+        }
+    }
+
+    /// What a dry run with these flags says, as far as it is about devices of the host.
+    fn dry_run(&self, line: &str) -> String {
+        let mut out = format!("$ mvm run {line}\n");
+        let mut words = vec!["run".to_owned()];
+        words.extend(shlex::split(line).expect("words"));
+        words.extend(["--dry-run", "--format", "json"].map(str::to_owned));
+        let mut command = self.env.command(&words);
+        command.env("MVM_SYSFS", self.host.sys());
+        let ran = command.output().expect("mvm runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if !ran.status.success() {
+            let _ = writeln!(
+                out,
+                "{}exit {}",
+                text(&ran.stderr),
+                ran.status.code().unwrap_or(-1)
+            );
+            return out;
+        }
+        let plan: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+        for note in plan["notes"].as_array().expect("notes") {
+            let note = note.as_str().expect("a text");
+            if !note.contains("neither a kernel") && !note.contains("more than the") {
+                let _ = writeln!(out, "note: {note}");
+            }
+        }
+        for step in people(&self.steps(&words)) {
+            let _ = writeln!(out, "- {step}");
+        }
+        let args: Vec<&str> = plan["args"]
+            .as_array()
+            .expect("args")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
+        for pair in args.windows(2) {
+            let about = match pair[0] {
+                "-cpu" => pair[1].contains(','),
+                "-object" => pair[1].contains("iommufd"),
+                "-device" => true,
+                _ => false,
+            };
+            if about {
+                let _ = writeln!(out, "{} {}", pair[0], pair[1]);
+            }
+        }
+        self.tame(&out)
+    }
+
+    /// The text form of the same.
+    fn steps(&self, words: &[String]) -> String {
+        let words: Vec<&String> = words
+            .iter()
+            .take_while(|word| *word != "--format")
+            .collect();
+        let mut command = self.env.command(&words);
+        command.env("MVM_SYSFS", self.host.sys());
+        let ran = command.output().expect("mvm runs");
+        String::from_utf8_lossy(&ran.stdout).into_owned()
+    }
+
+    fn tame(&self, text: &str) -> String {
+        text.replace(&self.env.path("").display().to_string(), "$HOME/")
+    }
+
+    /// All of them, one after the other.
+    fn all(&self, lines: &[&str]) -> String {
+        let told: Vec<String> = lines.iter().map(|line| self.dry_run(line)).collect();
+        told.join("\n")
+    }
+}
+
+/// The steps about devices, without their numbers.
+fn people(text: &str) -> Vec<String> {
+    let steps = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# ")?.trim_start().split_once(". "));
+    let other = [
+        "make the directory",
+        "take the guest's lock",
+        "listen on",
+        "copy ",
+    ];
+    steps
+        .filter(|(number, step)| {
+            number.parse::<u32>().is_ok() && !other.iter().any(|start| step.starts_with(start))
+        })
+        .map(|(_, step)| step.to_owned())
+        .collect()
+}
+
+#[test]
+fn intel_on_i915() {
+    let told = World::new("intel-i915-7vf").all(&[
+        "g --gpu vf:1",
+        "g --gpu sriov",
+        "g --gpu vf:8",
+        "g --gpu vf:5 --set gpu.count=4",
+        "g --gpu whole",
+        "g --gpu gvtd --set gpu.gms=2 --set machine.type=pc",
+        "g --gpu upt --set gpu.rom=vbios.rom",
+        "g --gpu virtio",
+        "g --gpu mdev:i915-GVTg_V5_4",
+        "g --gpu whole --pci vf:1@00:02.0",
+        "g --gpu vf:1 --pci vf:auto@00:02.0",
+        "g --gpu vf:1@00:1f.3",
+        "g --set gpu.upt=true --set cpu.hide-hypervisor=true --set cpu.phys-bits-limit=36",
+    ]);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn intel_on_xe() {
+    let told = World::new("intel-xe-7vf").all(&[
+        "g --gpu vf:auto",
+        "g --gpu vf:2 --set gpu.provision.exec-quantum-ms=25 --set gpu.provision.ggtt-quota=400M",
+        "g --gpu whole",
+        "g --gpu upt",
+    ]);
+    insta::assert_snapshot!(told);
+    let told = World::new("intel-xe-7vf-debugfs").all(&["g --gpu vf:1", "g --gpu whole"]);
+    insta::assert_snapshot!("intel_on_xe_debugfs", told);
+}
+
+#[test]
+fn an_arc_card() {
+    let told = World::new("arc").all(&[
+        "g --gpu whole",
+        "g --gpu whole --set gpu.functions=all",
+        "g --gpu vf:auto",
+        "g --gpu upt",
+    ]);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn nvidia() {
+    let told = World::new("nvidia-desktop").all(&[
+        "g --gpu whole",
+        "g --gpu whole --set gpu.functions=all --set gpu.x-vga=true --set gpu.rom=vbios.rom --set cpu.hide-hypervisor=true",
+        "g --gpu whole --set gpu.functions=all --set gpu.multifunction=false",
+        "g --gpu whole --set gpu.group=all",
+        "g --gpu vf:1",
+        "g --gpu upt",
+    ]);
+    insta::assert_snapshot!(told);
+    let told = World::new("nvidia-second-gpu").all(&[
+        "g --gpu whole",
+        "g --gpu whole@01:00.0 --set gpu.functions=all",
+    ]);
+    insta::assert_snapshot!("nvidia_second_gpu", told);
+}
+
+#[test]
+fn a_server_with_virtual_functions() {
+    let told = World::new("server-nics").all(&["g --gpu whole", "g --gpu vf"]);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn gvt_g() {
+    let told = World::new("intel-i915-gvtg").all(&[
+        "g --gpu mdev:i915-GVTg_V5_4",
+        "g --gpu mdev:i915-GVTg_V5_4 --set gpu.opregion=true --set gpu.keep=true",
+        "g --gpu mdev:nothing",
+        "g --mdev i915-GVTg_V5_8",
+        "g --gpu vf:1",
+    ]);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn arm_with_smmu() {
+    let told =
+        World::new("arm-smmu").all(&["arm --gpu whole", "arm --gpu upt", "arm --gpu virtio"]);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn a_domain_of_vmd() {
+    let told = World::new("vmd").all(&["g --gpu whole", "g --gpu vf:1"]);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn no_iommu() {
+    let mut told = World::new("no-iommu").all(&["g --gpu whole", "g --gpu vf:1", "g --gpu virtio"]);
+    told.push_str(&World::new("no-iommu-amd").all(&["g --gpu whole"]));
+    insta::assert_snapshot!(told);
+}
