@@ -15,6 +15,12 @@ impl<'a> Guest<'a> {
     /// Waits until the shell is there. A guest whose kernel panicked fails at once.
     #[track_caller]
     pub(crate) fn open(host: &'a Host, name: &str) -> Self {
+        Self::unless_panicked(host, name).unwrap_or_else(|| panic!("{name} panicked"))
+    }
+
+    /// Nothing where the guest's kernel panicked in an interrupt.
+    #[track_caller]
+    pub(crate) fn unless_panicked(host: &'a Host, name: &str) -> Option<Self> {
         let begin = Instant::now();
         loop {
             let seen = host.sh(
@@ -22,7 +28,16 @@ impl<'a> Guest<'a> {
                 Duration::from_secs(40),
             );
             if seen.status == 0 {
-                break;
+                return Some(Self {
+                    host,
+                    name: name.to_owned(),
+                });
+            }
+            if seen
+                .stdout
+                .contains("Kernel panic - not syncing: Fatal exception in interrupt")
+            {
+                return None;
             }
             assert!(
                 begin.elapsed() < Duration::from_secs(120)
@@ -30,10 +45,6 @@ impl<'a> Guest<'a> {
                     && !seen.stderr.contains("not running"),
                 "no shell on the console of {name}: {seen}"
             );
-        }
-        Self {
-            host,
-            name: name.to_owned(),
         }
     }
 

@@ -93,8 +93,9 @@ impl Host {
         Builder {
             board: Board::X86,
             extras: Extras::default(),
-            append: "console=ttyS0 quiet panic=-1 nokaslr mitigations=off intel_iommu=on"
-                .to_owned(),
+            append:
+                "console=ttyS0 quiet panic=-1 nokaslr no_timer_check mitigations=off intel_iommu=on"
+                    .to_owned(),
             modules: "kvm_amd,vfio-pci,vfio_iommu_type1,vhost_vsock,vhost_net,tun".to_owned(),
         }
     }
@@ -231,6 +232,35 @@ impl Host {
         let device = device.unwrap_or_else(|| panic!("no device {id}"));
         let mut qmp = self.qmp.lock().expect("no panic inside");
         qmp.ask("device_add", device.clone());
+    }
+
+    /// Holds back requests to the disk of the NVMe device (all but the first), or lets them go on. While one is,
+    /// taking the driver away from the device waits in the kernel (at most 30 s, then the driver gives the
+    /// request up).
+    #[track_caller]
+    pub(crate) fn stall_nvme(&self, stall: bool) {
+        let rate = u8::from(stall);
+        let mut qmp = self.qmp.lock().expect("no panic inside");
+        qmp.ask(
+            "block_set_io_throttle",
+            json!({
+                "id": "namespace", "bps": rate, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0
+            }),
+        );
+    }
+
+    /// Runs a command that starts that guest, and waits for the shell on its console. An emulated KVM is not
+    /// without faults: a guest that panics in an interrupt is started once more.
+    #[track_caller]
+    pub(crate) fn start(&self, name: &str, command: &str) -> Guest<'_> {
+        self.run(command);
+        if let Some(guest) = Guest::unless_panicked(self, name) {
+            return guest;
+        }
+        println!("{name} panicked in an interrupt: once more");
+        self.run(&format!("mvm kill {name}"));
+        self.run(command);
+        self.guest(name)
     }
 
     /// Gives the NVMe device's VFs the queues that they have not by themselves. To be asked while there is no

@@ -65,10 +65,10 @@ fn ci_an_x86_host_with_iommu_vfs_and_kvm_runs_a_guest() {
     let doctor = host.sh("mvm doctor", Duration::from_secs(60));
     assert!(doctor.stdout.contains("kvm"), "{doctor}");
 
-    host.run(
+    let guest = host.start(
+        "inner",
         "mvm start linux --name inner --kernel /images/x86_64/kernel --initrd /images/x86_64/initrd",
     );
-    let guest = host.guest("inner");
     assert_eq!(guest.run("uname -m"), "x86_64");
     assert_eq!(guest.sh("false", Duration::from_secs(20)).status, 1);
     let shown = host.run("mvm show inner --format json");
@@ -139,6 +139,20 @@ fn the_vfs_of_the_nvme_device_can_be_made_and_used() {
     host.run(&format!(
         "cd /sys/bus/pci/devices/{NVME} && echo 0 >sriov_numvfs && echo 1 >sriov_drivers_autoprobe"
     ));
+    host.settles_to(&before);
+}
+
+#[test]
+fn a_stalled_disk_makes_an_unbind_slow() {
+    let host = Host::x86().boot();
+    let before = host.snapshot();
+    host.stall_nvme(true);
+    host.run("dd if=/dev/zero of=/dev/nvme0n1 bs=64k count=4 oflag=direct >/dev/null 2>&1 &");
+    host.run("sleep 1; (echo 0000:01:00.0 >/sys/bus/pci/drivers/nvme/unbind; touch /tmp/unbound) >/dev/null 2>&1 &");
+    host.run("sleep 3; [ ! -e /tmp/unbound ]");
+    host.stall_nvme(false);
+    eventually(&host, "[ -e /tmp/unbound ]");
+    host.run("echo 0000:01:00.0 >/sys/bus/pci/drivers_probe");
     host.settles_to(&before);
 }
 

@@ -16,8 +16,10 @@
 //!     assert!(out.stderr.contains("nosuch"), "{out}");
 //!
 //!     // Guests run under KVM in the host. The images are those of tests/guest/make.sh.
-//!     host.run("mvm start linux --name inner --kernel /images/x86_64/kernel --initrd /images/x86_64/initrd");
-//!     let guest = host.guest("inner"); // waits for the shell on its console
+//!     let guest = host.start( // waits for the shell on its console
+//!         "inner",
+//!         "mvm start linux --name inner --kernel /images/x86_64/kernel --initrd /images/x86_64/initrd",
+//!     );
 //!     assert_eq!(guest.run("uname -m"), "x86_64");
 //!     host.run("mvm kill inner");
 //!
@@ -40,6 +42,7 @@
 
 mod agent;
 mod arm;
+mod byhand;
 mod devices;
 mod guest;
 mod host;

@@ -127,7 +127,7 @@ _start: movw \$0x604, %dx
         jmp 1b
 X
         gcc -m32 -c -o "$tmp/$k.o" "$tmp/$k.S"
-        ld -m elf_i386 -N -Ttext 0x100000 -o "$root/usr/share/lab/$k" "$tmp/$k.o"
+        ld -m elf_i386 -n -Ttext 0x100000 -o "$root/usr/share/lab/$k" "$tmp/$k.o"
     done
 fi
 
@@ -150,9 +150,9 @@ if [ "$(dpkg --print-architecture)" = $arch ]; then
 fi
 
 ird=$tmp/initrd
-mkdir -p "$ird/bin" "$ird/proc" "$ird/dev" "$ird/lower" "$ird/files" "$ird/upper" "$ird/newroot" "$ird/modules"
+mkdir -p "$ird/bin" "$ird/proc" "$ird/dev" "$ird/lower" "$ird/files" "$ird/libc" "$ird/upper" "$ird/newroot" "$ird/modules"
 cp "$root/usr/bin/busybox" "$ird/bin/busybox"
-for a in sh mount insmod mkdir switch_root; do ln -s busybox "$ird/bin/$a"; done
+for a in sh mount insmod mkdir cat switch_root; do ln -s busybox "$ird/bin/$a"; done
 cp "$here/files/init" "$ird/init"
 for m in virtio_pci 9pnet_virtio 9p overlay virtio_console; do
     modprobe -d "$root" -S "$release" --show-depends $m | awk '$1 == "insmod" { print $2 }'

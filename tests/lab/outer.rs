@@ -35,6 +35,33 @@ pub(crate) fn share_programs(board: Board, folder: &Path) {
     share_program(&mvm, &folder.join("mvm"));
 }
 
+/// The C library that this test program was linked with, where it is newer than that of the host (Debian 12):
+/// a folder to lay over the host's root.
+#[track_caller]
+pub(crate) fn share_libc(board: Board, folder: &Path) -> bool {
+    let told = Command::new("getconf")
+        .arg("GNU_LIBC_VERSION")
+        .output()
+        .expect("getconf");
+    let text = String::from_utf8_lossy(&told.stdout).into_owned();
+    let minor = text.trim().strip_prefix("glibc 2.");
+    let newer = minor.and_then(|minor| minor.parse().ok()) > Some(36);
+    // The Arm host runs what is linked statically.
+    if board != Board::X86 || !newer {
+        return false;
+    }
+    let place = "lib/x86_64-linux-gnu";
+    let to = folder.join("usr").join(place);
+    fs::create_dir_all(&to).expect("a folder");
+    let from = Path::new("/").join(place);
+    let parts = "c.so.6 m.so.6 mvec.so.1 pthread.so.0 dl.so.2 rt.so.1 resolv.so.2 util.so.1 anl.so.1 gcc_s.so.1";
+    let libraries = parts.split(' ').map(|part| format!("lib{part}"));
+    for name in libraries.chain(["ld-linux-x86-64.so.2".to_owned()]) {
+        fs::copy(from.join(&name), to.join(&name)).expect("a library of this machine");
+    }
+    true
+}
+
 fn share_program(from: &Path, to: &Path) {
     if fs::hard_link(from, to).is_err() {
         fs::copy(from, to).expect("a copy");
@@ -133,13 +160,15 @@ pub(crate) fn command(builder: &Builder, folder: &Path, devices: &[Value]) -> Co
     ]);
     command.arg("-kernel").arg(lab.join("kernel"));
     command.arg("-initrd").arg(lab.join("initrd"));
+    let libc = share_libc(builder.board, &folder.join("libc"));
     command.args([
         "-append",
         &format!(
-            "{} lab.modules={} lab.images={}",
+            "{} lab.modules={} lab.images={}{}",
             builder.append,
             builder.modules,
-            images.join(",")
+            images.join(","),
+            if libc { " lab.libc" } else { "" }
         ),
     ]);
     let file = |name: &str| folder.join(name).display().to_string();
@@ -170,6 +199,9 @@ pub(crate) fn command(builder: &Builder, folder: &Path, devices: &[Value]) -> Co
     for kind in images {
         let made = made_by("tests/guest/make.sh", &[kind]);
         shares.push(((*kind).to_owned(), made, true));
+    }
+    if libc {
+        shares.push(("libc".to_owned(), folder.join("libc"), true));
     }
     for (number, (tag, path, readonly)) in shares.into_iter().enumerate() {
         let readonly = if readonly { "on" } else { "off" };
