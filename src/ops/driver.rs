@@ -255,6 +255,19 @@ pub(crate) fn load(place: &Place, driver: &str) -> Result<(), DeviceError> {
     if there() { Ok(()) } else { Err(missing(None)) }
 }
 
+/// Loads the module that sets up a container's IOMMU. `vfio` asks for it by a soft dependency, which
+/// busybox' `modprobe` does not know. A kernel that has it built in, or has iommufd in its place, lacks the
+/// module: opening a device tells.
+pub(crate) fn load_iommu_backend(place: &Place) {
+    const BACKEND: &str = "vfio_iommu_type1";
+    if !place.is_real() || place.exists(Path::new("module").join(BACKEND)) {
+        return;
+    }
+    if let Err(error) = modprobe(BACKEND) {
+        tracing::debug!(%error, "its module cannot be loaded");
+    }
+}
+
 fn modprobe(module: &str) -> Result<(), OpsError> {
     // It is where root's programs are, which a service's or a user's PATH may not name.
     let usual = Path::new("/sbin/modprobe");

@@ -35,6 +35,12 @@ fn is_executable(path: &Path) -> bool {
             .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
+/// A file in memory, for what a child says: there may be no folder for temporary files that can be written.
+pub(crate) fn memory_file() -> std::io::Result<std::fs::File> {
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    Ok(memfd_create(c"mvm", MFdFlags::MFD_CLOEXEC)?.into())
+}
+
 /// Runs a helper to its end.
 ///
 /// # Errors
@@ -47,7 +53,7 @@ pub fn run(program: &Path, args: &[impl AsRef<OsStr>], deadline: Duration) -> Re
         .to_string_lossy()
         .into_owned();
     let cannot = |what| OpsError::io::<std::io::Error>(what, program);
-    let mut said = tempfile::tempfile().map_err(cannot("keep the messages of"))?;
+    let mut said = memory_file().map_err(cannot("keep the messages of"))?;
     let stderr = said.try_clone().map_err(cannot("keep the messages of"))?;
     let mut child = Command::new(program)
         .args(args)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use vfio_ioctls::{VfioContainer, VfioDevice as Opened, VfioError};
 
 use super::device_error::DeviceError;
-use super::driver::Function;
+use super::driver::{Function, load_iommu_backend};
 use super::sysfs::Place;
 use super::{mdev, process, session};
 use crate::plan::step::VfioDevice;
@@ -67,6 +67,7 @@ pub(crate) fn confirm(place: &Place, devices: &[VfioDevice]) -> Result<(), Devic
     if !place.is_real() {
         return Ok(());
     }
+    load_iommu_backend(place);
     let found = in_child(&dirs).map_err(|error| DeviceError::Vfio {
         device: names(devices),
         what: error.to_string(),
@@ -128,7 +129,7 @@ fn foreign(place: &Place, dir: &Path) -> Vec<String> {
 
 /// Runs `mvm internal confirm-vfio`; what it refuses, if anything.
 fn in_child(dirs: &[PathBuf]) -> io::Result<Option<Refusal>> {
-    let mut said = tempfile::tempfile()?;
+    let mut said = process::memory_file()?;
     let mut command = Command::new(std::env::current_exe()?);
     command
         .args(["internal", "confirm-vfio", "--"])
