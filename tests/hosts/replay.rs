@@ -70,7 +70,9 @@ pub(crate) fn told(differs: Vec<String>) -> Vec<String> {
             let numbered = ["IFINDEX=", "DISKSEQ="]
                 .iter()
                 .any(|key| line.contains(key));
-            followed && !own && !numbered && !line.contains("nvme-subsys")
+            // The firmware has names for some addresses, used or not.
+            let firmware = path.contains("/firmware_node");
+            followed && !own && !firmware && !numbered && !line.contains("nvme-subsys")
         })
         .collect()
 }

@@ -221,6 +221,11 @@ fn functions(pf: &str, driver: &str, vf1: &str, vf2: &str) -> Vec<Value> {
         write(&device(pf, "sriov_drivers_autoprobe"), "1"),
         wait(300),
         look("no function left"),
+        write("/sys/bus/pci/drivers/vfio-pci/unbind", pf),
+        write(PROBE, pf),
+        wait(1500),
+        link(&device(pf, "driver")),
+        look("as it was"),
     ]
 }
 
@@ -266,7 +271,10 @@ fn the_kernel_with_a_nic_nvme_functions_and_usb_does_what_is_recorded() {
 fn the_kernel_with_igb_functions_does_what_is_recorded() {
     let host = Host::x86().igb().modules("igbvf").boot();
     let acts = functions(IGB, "igb", "0000:06:10.0", "0000:06:10.2");
-    let standin = format!("# For the stand-in kernel.\n[/.standin/pci/{IGB}]\nvf-claims = igbvf\n");
+    let standin = format!(
+        "# For the stand-in kernel.\n[/.standin/pci/{IGB}]\nvf-claims = igbvf\ntotalvfs-device = 8\n\
+         vf-sleeps = no\nvf-d3cold = 0\n"
+    );
     record(&host, "lab-igb", &acts, &standin);
 }
 

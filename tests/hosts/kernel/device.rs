@@ -90,6 +90,7 @@ impl Kernel {
                 self.put(&format!("{dir}/enable"), 1);
                 self.put(&format!("{dir}/power_state"), "D0");
                 self.unpark(&format!("pci-{name}"));
+                self.limit_vfs(dir, name, true);
                 self.vf_netdev(dir, name);
             }
             "usb" if !name.contains(':') => self.usb_configured(dir, name),
@@ -108,6 +109,7 @@ impl Kernel {
             "pci" if super::vfio::is_vfio(&driver) => self.vfio_detached(dir, name),
             "pci" => {
                 self.driver_leaves_vfs(dir, name);
+                self.limit_vfs(dir, name, false);
                 self.remove_mdevs(dir);
                 self.park_children(dir, &format!("pci-{name}"));
                 self.put(&format!("{dir}/enable"), 0);

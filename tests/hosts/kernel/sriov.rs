@@ -99,6 +99,9 @@ impl Kernel {
         if self.note("pci", pf, "vf-boot-vga").as_deref() == Some("no") {
             tree.remove(&format!("{at}/boot_vga"));
         }
+        if let Some(allowed) = self.note("pci", pf, "vf-d3cold") {
+            tree.attr(at, "d3cold_allowed", allowed);
+        }
         tree.attr(at, "irq", 0);
         tree.file(format!("{at}/sriov_vf_msix_count"), "");
         tree.file(format!("{at}/uevent"), uevent(&spec, None));
@@ -122,6 +125,10 @@ impl Kernel {
             }
         }
         let mut header = config(&spec, false, (0, 0));
+        if self.note("pci", pf, "vf-sleeps").as_deref() == Some("no") {
+            // No power management: the list begins with what comes after it.
+            header[0x34] = header[0x41];
+        }
         // A VF answers for its ids, and for its command register's memory bit, with nothing of its own.
         header[0..4].fill(0xff);
         header[4] = 0;
@@ -218,6 +225,21 @@ impl Kernel {
         }
     }
 
+    /// A driver can want fewer VFs than the device has: without it there are as many as the device says
+    /// (igb: 7 of 8).
+    pub(super) fn limit_vfs(&self, dir: &str, name: &str, driven: bool) {
+        let file = format!("{dir}/sriov_totalvfs");
+        let note = format!("/.standin/pci/{name}/totalvfs-driver");
+        if driven {
+            if let Some(limit) = self.get(&note) {
+                self.put(&file, limit);
+            }
+        } else if let Some(all) = self.note("pci", name, "totalvfs-device") {
+            self.put(&note, self.get(&file).unwrap());
+            self.put(&file, all);
+        }
+    }
+
     /// The network device that a VF's own driver makes.
     pub(super) fn vf_netdev(&self, dir: &str, name: &str) {
         let Some(net) = self.note("pci", name, "net") else {
@@ -299,7 +321,8 @@ impl Kernel {
         (0..13)
             .map(|bar: usize| match lines.get(bar + 7) {
                 Some([start, end, flags]) if bar < 6 && *flags != 0 => {
-                    let size = (end - start + 1) / total;
+                    // Of a power of two, as all BARs: the function may have more of them than its driver wants.
+                    let size = 1 << ((end - start + 1) / total).ilog2();
                     let from = start + size * index;
                     format!("{from:#018x} {:#018x} {flags:#018x}\n", from + size - 1)
                 }

@@ -38,12 +38,16 @@ impl Kernel {
     pub(super) fn vfio_attached(&self, dir: &str) {
         self.put(&format!("{dir}/power/control"), "auto");
         let awake = self.get("/sys/module/vfio_pci/parameters/disable_idle_d3");
-        if awake.as_deref() != Some("Y") && self.can_sleep(dir) {
-            self.put(&format!("{dir}/power/runtime_status"), "suspended");
-            self.put(&format!("{dir}/power_state"), "D3hot");
-        } else if awake.as_deref() != Some("Y") {
+        let idle = awake.as_deref() != Some("Y");
+        if idle {
             self.put(&format!("{dir}/power/runtime_status"), "suspended");
         }
+        let state = if idle && self.can_sleep(dir) {
+            "D3hot"
+        } else {
+            "D0"
+        };
+        self.put(&format!("{dir}/power_state"), state);
         let group = self.linked(&format!("{dir}/iommu_group")).unwrap();
         let node = format!("/dev/vfio/{group}");
         if !self.exists(&node) {
