@@ -35,6 +35,7 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
             qemu: Arch::ALL.to_vec(),
             qemu_binary: settings.qemu,
             firmware: true,
+            devices: true,
             fresh: args.fresh,
             ..Needs::default()
         },

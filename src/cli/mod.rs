@@ -14,6 +14,7 @@ mod console;
 mod control;
 mod create;
 mod detach;
+mod devices;
 mod disk;
 mod doctor;
 mod drive;
@@ -124,6 +125,7 @@ enum Command {
     Remove(remove::RemoveArgs),
     #[command(subcommand)]
     Disk(disk::DiskCommand),
+    Devices(devices::DevicesArgs),
     Recover(recover::RecoverArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -167,6 +169,7 @@ impl Cli {
             Command::Edit(args) => edit::run(&args, &context),
             Command::Remove(args) => remove::run(&args, &context),
             Command::Disk(command) => disk::run(command, &context),
+            Command::Devices(args) => devices::run(&args, &context),
             Command::Recover(args) => recover::run(&args, &context),
             Command::Doctor(args) => doctor::run(&args, &context),
             Command::Completions(args) => completions::run(&args),

@@ -4,6 +4,7 @@ mod commands;
 mod conflicts;
 mod dependencies;
 mod device_plans;
+mod devices;
 mod disk;
 mod emulated_host;
 mod env;

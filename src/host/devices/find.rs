@@ -6,8 +6,10 @@
 
 use std::collections::BTreeSet;
 
+use uuid::Uuid;
+
 use super::usb::kinds_named;
-use super::{DeviceFacts, PciDevice, UsbDevice};
+use super::{DeviceFacts, Mdev, PciDevice, UsbDevice};
 use crate::error::{ExitCode, Hint, did_you_mean};
 use crate::ids::{Bdf, UsbPort};
 
@@ -209,6 +211,48 @@ pub fn pci_words<'a>(
 pub fn pci_matching<'a>(facts: &'a DeviceFacts, words: &str) -> Vec<&'a PciDevice> {
     let lines = facts.pci.iter().map(|d| (d, d.line().to_lowercase()));
     matching(words, lines, |_, line, word| line.contains(word))
+}
+
+/// The GPU that `text` means: as for [`pci`], and words and numbers count GPUs only.
+///
+/// # Errors
+/// Where there is none; the error names the GPUs.
+pub fn gpu<'a>(facts: &'a DeviceFacts, text: &str) -> Result<&'a PciDevice, FindError> {
+    let is_gpu = |device: &&PciDevice| device.is_gpu();
+    let near = || facts.pci.iter().filter(is_gpu).map(pci_line).collect();
+    let (found, asked, nth): (Vec<&PciDevice>, String, usize) = match Asked::pci(text) {
+        Asked::Id(vendor, device, nth) => {
+            let ids = |each: &&PciDevice| (each.vendor, each.device) == (vendor, device);
+            let found = facts.pci.iter().filter(is_gpu).filter(ids).collect();
+            (found, format!("{vendor:04x}:{device:04x}"), nth)
+        }
+        Asked::Words(words, nth) => {
+            let mut found = pci_matching(facts, &words);
+            found.retain(|device| device.is_gpu());
+            (found, words, nth)
+        }
+        Asked::Address(bdf) => {
+            let at = facts.pci.iter().filter(is_gpu).filter(|d| d.bdf == bdf);
+            (at.collect(), bdf.to_string(), 1)
+        }
+        Asked::Port(_) => unreachable!("a PCI text is never read as a port"),
+    };
+    pick("GPU", &asked, &found, nth, pci_line, near)
+}
+
+/// The mediated device with the UUID that `text` is.
+///
+/// # Errors
+/// Where there is none; the error names those that there are.
+pub fn mdev<'a>(facts: &'a DeviceFacts, text: &str) -> Result<&'a Mdev, FindError> {
+    let uuid: Option<Uuid> = text.trim().parse().ok();
+    let found = facts.mdevs.iter().find(|mdev| Some(mdev.uuid) == uuid);
+    let line = |mdev: &Mdev| format!("{} ({})", mdev.uuid, mdev.type_id);
+    found.ok_or_else(|| FindError::Nothing {
+        what: "mdev",
+        asked: text.to_owned(),
+        near: facts.mdevs.iter().map(line).collect(),
+    })
 }
 
 /// The USB device that `text` means: a port, `vendor:product[:N]` or words`[:N]`.

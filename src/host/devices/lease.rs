@@ -52,6 +52,16 @@ impl Lease {
         PciRef::from_key(&self.key)
     }
 
+    /// What it is of, as people name it.
+    pub fn shown(&self) -> String {
+        match (self.pci(), self.usb(), self.mdev()) {
+            (Some(pci), ..) => pci.to_string(),
+            (_, Some(port), _) => format!("usb {port}"),
+            (.., Some(uuid)) => format!("mdev {uuid}"),
+            _ => self.key.clone(),
+        }
+    }
+
     /// The USB port, if it is one.
     pub fn usb(&self) -> Option<UsbPort> {
         self.key.strip_prefix("usb-")?.parse().ok()

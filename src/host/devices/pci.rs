@@ -108,6 +108,12 @@ impl PciDevice {
         self.base_class() == 0x03
     }
 
+    /// Whether the host's console is on it.
+    pub fn shows_console(&self) -> bool {
+        let console = |used: &HostUse| matches!(used, HostUse::ConsoleGpu { .. });
+        self.used_by_host.iter().any(console)
+    }
+
     /// Its one name.
     pub const fn reference(&self) -> PciRef {
         match self.physfn {

@@ -65,9 +65,11 @@ fn an_intel_gpu_and_its_virtual_functions() {
     assert_eq!(place(7), Some(("0000:00:02.7".to_owned(), true)));
     assert_eq!((place(0), place(8)), (None, None));
     assert_eq!(facts.vf_address("04:00.0".parse().unwrap(), 1), None);
+    // A console is no obstacle: it is taken off the GPU for as long as a guest has it.
+    assert_eq!(whys(&facts, "00:02.0"), [""; 0]);
     assert_eq!(
-        whys(&facts, "00:02.0"),
-        ["the host's console is on it (vtcon1)"]
+        gpu.used_by_host[0].to_string(),
+        "the host's console is on it (vtcon1)"
     );
 
     assert_eq!(facts.iommu.width, Some(39));
@@ -146,7 +148,8 @@ fn a_boot_console_on_the_firmwares_frame_buffer() {
         consoles,
         [("vtcon1", Some(gpu)), ("efi-framebuffer.0", Some(gpu))]
     );
-    assert_eq!(whys(&facts, "01:00.0").len(), 3);
+    assert_eq!(whys(&facts, "01:00.0").len(), 1);
+    assert_eq!(at(&facts, "01:00.0").used_by_host.len(), 2);
     // A logical volume is the root: up the holders' chain.
     assert_eq!(whys(&facts, "02:00.0"), ["dm-0 is mounted at /"]);
 }

@@ -70,8 +70,11 @@ pub struct UsbInterface {
 impl UsbDevice {
     /// Its names, ids and serial number: what words are looked for in.
     pub fn line(&self) -> String {
-        let mut line = self.name();
-        line.push_str(&format!(" [{:04x}:{:04x}]", self.vendor, self.product));
+        let ids = format!("[{:04x}:{:04x}]", self.vendor, self.product);
+        let mut line = match self.name() {
+            name if name.is_empty() => ids,
+            name => format!("{name} {ids}"),
+        };
         for more in [self.serial.as_deref().unwrap_or_default(), &self.listed] {
             if !more.is_empty() {
                 line.push(' ');

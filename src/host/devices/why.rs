@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{DeviceFacts, Holder, HostUse, PciDevice, UsbDevice};
+use super::{DeviceFacts, Holder, HostUse, Mdev, PciDevice, UsbDevice};
 use crate::ids::{Bdf, PciRef};
 
 /// Something that keeps a device from being given to a guest as things are.
@@ -102,7 +102,10 @@ impl DeviceFacts {
         if self.vfio.pci_available == Some(false) {
             all.push(WhyNot::NoVfio);
         }
-        all.extend(device.used_by_host.iter().cloned().map(WhyNot::Host));
+        // A console is taken off a GPU that a guest gets, and comes back afterwards.
+        let uses = device.used_by_host.iter();
+        let uses = uses.filter(|used| !matches!(used, HostUse::ConsoleGpu { .. }));
+        all.extend(uses.cloned().map(WhyNot::Host));
         all.extend(self.guests_with(device));
         all
     }
@@ -137,6 +140,19 @@ impl DeviceFacts {
             }
         }
         all
+    }
+
+    /// What keeps a mediated device from being given to a guest as things are; empty where nothing does.
+    pub fn why_not_mdev(&self, device: &Mdev) -> Vec<WhyNot> {
+        let theirs = self.leases.iter();
+        let theirs = theirs.filter(|lease| lease.mdev() == Some(device.uuid));
+        theirs
+            .map(|lease| WhyNot::Guest {
+                guest: lease.guest.clone(),
+                device: None,
+                gone: lease.holder == Holder::Gone,
+            })
+            .collect()
     }
 
     /// What keeps a USB device from being given to a guest as things are; empty where nothing does.

@@ -1,5 +1,6 @@
 //! Findings about the host, as data; the command line renders them.
 
+mod devices;
 mod dirs;
 mod kvm;
 mod rest;
@@ -12,6 +13,8 @@ use super::facts::{HostFacts, Roots};
 use super::node::DeviceNode;
 use crate::dirs::Dirs;
 use crate::ids::Arch;
+
+pub use devices::turn_on as turn_on_iommu;
 
 pub use dirs::Unwritable;
 
@@ -90,6 +93,7 @@ pub fn findings(facts: &HostFacts, around: &Surroundings) -> Vec<Finding> {
     all.push(rest::tun(facts, around));
     all.push(rest::vhost_net(facts, around));
     all.push(rest::vhost_vsock(facts, around));
+    all.extend(devices::all(facts));
     all
 }
 
