@@ -33,6 +33,8 @@ mod supervise;
 #[cfg(test)]
 mod orphan_tests;
 #[cfg(test)]
+mod sweep_tests;
+#[cfg(test)]
 mod testguest;
 #[cfg(test)]
 mod tests;

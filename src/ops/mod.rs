@@ -24,6 +24,8 @@ pub mod process;
 mod provision;
 pub mod session;
 pub mod socket;
+#[cfg(test)]
+mod standin;
 pub mod sysfs;
 mod tap;
 mod usb;
@@ -40,6 +42,8 @@ use crate::plan::step::Step;
 pub use device_error::DeviceError;
 pub use error::OpsError;
 pub use fds::open_source;
+#[cfg(test)]
+pub(crate) use standin::{VARIABLE as STAND_IN, set as set_stand_in};
 use sysfs::Place;
 pub use vfio::try_open as try_vfio;
 

@@ -120,7 +120,9 @@ fn foreign(place: &Place, dir: &Path) -> Vec<String> {
         .filter_map(|name| {
             let member = dir.join("iommu_group/devices").join(&name);
             let driver = place.link_name(member.join("driver"))?;
+            // A mediated device is VFIO's by birth, whatever its driver is called (`intel_vgpu_mdev`).
             let harmless = driver.contains("vfio")
+                || place.link_name(member.join("subsystem")).as_deref() == Some("mdev")
                 || matches!(driver.as_str(), "pcieport" | "pci-stub" | "shpchp");
             (!harmless).then(|| format!("{name} ({driver})"))
         })
