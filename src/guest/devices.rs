@@ -16,27 +16,54 @@ const OVERHEAD: u64 = 1 << 30;
 /// # Errors
 /// This user may not have that much.
 pub(crate) fn allow_memory(machine: &Machine) -> Result<(), DeviceError> {
+    let needed = needed(machine);
+    if needed == 0 {
+        return Ok(());
+    }
+    memlock::allow(needed)
+}
+
+/// The same for a QEMU that runs.
+///
+/// # Errors
+/// This user may not have that much.
+pub(crate) fn allow_memory_of(pid: u32, machine: &Machine) -> Result<(), DeviceError> {
+    let needed = needed(machine);
+    if needed == 0 {
+        return Ok(());
+    }
+    memlock::allow_process(pid, needed)
+}
+
+/// In bytes; 0 where no device needs it.
+fn needed(machine: &Machine) -> u64 {
     let devices = machine
         .host_devices
         .iter()
         .filter(|device| !matches!(device.kind, HostDeviceKind::Usb(_)));
     let mut count = u64::try_from(devices.count()).unwrap_or(u64::MAX);
     if count == 0 {
-        return Ok(());
+        return 0;
     }
     if !machine.board.virtio_iommu {
         // They share what they see of the memory.
         count = 1;
     }
     let memory = machine.memory.as_bytes().saturating_mul(count);
-    memlock::allow(memory.saturating_add(OVERHEAD))
+    memory.saturating_add(OVERHEAD)
 }
 
 /// Puts the addresses that virtual functions really have in the place of those that were expected, and
 /// makes the command line again where any differs.
 pub(crate) fn settle(host: &Host, plan: &mut Plan) {
-    let actual: BTreeMap<PciRef, Bdf> = plan
-        .machine
+    if settle_machine(host, &mut plan.machine) {
+        plan.command = qemu::command_line(&plan.machine);
+    }
+}
+
+/// The same for a machine alone. Says whether any differed.
+pub(crate) fn settle_machine(host: &Host, machine: &mut Machine) -> bool {
+    let actual: BTreeMap<PciRef, Bdf> = machine
         .host_devices
         .iter()
         .filter_map(|device| match &device.kind {
@@ -45,7 +72,5 @@ pub(crate) fn settle(host: &Host, plan: &mut Plan) {
         })
         .filter_map(|function| Some((function, host.address_of(function)?)))
         .collect();
-    if plan.machine.settle(&actual) {
-        plan.command = qemu::command_line(&plan.machine);
-    }
+    machine.settle(&actual)
 }

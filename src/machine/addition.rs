@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::host_devices::HostDevices;
+use super::host_devices::{self, GuestPlace, HostDeviceKind, HostDevices};
 use super::resolve::{Inputs, ids, no_nul};
-use super::{Bus, Disk, Firmware, Machine, Nic, ResolveError, board, check, disk, net};
+use super::{Bus, Disk, Firmware, HostDevice, Machine, Nic, ResolveError, board, check, disk, net};
 use crate::error::{ExitCode, Hint};
 use crate::ids::Id;
 use crate::profile::schema::{DiskBus, Layer, Media};
@@ -19,6 +19,8 @@ pub struct Addition {
     pub nics: Vec<Nic>,
     /// Devices of the host, and what they need there.
     pub host: HostDevices,
+    /// Whether VFIO is reached through `/dev/iommu`.
+    pub iommufd: bool,
 }
 
 /// Why a device cannot come to a guest that runs.
@@ -44,6 +46,17 @@ pub enum AdditionError {
     /// The guest has booted.
     #[error("disk `{0}`: the guest runs already, and boots from no further disk")]
     Boot(Id),
+    /// The guest has the device already.
+    #[error("`{second}` is a device that the guest has already, as `{first}`")]
+    Twice {
+        /// The name that it has.
+        first: Id,
+        /// The name that it was to have.
+        second: Id,
+    },
+    /// It has a place of its own, which is there from the start.
+    #[error("`{0}` has a fixed place in the guest, which it can have from the start only")]
+    FixedPlace(Id),
     /// Something else than devices.
     #[error("`{0}` cannot be changed while the guest runs")]
     Key(String),
@@ -63,6 +76,7 @@ impl Hint for AdditionError {
             Self::Key(_) => {
                 "[disk.NAME], [network.NAME], [pci.NAME], [usb.NAME] and [mdev.NAME] can be attached"
             }
+            Self::Twice { .. } | Self::FixedPlace(_) => return Vec::new(),
             Self::Nothing => "`mvm attach --help` shows what there is",
         };
         vec![hint.to_owned()]
@@ -98,6 +112,8 @@ impl Addition {
             vfs: self.host.vfs.clone(),
             companions: self.host.companions.clone(),
             detach_consoles: self.host.detach_consoles.clone(),
+            iommufd: self.iommufd,
+            virtio_gpu: false,
             firmware: Firmware::Builtin,
             consoles: Vec::new(),
             channels: Vec::new(),
@@ -144,10 +160,35 @@ pub fn addition(
     };
     let disks = disk::disks(&layer, &around, &mut notes)?;
     disks.iter().try_for_each(can_come)?;
+    let host = host_devices::resolve(
+        host_devices::Asked {
+            name: inputs.name,
+            layer: &layer,
+            board,
+            caps,
+            facts: inputs.facts,
+            images: inputs.images,
+        },
+        &mut notes,
+    )?;
+    if board.bus() == Bus::Pcie {
+        let fixed =
+            |device: &&HostDevice| matches!(device.guest.place, Some(GuestPlace::Root { .. }));
+        if let Some(device) = host.devices.iter().find(fixed) {
+            return Err(AdditionError::FixedPlace(device.id.clone()).into());
+        }
+    }
+    // One guest has one way to VFIO.
+    let iommufd = if running.host_devices.iter().any(is_vfio) {
+        running.iommufd
+    } else {
+        host_devices::backend(&layer, &host.devices, caps, &inputs.facts.devices)?
+    };
     let addition = Addition {
         disks,
         nics: net::nics(&layer, inputs.name, board, inputs.facts)?,
-        host: HostDevices::default(),
+        iommufd: iommufd && host.devices.iter().any(is_vfio),
+        host,
     };
     if addition.ids().next().is_none() {
         return Err(AdditionError::Nothing.into());
@@ -200,6 +241,19 @@ impl Machine {
         with.vfs.extend(host.vfs);
         with.companions.extend(host.companions);
         with.detach_consoles.extend(host.detach_consoles);
+        with.iommufd |= addition.iommufd;
+        for (at, device) in with.host_devices.iter().enumerate() {
+            let twin = with.host_devices[..at]
+                .iter()
+                .find(|other| same_device(other, device));
+            if let Some(twin) = twin {
+                return Err(AdditionError::Twice {
+                    first: twin.id.clone(),
+                    second: device.id.clone(),
+                }
+                .into());
+            }
+        }
         ids(&with)?;
         for (at, nic) in with.nics.iter().enumerate().skip(self.nics.len()) {
             let mut others = with.nics[..at].iter();
@@ -236,8 +290,10 @@ impl Machine {
                 devices: pick(&self.host_devices, |device| &device.id == id),
                 ..HostDevices::default()
             },
+            iommufd: self.iommufd,
         };
-        (part != Addition::default()).then_some(part)
+        let some = part.ids().next().is_some();
+        some.then_some(part)
     }
 
     /// The names of all that could be detached.
@@ -246,6 +302,19 @@ impl Machine {
         let nics = self.nics.iter().map(|nic| &nic.id);
         let host = self.host_devices.iter().map(|device| &device.id);
         disks.chain(nics).chain(host)
+    }
+}
+
+fn is_vfio(device: &HostDevice) -> bool {
+    !matches!(device.kind, HostDeviceKind::Usb(_))
+}
+
+fn same_device(one: &HostDevice, other: &HostDevice) -> bool {
+    match (&one.kind, &other.kind) {
+        (HostDeviceKind::Pci(one), HostDeviceKind::Pci(other)) => one.function == other.function,
+        (HostDeviceKind::Mdev(one), HostDeviceKind::Mdev(other)) => one.uuid == other.uuid,
+        (HostDeviceKind::Usb(one), HostDeviceKind::Usb(other)) => one.port == other.port,
+        _ => false,
     }
 }
 

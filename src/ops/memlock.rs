@@ -5,6 +5,37 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use super::device_error::DeviceError;
 
+/// Raises the limit of a QEMU that runs.
+///
+/// # Errors
+/// As [`allow`].
+pub fn allow_process(pid: u32, needed: u64) -> Result<(), DeviceError> {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let root = nix::unistd::Uid::effective().is_root();
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Ok(());
+    };
+    // Without a limit: what is asked for stays.
+    let same = |limit: Option<u64>| limit.map(|limit| limit.max(needed));
+    let now = rustix::process::getrlimit(Resource::Memlock);
+    let wanted = Rlimit {
+        current: same(now.current),
+        maximum: same(now.maximum),
+    };
+    match prlimit(Some(pid), Resource::Memlock, wanted) {
+        Ok(_) => Ok(()),
+        Err(error) if root => {
+            tracing::debug!(%error, "the limit of locked memory stays");
+            Ok(())
+        }
+        Err(_) if now.current.is_none_or(|limit| limit >= needed) => Ok(()),
+        Err(_) => Err(DeviceError::LockedMemory {
+            needed: needed.div_ceil(1 << 20),
+            limit: now.maximum.unwrap_or(u64::MAX) >> 20,
+        }),
+    }
+}
+
 /// Raises this process's limit, which QEMU inherits, to that many bytes.
 ///
 /// # Errors

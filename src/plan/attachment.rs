@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::build;
+use super::build::{self, devices};
 use super::step::Step;
 use crate::host::links::LinkFacts;
 use crate::ids::Id;
@@ -30,9 +30,27 @@ impl Attachment {
         let alone = addition.alone(running);
         Some(Self {
             id,
-            steps: build::devices(&alone, links),
+            steps: steps(&alone, links),
             plug: hot::plug(&alone),
             addition,
         })
     }
+}
+
+/// What the host needs for devices that come later, or for a device that was there from the start.
+fn steps(alone: &Machine, links: &LinkFacts) -> Vec<Step> {
+    let mut steps = devices::steps(&devices::Wanted::of(alone), &devices::user(alone));
+    steps.extend(build::devices(alone, links));
+    steps
+}
+
+/// Whether an inverse takes back what was done for these devices of `machine`, by what it does: a start's
+/// journal does not say for which device each step was.
+pub fn is_for(undo: &Step, addition: &Addition, machine: &Machine) -> bool {
+    let lease = undo.lease();
+    steps(&addition.alone(machine), &LinkFacts::default())
+        .iter()
+        .any(|step| {
+            step.inverse().as_ref() == Some(undo) || (lease.is_some() && step.lease() == lease)
+        })
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::step::Step;
 use crate::error::Hint;
-use crate::ids::Id;
+use crate::ids::{Bdf, Id};
 use crate::ops::{Ops, OpsError, moment};
 
 /// One line.
@@ -225,11 +225,36 @@ pub fn take_back_device(
     journal: &Path,
     device: &Id,
 ) -> Result<Vec<OpsError>, JournalError> {
+    take_back_entries(ops, journal, |entry| entry.device.as_ref() == Some(device))
+}
+
+/// The same for the entries that are chosen. Virtual functions stay as long as the guest has another of
+/// them, whichever entry made them.
+///
+/// # Errors
+/// As [`take_back_device`].
+pub fn take_back_entries(
+    ops: &dyn Ops,
+    journal: &Path,
+    chosen: impl Fn(&Entry) -> bool,
+) -> Result<Vec<OpsError>, JournalError> {
     let entries = read(journal)?;
     let mut book = Journal::open(journal)?;
     let mut back = TakingBack::default();
-    let of_device = |entry: &&Entry| entry.device.as_ref() == Some(device);
-    for entry in entries.iter().rev().filter(of_device) {
+    let of_pf = |entry: &Entry, pf: &Bdf| {
+        let prefix = format!("pci-{pf}-vf");
+        let lease = entry.undo.lease();
+        lease.is_some_and(|key| key.starts_with(&prefix))
+    };
+    let wanted = |entry: &&Entry| match &entry.undo {
+        Step::DropVfs { pf, .. } => {
+            let mut leases = entries.iter().filter(|other| of_pf(other, pf));
+            let touched = chosen(entry) || leases.clone().any(&chosen);
+            touched && leases.all(&chosen)
+        }
+        _ => chosen(entry),
+    };
+    for entry in entries.iter().rev().filter(wanted) {
         if back.one(ops, entry) {
             book.strike(&entry.undo)?;
         }

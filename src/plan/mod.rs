@@ -9,7 +9,7 @@ pub mod step;
 #[cfg(test)]
 mod tests;
 
-pub use attachment::Attachment;
+pub use attachment::{Attachment, is_for};
 
 use serde::{Deserialize, Serialize};
 

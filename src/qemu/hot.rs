@@ -44,6 +44,8 @@ pub enum Makes {
     Netdev,
     /// An object.
     Object,
+    /// An object that other devices use as well: it is made where there is none, and stays.
+    SharedObject,
     /// A controller, which other devices use as well: it is made where there is none.
     Controller,
     /// A device.
@@ -55,6 +57,7 @@ impl Makes {
         Some(match switch {
             "-blockdev" => Self::Node,
             "-netdev" => Self::Netdev,
+            "-object" if id.starts_with("mvm-") => Self::SharedObject,
             "-object" => Self::Object,
             "-device" if [disk::SCSI, disk::USB].contains(&id) => Self::Controller,
             "-device" => Self::Device,
@@ -67,7 +70,7 @@ impl Makes {
         match self {
             Self::Node => "blockdev-add",
             Self::Netdev => "netdev_add",
-            Self::Object => "object-add",
+            Self::Object | Self::SharedObject => "object-add",
             Self::Controller | Self::Device => "device_add",
         }
     }
@@ -78,9 +81,14 @@ impl Makes {
         match self {
             Self::Node => ("blockdev-del", "node-name"),
             Self::Netdev => ("netdev_del", "id"),
-            Self::Object => ("object-del", "id"),
+            Self::Object | Self::SharedObject => ("object-del", "id"),
             Self::Controller | Self::Device => ("device_del", "id"),
         }
+    }
+
+    /// Whether others use it too.
+    pub const fn is_shared(self) -> bool {
+        matches!(self, Self::Controller | Self::SharedObject)
     }
 
     /// Whether it sits in the guest.
@@ -123,10 +131,19 @@ pub fn plug(alone: &Machine) -> Plug {
             });
         }
     }
+    functions_first_one_last(&mut calls);
     Plug {
         calls,
         fds: args.fds,
     }
+}
+
+/// A guest looks at a slot when its function 0 comes: the others have to be there by then.
+fn functions_first_one_last(calls: &mut [Call]) {
+    let slot = |call: &Call| call.port().map(str::to_owned);
+    calls
+        .chunk_by_mut(|one, other| one.port().is_some() && slot(one) == slot(other))
+        .for_each(<[Call]>::reverse);
 }
 
 impl Call {

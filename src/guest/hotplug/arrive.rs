@@ -6,12 +6,13 @@ use std::sync::Arc;
 use mvm_qmp::{Qmp, QmpError};
 use serde_json::{Value, json};
 
-use super::super::conflicts;
+use super::super::state::{self, GuestState};
+use super::super::{conflicts, devices};
 use super::book::{Phase, Record};
 use super::{Hotplug, HotplugError, Inner, blocking, qom};
 use crate::ops::{self, Host};
 use crate::plan::{Attachment, apply};
-use crate::qemu::hot::{Call, Makes, Plug};
+use crate::qemu::hot::{self, Call, Plug};
 
 impl Hotplug {
     /// Gives the guest a device. Done when QEMU has it at work; else all is as before.
@@ -20,7 +21,7 @@ impl Hotplug {
     /// What stood in the way.
     pub(crate) async fn attach(
         self: Arc<Self>,
-        attachment: Attachment,
+        mut attachment: Attachment,
     ) -> Result<Value, HotplugError> {
         let mut inner = self.inner().await?;
         let qmp = self.qmp()?;
@@ -43,7 +44,10 @@ impl Hotplug {
             Ok(())
         });
         let brought = match claimed.await {
-            Ok(()) => self.bring(&qmp, &attachment, &plan.command.program).await,
+            Ok(()) => {
+                self.bring(&qmp, &mut attachment, &plan.command.program)
+                    .await
+            }
             Err(error) => {
                 inner.remove(&self.run, &record)?;
                 return Err(error);
@@ -52,10 +56,17 @@ impl Hotplug {
         match brought {
             Ok(ports) => {
                 tracing::info!("`{}` is attached", record.id);
+                if record.addition != attachment.addition {
+                    let mut plan = self.plan()?;
+                    plan.machine = plan.machine.without(&record.addition);
+                    plan.machine = plan.machine.with(&attachment.addition)?;
+                    self.write_plan(&plan)?;
+                }
                 inner.put(
                     &self.run,
                     Record {
                         phase: Phase::There,
+                        addition: attachment.addition,
                         ..record.clone()
                     },
                 )?;
@@ -94,18 +105,34 @@ impl Hotplug {
     async fn bring(
         &self,
         qmp: &Qmp,
-        attachment: &Attachment,
+        attachment: &mut Attachment,
         program: &std::path::Path,
     ) -> Result<BTreeMap<String, String>, HotplugError> {
         let host = Host::sharing(self.run.host()).with_qemu(program);
         let (steps, id) = (attachment.steps.clone(), attachment.id.clone());
         let journal = self.run.journal();
-        blocking(move || Ok(apply::attach(&host, &steps, &id, &journal)?)).await?;
+        let machine = self.plan()?.machine;
+        let mut alone = attachment.addition.alone(&machine);
+        let qemu = state::read::<GuestState>(&self.run.state())?.and_then(|state| state.pid);
+        let settled = blocking(move || {
+            if let Some(pid) = qemu {
+                devices::allow_memory_of(pid, &machine)?;
+            }
+            apply::attach(&host, &steps, &id, &journal)?;
+            // Virtual functions that were made just now may be elsewhere than was thought.
+            let differs = devices::settle_machine(&host, &mut alone);
+            Ok(differs.then_some(alone))
+        });
+        if let Some(alone) = settled.await? {
+            attachment.plug = hot::plug(&alone);
+            attachment.addition.host.devices = alone.host_devices;
+        }
         self.hand_over(qmp, &attachment.plug).await?;
-        let there = qom::devices(qmp).await?;
+        let mut there = qom::devices(qmp).await?;
+        there.append(&mut qom::objects(qmp).await?);
         let calls = attachment.plug.calls.iter();
         let wanted: Vec<&Call> = calls
-            .filter(|call| call.makes != Makes::Controller || !there.contains(&call.id))
+            .filter(|call| !call.makes.is_shared() || !there.contains(&call.id))
             .collect();
         let ports = self.ports(qmp, &wanted).await?;
         for call in wanted {

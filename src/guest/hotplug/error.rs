@@ -8,7 +8,7 @@ use mvm_qmp::QmpError;
 use super::super::conflicts::Conflict;
 use crate::error::{ExitCode, Hint};
 use crate::machine::ResolveError;
-use crate::ops::OpsError;
+use crate::ops::{DeviceError, OpsError};
 use crate::plan::apply::ApplyError;
 use crate::plan::journal::JournalError;
 
@@ -33,6 +33,9 @@ pub(crate) enum HotplugError {
     /// A descriptor for QEMU.
     #[error(transparent)]
     Ops(#[from] OpsError),
+    /// Memory that may not be kept in place.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The guest's journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -114,6 +117,7 @@ impl Hint for HotplugError {
             Self::Conflict(error) => return error.hints(),
             Self::Apply(error) => return error.hints(),
             Self::Ops(error) => return error.hints(),
+            Self::Device(error) => return error.hints(),
             Self::Journal(error) => return error.hints(),
             Self::Left { error, .. } => return error.hints(),
             Self::NoPort(guest) => format!(

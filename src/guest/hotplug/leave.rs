@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::book::{Made, Phase, Record};
 use super::{Hotplug, HotplugError, Inner, blocking, qom};
 use crate::ops::Host;
-use crate::plan::journal;
+use crate::plan::is_for;
+use crate::plan::journal::{self, Entry};
 
 /// How often QEMU is asked again about what takes it a moment.
 const EVERY: Duration = Duration::from_millis(100);
@@ -234,14 +235,22 @@ impl Hotplug {
         record: Record,
     ) -> Result<(), HotplugError> {
         let mut wrong = Vec::new();
-        for made in record.made.iter().rev().filter(|m| !m.makes.is_device()) {
+        let back_ends = |made: &&Made| !made.makes.is_device() && !made.makes.is_shared();
+        for made in record.made.iter().rev().filter(back_ends) {
             if let Err(error) = remove(qmp, made).await {
                 wrong.push(error.to_string());
             }
         }
         let (journal, id) = (self.run.journal(), record.id.clone());
         let host = Host::sharing(self.run.host());
-        let back = blocking(move || Ok(journal::take_back_device(&host, &journal, &id)?));
+        let (machine, addition) = (self.plan()?.machine, record.addition.clone());
+        let back = blocking(move || {
+            let chosen = |entry: &Entry| match &entry.device {
+                Some(device) => *device == id,
+                None => is_for(&entry.undo, &addition, &machine),
+            };
+            Ok(journal::take_back_entries(&host, &journal, chosen)?)
+        });
         match back.await {
             Ok(errors) => wrong.extend(errors.iter().map(journal::in_words)),
             Err(error) => wrong.push(error.to_string()),

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 /// Where devices with names are.
 const PERIPHERAL: &str = "/machine/peripheral";
+/// Where objects are.
+const OBJECTS: &str = "/objects";
 /// How root ports are called (`machine::slots`).
 const PORT: &str = "mvm-port-";
 
@@ -21,6 +23,11 @@ async fn list(qmp: &Qmp, path: &str) -> Result<Vec<String>, QmpError> {
 /// Every device with a name.
 pub(super) async fn devices(qmp: &Qmp) -> Result<BTreeSet<String>, QmpError> {
     Ok(list(qmp, PERIPHERAL).await?.into_iter().collect())
+}
+
+/// Every object.
+pub(super) async fn objects(qmp: &Qmp) -> Result<BTreeSet<String>, QmpError> {
+    Ok(list(qmp, OBJECTS).await?.into_iter().collect())
 }
 
 /// The root ports that nothing is behind, by their numbers. A device that the guest has still to let go
