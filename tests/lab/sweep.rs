@@ -46,7 +46,7 @@ impl Sweep {
             victim: Victim::Main,
             kill_qemu: false,
             first: 1,
-            seconds: 60,
+            seconds: 120,
         }
     }
 
