@@ -11,6 +11,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// Hosts as trees of files, of which a bench needs little.
+#[path = "../tests/hosts/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "the tests use the rest of it")]
+mod hosts;
+
 const MVM: &str = env!("CARGO_BIN_EXE_mvm");
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -36,7 +41,7 @@ impl Place {
     fn mvm(&self, args: &[&str]) -> Command {
         let mut command = Command::new(MVM);
         command.args(args);
-        for name in ["CONFIG", "STATE", "RUNTIME", "CACHE"] {
+        for name in ["CONFIG", "STATE", "RUNTIME", "CACHE", "HOST"] {
             command.env(format!("MVM_{name}_DIR"), self.dir(&name.to_lowercase()));
         }
         command.stdin(Stdio::null());
@@ -189,6 +194,30 @@ fn pss(pid: i64) -> u64 {
         .expect("smaps_rollup has a Pss line")
 }
 
+/// Reading all devices of a host with a GPU of seven virtual functions, and planning with one of them.
+fn with_devices(place: &Place, dry: &[&str]) {
+    let host = hosts::Host::new("intel-i915-7vf");
+    let time = |args: &[&str]| {
+        let mut command = place.mvm(args);
+        command.env("MVM_SYSFS", host.sys());
+        let begin = Instant::now();
+        let output = command.output().expect("mvm starts");
+        let took = begin.elapsed();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "mvm {args:?}: {said}");
+        took
+    };
+    let devices = (0..15).map(|_| time(&["devices"])).collect();
+    row("devices, on a recorded desktop", &ms(median(devices)), "");
+    let vf = [dry, &["--gpu", "vf:1"]].concat();
+    let planned = (0..15).map(|_| time(&vf)).collect();
+    row(
+        "run --gpu vf:1 --dry-run",
+        &ms(median(planned)),
+        "aim: 30 ms",
+    );
+}
+
 fn main() {
     let guest = PathBuf::from(
         std::env::var_os("MVM_DEMO_GUEST").expect("MVM_DEMO_GUEST names the demo guest"),
@@ -242,6 +271,7 @@ fn main() {
 
     let dry_times = (0..15).map(|_| place.time(&dry)).collect();
     row("run --dry-run", &ms(median(dry_times)), "");
+    with_devices(&place, &dry);
 
     // One guest runs from here on.
     place.time(&start);

@@ -3,6 +3,7 @@
 //! Everything is read without taking a lock that a stuck device holds: a device whose driver hangs must
 //! not stop `mvm devices`.
 
+mod advice;
 mod console;
 pub mod find;
 mod iommu;

@@ -1,9 +1,7 @@
 //! Findings about giving devices to guests: the IOMMU and VFIO.
 
 use super::{Finding, Level, finding};
-use crate::host::devices::{BootLoader, CpuVendor, IommuFacts};
 use crate::host::facts::HostFacts;
-use crate::host::os::OsRelease;
 
 /// Nothing where the host has no PCI devices at all: there is nothing to give.
 pub(super) fn all(facts: &HostFacts) -> Vec<Finding> {
@@ -13,7 +11,7 @@ pub(super) fn all(facts: &HostFacts) -> Vec<Finding> {
     }
     if !devices.iommu.on {
         let text = "the IOMMU is off or missing: no PCI device can be given to a guest";
-        return vec![finding("iommu", Level::Info, text).fix(turn_on(&devices.iommu, &facts.os))];
+        return vec![finding("iommu", Level::Info, text).fix(devices.iommu.advice().join("; "))];
     }
     let width = devices.iommu.width.map_or_else(String::new, |width| {
         format!(", guests with devices can have {width} bits of addresses")
@@ -53,128 +51,56 @@ fn vfio(facts: &HostFacts) -> Finding {
     }
 }
 
-/// What turns the IOMMU on, on a host of that kind: in the firmware, by a parameter of the kernel, or
-/// not at all.
-pub fn turn_on(iommu: &IommuFacts, os: &OsRelease) -> String {
-    let word = |wanted: &str| iommu.cmdline.split_whitespace().any(|word| word == wanted);
-    let off = ["intel_iommu=off", "amd_iommu=off", "iommu=off"];
-    if let Some(parameter) = off.into_iter().find(|parameter| word(parameter)) {
-        return change(iommu.boot_loader, os, &format!("remove `{parameter}` from"));
-    }
-    match iommu.cpu_vendor {
-        Some(CpuVendor::Intel) => {
-            let on = iommu.cmdline.split_whitespace().any(|word| {
-                let values = word.strip_prefix("intel_iommu=").unwrap_or_default();
-                values.split(',').any(|value| value == "on")
-            });
-            if on {
-                return "turn on VT-d in the firmware's setup, where the processor has it: the kernel was \
-                        told `intel_iommu=on` and found none"
-                    .to_owned();
-            }
-            let change = change(iommu.boot_loader, os, "add `intel_iommu=on` to");
-            format!("turn on VT-d in the firmware's setup, and {change}")
-        }
-        Some(CpuVendor::Amd) => {
-            "turn on the IOMMU (AMD-Vi) in the firmware's setup; the kernel needs no parameter".to_owned()
-        }
-        Some(CpuVendor::Arm) => {
-            "the host needs an SMMU between its PCI devices and the memory, and firmware or a device tree that \
-             tells the kernel of it; no parameter makes up for one"
-                .to_owned()
-        }
-        None => "turn on the IOMMU (VT-d, AMD-Vi) in the firmware's setup".to_owned(),
-    }
-}
-
-/// How the kernel's command line is changed with that boot loader.
-fn change(loader: Option<BootLoader>, os: &OsRelease, what: &str) -> String {
-    let how = match loader {
-        Some(BootLoader::Grub) if os.is_like("fedora") || os.is_like("rhel") => {
-            format!(
-                "{what} GRUB_CMDLINE_LINUX in /etc/default/grub, then `sudo grub2-mkconfig -o /boot/grub2/grub.cfg`"
-            )
-        }
-        Some(BootLoader::Grub) if os.is_like("debian") => {
-            format!("{what} GRUB_CMDLINE_LINUX in /etc/default/grub, then `sudo update-grub`")
-        }
-        Some(BootLoader::Grub) => {
-            format!(
-                "{what} GRUB_CMDLINE_LINUX in /etc/default/grub, then `sudo grub-mkconfig -o /boot/grub/grub.cfg`"
-            )
-        }
-        Some(BootLoader::SystemdBoot) => format!(
-            "{what} the `options` line of the entry in loader/entries on the boot partition, and \
-             /etc/kernel/cmdline where there is one"
-        ),
-        Some(BootLoader::Extlinux) => {
-            format!("{what} the `append` line in /boot/extlinux/extlinux.conf")
-        }
-        Some(BootLoader::RaspberryPi) => format!("{what} the line in /boot/firmware/cmdline.txt"),
-        None => format!("{what} the kernel's command line in the boot loader's configuration"),
-    };
-    format!("{how}; then restart the host")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::testing::roots;
+    use crate::host::{DeviceFacts, Needs};
+    use crate::hosts::Host;
 
-    fn iommu(vendor: CpuVendor, loader: Option<BootLoader>, cmdline: &str) -> IommuFacts {
-        IommuFacts {
-            cpu_vendor: Some(vendor),
-            boot_loader: loader,
-            cmdline: cmdline.to_owned(),
-            ..IommuFacts::default()
-        }
+    /// The findings of a host, as lines.
+    fn of(name: &str, change: impl Fn(&mut DeviceFacts)) -> String {
+        let host = Host::new(name);
+        let needs = Needs {
+            devices: true,
+            ..Needs::default()
+        };
+        let mut facts = HostFacts::read(&roots(host.root()), &needs);
+        change(&mut facts.devices);
+        let lines = all(&facts).into_iter().map(|finding| {
+            let fix = finding
+                .fix
+                .map_or_else(String::new, |fix| format!(" | {fix}"));
+            format!("{:?} {}: {}{fix}", finding.level, finding.id, finding.text)
+        });
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     #[test]
-    fn the_fix_is_for_this_processor_and_boot_loader() {
-        let debian = OsRelease::parse("ID=ubuntu\nID_LIKE=debian\n");
-        let fix = |vendor, loader, cmdline| turn_on(&iommu(vendor, loader, cmdline), &debian);
-        for (vendor, loader, cmdline, words) in [
-            (
-                CpuVendor::Intel,
-                Some(BootLoader::Grub),
-                "quiet",
-                "add `intel_iommu=on` to GRUB_CMDLINE_LINUX in /etc/default/grub, then `sudo update-grub`",
-            ),
-            (
-                CpuVendor::Intel,
-                Some(BootLoader::SystemdBoot),
-                "",
-                "loader/entries",
-            ),
-            (
-                CpuVendor::Intel,
-                Some(BootLoader::Grub),
-                "intel_iommu=on,sm_on",
-                "told `intel_iommu=on` and found none",
-            ),
-            (
-                CpuVendor::Intel,
-                None,
-                "intel_iommu=igfx_off",
-                "add `intel_iommu=on`",
-            ),
-            (CpuVendor::Amd, Some(BootLoader::Grub), "quiet", "AMD-Vi"),
-            (
-                CpuVendor::Amd,
-                Some(BootLoader::Grub),
-                "amd_iommu=off",
-                "remove `amd_iommu=off` from GRUB_CMDLINE_LINUX",
-            ),
-            (CpuVendor::Arm, Some(BootLoader::Extlinux), "", "SMMU"),
-        ] {
-            let fix = fix(vendor, loader, cmdline);
-            assert!(fix.contains(words), "{fix}");
-        }
-        let fedora = OsRelease::parse("ID=fedora\n");
-        let fix = turn_on(
-            &iommu(CpuVendor::Intel, Some(BootLoader::Grub), ""),
-            &fedora,
-        );
-        assert!(fix.contains("grub2-mkconfig"), "{fix}");
+    fn what_giving_devices_takes() {
+        let hosts = [
+            of("intel-i915-7vf", |_| ()),
+            of("no-iommu", |_| ()),
+            of("no-iommu-amd", |_| ()),
+            of("arm-smmu", |facts| facts.vfio.pci_available = Some(false)),
+            of("arc", |facts| facts.vfio.pci_driver = false),
+            of("arc", |facts| {
+                facts.vfio.container = false;
+                facts.vfio.iommufd = false;
+            }),
+            of("arc", |facts| facts.pci.clear()),
+        ];
+        insta::assert_snapshot!(hosts.join("\n"), @r#"
+        Ok iommu: IOMMU on: PCI devices are in 15 groups, guests with devices can have 39 bits of addresses
+        Ok vfio: VFIO can give devices to guests, and iommufd
+        Info iommu: the IOMMU is off or missing: no PCI device can be given to a guest | add `intel_iommu=on` to the kernel's parameters (GRUB_CMDLINE_LINUX in /etc/default/grub, then `update-grub` or `grub2-mkconfig -o /boot/grub2/grub.cfg`), then reboot; VT-d has to be on in the firmware's set-up
+        Info iommu: the IOMMU is off or missing: no PCI device can be given to a guest | turn IOMMU (also AMD-Vi or SVM) on in the firmware's set-up: the kernel needs no parameter
+        Ok iommu: IOMMU on: PCI devices are in 6 groups
+        Info vfio: this kernel has no vfio-pci: no PCI device can be given to a guest | install the kernel's package of further modules, or a kernel with CONFIG_VFIO_PCI
+        Ok iommu: IOMMU on: PCI devices are in 13 groups, guests with devices can have 39 bits of addresses
+        Info vfio: vfio-pci is not loaded: mvm loads it when it runs as root | `sudo modprobe vfio-pci`
+        Ok iommu: IOMMU on: PCI devices are in 13 groups, guests with devices can have 39 bits of addresses
+        Warn vfio: vfio-pci is loaded and /dev/vfio/vfio is missing | `sudo modprobe vfio vfio_iommu_type1`; in a container, /dev/vfio has to be given to it
+        "#);
     }
 }

@@ -14,8 +14,6 @@ use super::node::DeviceNode;
 use crate::dirs::Dirs;
 use crate::ids::Arch;
 
-pub use devices::turn_on as turn_on_iommu;
-
 pub use dirs::Unwritable;
 
 /// One thing that is good to know about this host.

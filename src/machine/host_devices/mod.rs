@@ -2,7 +2,6 @@
 
 pub mod error;
 mod gpu;
-mod iommu;
 mod limits;
 mod mdev;
 mod place;

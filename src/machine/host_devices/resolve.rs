@@ -333,7 +333,7 @@ impl<'a> Taking<'a> {
             } else {
                 DeviceError::NoIommu {
                     what: what(),
-                    advice: super::iommu::advice(&facts.iommu),
+                    advice: facts.iommu.advice(),
                 }
             });
         }
