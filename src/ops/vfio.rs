@@ -101,7 +101,11 @@ fn expect_ready(place: &Place, device: &VfioDevice, dir: &Path) -> Result<(), De
             "the IOMMU is off: `mvm doctor` tells how to switch it on",
         );
     }
-    let others = foreign(place, dir);
+    // The group of a mediated device is its own, whatever its driver is called.
+    let others = match device {
+        VfioDevice::Pci(_) => foreign(place, dir),
+        VfioDevice::Mdev(_) => Vec::new(),
+    };
     if others.is_empty() {
         return Ok(());
     }
