@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use crate::agent::Output;
 use crate::host::Host;
 
+/// What a guest has of PCI: ids and driver of each function, to be run in it.
+pub(crate) const PCI: &str = "for d in /sys/bus/pci/devices/*; do \
+     echo $(cat $d/vendor $d/device) $(basename $(readlink $d/driver) 2>/dev/null); done";
+
 /// A guest with a shell on its console (those of tests/guest).
 pub(crate) struct Guest<'a> {
     host: &'a Host,

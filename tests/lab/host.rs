@@ -20,6 +20,9 @@ use crate::snapshot::Snapshot;
 /// How long a host may take to start: on a busy machine many times the 5 s it usually takes.
 const BOOT: Duration = Duration::from_secs(300);
 
+/// A guest that takes no time: its kernel sleeps for ever. Its `--name` is to be added.
+pub(crate) const SMALL: &str = "linux --kernel /usr/share/lab/idle --set boot.initrd= --cpus 1 --memory 64M --set network.lan.none={}";
+
 /// What host to make.
 #[derive(Clone)]
 pub(crate) struct Builder {

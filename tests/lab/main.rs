@@ -49,7 +49,10 @@ mod host;
 mod hosts;
 mod inside;
 mod kernel;
+mod killed;
+mod mdev;
 mod outer;
+mod pci;
 mod qmp;
 mod recorded;
 mod snapshot;
@@ -59,6 +62,7 @@ mod syscalls;
 mod tracer;
 #[path = "../hosts/mod.rs"]
 mod trees;
+mod vfs;
 
 /// A file of this folder that is no module here would be a test that never runs.
 #[test]

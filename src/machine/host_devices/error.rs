@@ -123,6 +123,8 @@ pub enum DeviceError {
         pf: Bdf,
         /// How many.
         count: u32,
+        /// The guests that have some.
+        guests: Vec<String>,
     },
     /// A function and its virtual functions cannot both be the guest's.
     #[error("{first} is the whole of {device}, and {second} a virtual function of it")]
@@ -179,6 +181,8 @@ pub enum DeviceError {
         current: u32,
         /// How many are wanted.
         wanted: u32,
+        /// The guests that have some.
+        guests: Vec<String>,
     },
     /// No virtual function is free.
     #[error("{what}: no virtual function of {} is free", devices.join(" or "))]
@@ -339,6 +343,13 @@ impl Hint for DeviceError {
                 "`--take-from-host`, or `take-from-host = true` in its table, takes it all the same"
                     .to_owned(),
             ],
+            Self::LiveVfs { guests, .. } | Self::VfCount { guests, .. } if !guests.is_empty() => {
+                vec![format!(
+                    "virtual functions of it are with guest{} {}",
+                    if guests.len() == 1 { "" } else { "s" },
+                    guests.join(", ")
+                )]
+            }
             Self::LiveVfs { pf, .. } => vec![format!(
                 "once nobody uses them, `echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs` removes them"
             )],

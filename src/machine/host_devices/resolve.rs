@@ -307,6 +307,7 @@ impl<'a> Taking<'a> {
                 device: shown(device),
                 pf: device.bdf,
                 count: sriov.current,
+                guests: self.guests_of(device.bdf),
             });
         }
         self.leased(what, device.reference())?;
@@ -366,6 +367,19 @@ impl<'a> Taking<'a> {
             let holds = lease.holder != Holder::Gone && lease.guest != self.asked.name.as_str();
             (related && holds).then_some((lease, theirs))
         })
+    }
+
+    /// The other guests that have virtual functions of a device, each once.
+    pub(super) fn guests_of(&self, pf: Bdf) -> Vec<String> {
+        let theirs = self.facts().leases.iter().filter(|lease| {
+            let function = lease.pci();
+            let vf = matches!(function, Some(PciRef::Vf { pf: of, .. }) if of == pf);
+            vf && lease.guest != self.asked.name.as_str()
+        });
+        let mut guests: Vec<String> = theirs.map(|lease| lease.guest.clone()).collect();
+        guests.sort();
+        guests.dedup();
+        guests
     }
 
     /// Whether each group can be given away, and what has to be taken for it that the guest does not get.

@@ -171,6 +171,7 @@ impl<'a> Taking<'a> {
                 pf: pf.bdf,
                 current: sriov.current,
                 wanted,
+                guests: self.guests_of(pf.bdf),
             });
         }
         let limit = match ask.count {
