@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::devices::{ARM_NIC, ARM_NVME2, NVME};
+use crate::guest::Guest;
 use crate::host::Host;
 
 /// Starts the guide's guest with what else is asked for.
@@ -56,6 +57,173 @@ fn arm_the_guides_guest_runs_under_kvm_on_a_host_with_a_read_only_root() {
     host.run("mvm stop arm-virt");
     host.run("rm -r /run/mvm-state /run/mvm-cache");
     host.settles_to(&before);
+}
+
+/// A profile as one writes it for a board: the guide's guest, and the second NVMe device by its words.
+const BOARD: &str = r#"
+mkdir -p /etc/mvm/profiles
+cat >/etc/mvm/profiles/board.toml <<'END'
+extends = ["arm-virt"]
+
+[cpu]
+count = 2
+
+[memory]
+size = "512M"
+
+[boot]
+kernel = "/images/aarch64/kernel"
+initrd = "/images/aarch64/initrd"
+
+[pci.flash]
+match = "nvm express"
+nth = 2
+END
+"#;
+
+/// The guest writes a mark and reads it back from the device itself.
+fn writes_and_reads(guest: &Guest<'_>, mark: &str) {
+    guest.run("for i in $(seq 50); do [ -b /dev/nvme0n1 ] && break; sleep 0.2; done");
+    assert_eq!(
+        guest.run("cat /sys/block/nvme0n1/device/serial").trim_end(),
+        "lab1"
+    );
+    guest.run(&format!(
+        "echo {mark} | dd of=/dev/nvme0n1 bs=4096 count=1 conv=sync,fsync && echo 3 >/proc/sys/vm/drop_caches"
+    ));
+    assert_eq!(guest.run("head -n 1 /dev/nvme0n1"), mark);
+    assert_ne!(guest.run("grep -c nvme0q /proc/interrupts"), "0");
+}
+
+/// The host's own driver reads what the guest wrote.
+#[track_caller]
+fn reads_on_the_host(host: &Host, mark: &str) {
+    let script = format!(
+        "for i in $(seq 50); do d=$(ls /sys/bus/pci/devices/{ARM_NVME2}/nvme/*/ | grep -o 'nvme[0-9]*n1' | head -n 1); \
+         [ -b \"/dev/$d\" ] && break; sleep 0.2; done; head -n 1 /dev/$d"
+    );
+    assert_eq!(host.run(&script), mark);
+}
+
+fn driver_of(host: &Host, address: &str) -> String {
+    host.run(&format!(
+        "basename $(readlink /sys/bus/pci/devices/{address}/driver || echo none)"
+    ))
+}
+
+#[test]
+fn arm_an_nvme_device_behind_the_smmu_is_the_guests_and_comes_back() {
+    let host = Host::arm().boot();
+    // Its node stays, whoever asked for it first.
+    host.run("modprobe vfio");
+    let before = host.snapshot();
+    host.run(BOARD);
+
+    let shown = host.run("mvm run board --dry-run");
+    assert!(shown.contains(ARM_NVME2), "{shown}");
+    host.settles_to(&before);
+
+    host.run("mvm start board");
+    assert_eq!(driver_of(&host, ARM_NVME2), "vfio-pci");
+    assert_eq!(driver_of(&host, NVME), "nvme");
+    let guest = host.guest("board");
+    writes_and_reads(&guest, "from-the-guest");
+
+    // By its address, which another guest has.
+    let refused = host.sh(
+        &format!("{START} --name other --pci {ARM_NVME2}"),
+        Duration::from_secs(60),
+    );
+    assert_ne!(refused.status, 0, "{refused}");
+    assert!(refused.stderr.contains("board"), "{refused}");
+
+    host.run("mvm stop board");
+    host.settles_to(&before);
+    reads_on_the_host(&host, "from-the-guest");
+
+    host.run(&format!("{START} --name other --pci {ARM_NVME2}"));
+    let guest = host.guest("other");
+    assert_eq!(guest.run("head -n 1 /dev/nvme0n1"), "from-the-guest");
+    host.run("mvm stop other");
+    host.settles_to(&before);
+}
+
+#[test]
+fn arm_whoever_is_killed_the_device_comes_back() {
+    let host = Host::arm().boot();
+    host.run("modprobe vfio");
+    let before = host.snapshot();
+    host.run(BOARD);
+    let qemu = "$(pidof qemu-system-aarch64)";
+    // The supervisor is the only mvm that stays.
+    let supervisor = "$(pidof mvm)";
+    let taken = || assert_eq!(driver_of(&host, ARM_NVME2), "vfio-pci");
+
+    // QEMU alone: the supervisor gives it back.
+    host.run("mvm start board");
+    taken();
+    host.run(&format!("kill -9 {qemu}"));
+    host.settles_to(&before);
+
+    // Both: nobody is left to do it.
+    host.run("mvm start board");
+    taken();
+    host.run(&format!("kill -9 {supervisor} {qemu}"));
+    host.run("sleep 1");
+    taken();
+    host.run("mvm recover");
+    host.settles_to(&before);
+
+    // The same, and the next start puts it right.
+    host.run("mvm start board");
+    host.run(&format!(
+        "kill -9 {supervisor} {qemu}; sleep 1; mvm start board"
+    ));
+    taken();
+
+    // The supervisor alone: the guest lives on with its device.
+    host.run(&format!("kill -9 {supervisor}"));
+    host.run("mvm recover");
+    let guest = host.guest("board");
+    writes_and_reads(&guest, "still-alive");
+    host.run("mvm stop board");
+    host.settles_to(&before);
+    reads_on_the_host(&host, "still-alive");
+}
+
+/// On a board without ACPI: a device that no driver has had yet is in no group, and its group then holds the
+/// root port, which stays with its driver.
+#[test]
+fn arm_with_a_device_tree_a_device_without_a_driver_is_given_and_comes_back() {
+    let host = Host::arm()
+        .device_tree()
+        .append("module_blacklist=nvme")
+        .boot();
+    host.run("modprobe vfio");
+    let before = host.snapshot();
+    assert!(!before.has(&[&format!("{ARM_NVME2}/iommu_group")]));
+    host.run(BOARD);
+
+    let listed = host.run("mvm devices");
+    assert!(
+        listed.contains(ARM_NVME2.trim_start_matches("0000:")),
+        "{listed}"
+    );
+    host.run("mvm start board");
+    assert_eq!(driver_of(&host, ARM_NVME2), "vfio-pci");
+    assert_eq!(driver_of(&host, "0000:00:03.0"), "pcieport");
+    let guest = host.guest("board");
+    writes_and_reads(&guest, "from-the-guest");
+    host.run("mvm stop board");
+
+    // The group is what the kernel made of it, and stays.
+    let grouped = host.run(&format!(
+        "basename $(readlink /sys/bus/pci/devices/{ARM_NVME2}/iommu_group)"
+    ));
+    assert_eq!(
+        before.diff(&host.snapshot()),
+        format!("+ pci '{ARM_NVME2}/iommu_group' -> '{grouped}'\n")
+    );
 }
 
 /// The groups that the other tests count on.

@@ -12,7 +12,7 @@ use super::names::Names;
 use crate::host::bounded;
 
 /// How long one QEMU process may take to answer everything; it takes a tenth of a second.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The id of the last question.
 const LAST: &str = "mvm-last-question";

@@ -283,7 +283,7 @@ impl<'a> Taking<'a> {
             let pf = self.facts().function(new.function.physical());
             self.iommu(
                 &new.what,
-                pf.and_then(|pf| pf.group),
+                pf,
                 &new.function.to_string(),
             )?;
             self.leased(&new.what, new.function)?;
@@ -300,7 +300,7 @@ impl<'a> Taking<'a> {
                 device: shown(device),
             });
         }
-        self.iommu(what, device.group, &shown(device))?;
+        self.iommu(what, Some(device), &shown(device))?;
         if let Some(sriov) = device.sriov.as_ref().filter(|sriov| sriov.current > 0) {
             return Err(DeviceError::LiveVfs {
                 what: what.to_owned(),
@@ -322,10 +322,17 @@ impl<'a> Taking<'a> {
         Ok(())
     }
 
-    fn iommu(&self, what: &str, group: Option<u32>, device: &str) -> Result<(), DeviceError> {
+    fn iommu(
+        &self,
+        what: &str,
+        function: Option<&PciDevice>,
+        device: &str,
+    ) -> Result<(), DeviceError> {
         let facts = self.facts();
         let what = || what.to_owned();
-        if group.is_none() {
+        // Its group comes with vfio-pci; what else is in it is seen before the guest starts.
+        let late = |function: &PciDevice| facts.iommu.late_groups && function.driver.is_none();
+        if !function.is_some_and(|function| function.group.is_some() || late(function)) {
             return Err(if facts.iommu.on {
                 DeviceError::NoGroup {
                     what: what(),
