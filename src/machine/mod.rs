@@ -92,7 +92,7 @@ pub struct Machine {
     pub vfs: Vec<VfSet>,
     /// Functions that are bound to vfio-pci without being the guest's: the rest of an IOMMU group.
     #[serde(default)]
-    pub companions: Vec<PciRef>,
+    pub companions: Vec<HostPci>,
     /// Consoles of the host that let go of a GPU first, in that order.
     #[serde(default)]
     pub detach_consoles: Vec<ConsoleRef>,

@@ -321,7 +321,7 @@ impl Slots {
             };
             let free = self.free(&format!("host-{word}"));
             return Place {
-                addr: free.addr.map(|_| format!("0x0.{function:#x}")),
+                addr: free.addr.map(|_| addr(0, function)),
                 ..free
             };
         }
@@ -332,7 +332,7 @@ impl Slots {
             } if self.bus == Bus::Pcie => {
                 return Place {
                     bus: PORTS[OWN].get(index).id(),
-                    addr: Some(format!("0x0.{function:#x}")),
+                    addr: Some(addr(0, function)),
                 };
             }
             GuestPlace::Own {
@@ -341,7 +341,7 @@ impl Slots {
         };
         Place {
             bus: self.root().to_owned(),
-            addr: Some(format!("{slot:#x}.{function:#x}")),
+            addr: Some(addr(slot, function)),
         }
     }
 
@@ -421,6 +421,14 @@ impl Slots {
             Bus::Pcie => "pcie.0",
             Bus::Pci | Bus::Mmio => "pci.0",
         }
+    }
+}
+
+/// QEMU's `addr`.
+fn addr(slot: u8, function: u8) -> String {
+    match function {
+        0 => format!("{slot:#x}"),
+        function => format!("{slot:#x}.{function:#x}"),
     }
 }
 

@@ -57,7 +57,12 @@ impl World {
                 let _ = writeln!(out, "note: {note}");
             }
         }
-        for step in people(&self.steps(&words)) {
+        let text = self.steps(&words);
+        let devices = text.lines().filter_map(|line| line.strip_prefix("#   "));
+        for device in devices.filter(|line| line.contains(": ")) {
+            let _ = writeln!(out, "{device}");
+        }
+        for step in people(&text) {
             let _ = writeln!(out, "- {step}");
         }
         let args: Vec<&str> = plan["args"]
@@ -159,9 +164,13 @@ fn intel_on_xe() {
 fn an_arc_card() {
     let told = World::new("arc").all(&[
         "g --gpu whole",
-        "g --gpu whole --set gpu.functions=all",
+        "g --gpu whole@03:00.0",
+        "g --gpu whole@03:00.0 --pci 04:00.0",
+        "g --gpu whole@00:02.0",
         "g --gpu vf:auto",
         "g --gpu upt",
+        "g --gpu upt@03:00.0",
+        "g --gpu virtio --usb mouse --usb keyboard",
     ]);
     insta::assert_snapshot!(told);
 }
@@ -170,15 +179,19 @@ fn an_arc_card() {
 fn nvidia() {
     let told = World::new("nvidia-desktop").all(&[
         "g --gpu whole",
-        "g --gpu whole --set gpu.functions=all --set gpu.x-vga=true --set gpu.rom=vbios.rom --set cpu.hide-hypervisor=true",
-        "g --gpu whole --set gpu.functions=all --set gpu.multifunction=false",
-        "g --gpu whole --set gpu.group=all",
+        "g --gpu whole@01:00.0",
+        "g --gpu whole@01:00.0 --set gpu.functions=all --set gpu.x-vga=true --set gpu.rom=vbios.rom --set cpu.hide-hypervisor=true",
+        "g --gpu whole@01:00.0 --set gpu.functions=all --set gpu.multifunction=false --set gpu.rom-bar=false",
+        "g --gpu whole@01:00.0 --set gpu.group=all",
         "g --gpu vf:1",
         "g --gpu upt",
+        "g --gpu whole@01:00.0 --set gpu.gms=2",
+        "g --pci nvidia:2",
+        "g --pci 'usb controller:2'",
     ]);
     insta::assert_snapshot!(told);
     let told = World::new("nvidia-second-gpu").all(&[
-        "g --gpu whole",
+        "g --gpu whole@01:00.0",
         "g --gpu whole@01:00.0 --set gpu.functions=all",
     ]);
     insta::assert_snapshot!("nvidia_second_gpu", told);
@@ -186,7 +199,49 @@ fn nvidia() {
 
 #[test]
 fn a_server_with_virtual_functions() {
-    let told = World::new("server-nics").all(&["g --gpu whole", "g --gpu vf"]);
+    let told = World::new("server-nics").all(&[
+        "g --gpu whole",
+        "g --gpu vf",
+        "g --pci 3b:00.0",
+        "g --pci 3b:00.0 --take-from-host",
+        "g --pci 3b:00.1",
+        "g --pci vf:1@3b:00.1",
+        "g --pci vf:auto@3b:00.1 --pci vf:auto@3b:00.1 --set 'pci.\"pci-vf-auto-3b-00-1\".vf.mac=02:00:00:00:00:01' --set 'pci.\"pci-vf-auto-3b-00-1\".vf.vlan=7'",
+        "g --pci vf:1@xl710",
+        "g --pci vf:auto@x710",
+        "g --pci vf:auto@connectx",
+        "g --pci vf:9999@3b:00.1",
+        "g --pci vf:1@mgag200",
+        "g --pci vf:1@matrox",
+        "g --pci 00:1f.0",
+        "g --set 'pci.v.vf={of=\"3b:00.1\",count=2,keep=true}'",
+    ]);
+    insta::assert_snapshot!(told);
+}
+
+#[test]
+fn pci_and_usb_by_words() {
+    let told = World::new("intel-i915-7vf").all(&[
+        "g --pci wi-fi",
+        "g --pci i225:2",
+        "g --pci i225",
+        "g --pci 'Ethernet Controller:2'",
+        "g --pci 8086:15f3:3",
+        "g --pci wify",
+        "g --pci 00:1f.3",
+        "g --pci 00:1f.3 --set pci.pci-00-1f-3.functions=all",
+        "g --pci 00:1f.3 --set pci.pci-00-1f-3.group=all",
+        "g --pci 02:00.0",
+        "g --pci 00:14.0",
+        "g --pci 1a:00.0",
+        "g --pci 04:00.0 --pci 4:00.0",
+        "g --usb 1-3 --usb bluetooth --usb serial:4C530001230915116391 --usb 0bda:8153",
+        "g --usb storage:2",
+        "g --usb storage:3",
+        "g --usb 1-7",
+        "g --usb 2-7.4 --usb 1-7.4",
+        "g --usb camera",
+    ]);
     insta::assert_snapshot!(told);
 }
 
@@ -194,30 +249,51 @@ fn a_server_with_virtual_functions() {
 fn gvt_g() {
     let told = World::new("intel-i915-gvtg").all(&[
         "g --gpu mdev:i915-GVTg_V5_4",
-        "g --gpu mdev:i915-GVTg_V5_4 --set gpu.opregion=true --set gpu.keep=true",
+        "g --gpu mdev:i915-GVTg_V5_8",
+        "g --gpu mdev:i915-GVTg_V5_8 --set gpu.opregion=true --set gpu.keep=true",
         "g --gpu mdev:nothing",
         "g --mdev i915-GVTg_V5_8",
+        "g --mdev i915-GVTg_V5_8@00:02.0",
+        "g --mdev 00000000-1111-2222-3333-444444444444",
         "g --gpu vf:1",
+        "g --gpu whole",
     ]);
     insta::assert_snapshot!(told);
 }
 
 #[test]
 fn arm_with_smmu() {
-    let told =
-        World::new("arm-smmu").all(&["arm --gpu whole", "arm --gpu upt", "arm --gpu virtio"]);
+    let told = World::new("arm-smmu").all(&[
+        "arm --gpu whole",
+        "arm --gpu virtio",
+        "arm --pci 5:01:00.0",
+        "arm --pci i226 --usb storage",
+        "arm --pci 4:01:00.0 --set cpu.hide-hypervisor=true",
+        "arm --pci nvme",
+    ]);
     insta::assert_snapshot!(told);
 }
 
 #[test]
 fn a_domain_of_vmd() {
-    let told = World::new("vmd").all(&["g --gpu whole", "g --gpu vf:1"]);
+    let told = World::new("vmd").all(&[
+        "g --gpu whole",
+        "g --gpu vf:1",
+        "g --pci 10000:e1:00.0",
+        "g --pci 10000:e2:00.0 --set pci.pci-10000-e2-00-0.group=all",
+        "g --pci 10000:e0:06.0",
+    ]);
     insta::assert_snapshot!(told);
 }
 
 #[test]
 fn no_iommu() {
-    let mut told = World::new("no-iommu").all(&["g --gpu whole", "g --gpu vf:1", "g --gpu virtio"]);
+    let mut told = World::new("no-iommu").all(&[
+        "g --gpu whole@01:00.0",
+        "g --gpu virtio",
+        "g --usb keyboard",
+    ]);
+    told.push('\n');
     told.push_str(&World::new("no-iommu-amd").all(&["g --gpu whole"]));
     insta::assert_snapshot!(told);
 }

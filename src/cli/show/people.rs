@@ -132,6 +132,9 @@ fn parts(table: &mut Table, machine: &Machine, shown: &Value) {
     for item in &machine.nics {
         table.row([format!("network {}", item.id), nic(item)]);
     }
+    for item in &machine.host_devices {
+        table.row([item.key().replace('.', " "), item.to_string()]);
+    }
     for item in &machine.consoles {
         let device = if item.virtio { "virtio" } else { "serial" };
         let whose = if item.pty { ", a pseudo-terminal" } else { "" };

@@ -5,8 +5,8 @@ use crate::host::devices::find::FindError;
 use crate::ids::Bdf;
 use crate::machine::BoardKind;
 
-/// What a group of functions has that stands in the way: the function, the driver that has it.
-pub type Obstacle = (String, String);
+/// What stands in the way in a group: a function, as people know it, and the driver that has it.
+pub type Obstacle = (Bdf, String, String);
 
 /// Why the guest cannot get a device of the host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,10 +60,7 @@ pub enum DeviceError {
         device: String,
     },
     /// Others in the group are the host's.
-    #[error(
-        "{what}: {device} shares IOMMU group {group} with {}",
-        members.iter().map(|(member, driver)| format!("{member}, which {driver} is using")).collect::<Vec<_>>().join(", and with ")
-    )]
+    #[error("{what}: {device} shares IOMMU group {group} with {}", listed(members))]
     Group {
         /// The table.
         what: String,
@@ -216,10 +213,10 @@ pub enum DeviceError {
         device: String,
     },
     /// The host has no GPU that could be given.
-    #[error("`[gpu]`: this host has no GPU{}", if *sriov { " with virtual functions" } else { "" })]
+    #[error("`[gpu]`: this host has no GPU{kind}")]
     NoGpu {
-        /// Whether one with virtual functions is wanted.
-        sriov: bool,
+        /// What kind is wanted, as words that follow.
+        kind: &'static str,
         /// The GPUs that there are.
         has: Vec<String>,
     },
@@ -303,6 +300,14 @@ pub enum DeviceError {
     },
 }
 
+/// `A, which d is using, and with B, which e is using`
+fn listed(members: &[Obstacle]) -> String {
+    let each = members
+        .iter()
+        .map(|(bdf, name, driver)| format!("{bdf} {name}, which {driver} is using"));
+    each.collect::<Vec<_>>().join(", and with ")
+}
+
 fn set(key: &str, name: &str, value: &str) -> String {
     format!("write `{name} = \"{value}\"` in `[{key}]`, or `--set {key}.{name}={value}`")
 }
@@ -323,7 +328,7 @@ impl Hint for DeviceError {
                 functions,
                 ..
             } => {
-                let names: Vec<&str> = members.iter().map(|(member, _)| member.as_str()).collect();
+                let names: Vec<String> = members.iter().map(|(bdf, ..)| bdf.to_string()).collect();
                 let names = names.join(" and ");
                 let mut hints = Vec::new();
                 if *functions {
@@ -332,7 +337,7 @@ impl Hint for DeviceError {
                 }
                 let take = set(key, "group", "all");
                 hints.push(format!(
-                    "{take}: {names} is taken from the host, and nobody has it"
+                    "{take}: the host gives up {names}, and no guest gets it"
                 ));
                 hints
             }

@@ -70,7 +70,7 @@ impl<'a> Taking<'a> {
                 let found: Vec<&PciDevice> = gpus.iter().copied().filter(has_vfs).collect();
                 if found.is_empty() {
                     return Err(DeviceError::NoGpu {
-                        sriov: true,
+                        kind: " with virtual functions",
                         has: gpus.into_iter().map(shown).collect(),
                     }
                     .into());
@@ -120,11 +120,15 @@ impl<'a> Taking<'a> {
         let kind = if upt { "upt" } else { "whole" };
         let device = match gpu.address {
             Some(bdf) => self.gpu_at(bdf)?,
-            None => match self.gpus()[..] {
+            None => match self.gpus_for(upt)[..] {
                 [] => {
                     return Err(DeviceError::NoGpu {
-                        sriov: false,
-                        has: Vec::new(),
+                        kind: if upt {
+                            " of Intel's integrated ones"
+                        } else {
+                            ""
+                        },
+                        has: self.gpus().into_iter().map(shown).collect(),
                     }
                     .into());
                 }
@@ -189,6 +193,13 @@ impl<'a> Taking<'a> {
         };
         let along = gpu.functions == Some(Functions::All);
         self.whole(first, device, along, gpu.multifunction != Some(false))
+    }
+
+    /// Those that can be meant: beside another display there can be Intel's integrated one only.
+    fn gpus_for(&self, upt: bool) -> Vec<&'a PciDevice> {
+        let mut gpus = self.gpus();
+        gpus.retain(|gpu| !upt || is_integrated(gpu));
+        gpus
     }
 
     /// The GPUs of the host that are no virtual functions.

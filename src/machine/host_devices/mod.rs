@@ -53,6 +53,29 @@ impl HostDevice {
     }
 }
 
+impl fmt::Display for HostDevice {
+    /// Which device of the host it is: its place there, and what people call it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            HostDeviceKind::Pci(pci) => {
+                match pci.function {
+                    PciRef::Function(bdf) => write!(f, "{bdf}")?,
+                    function @ PciRef::Vf { .. } if pci.predicted => {
+                        write!(f, "{function}, expected at {}", pci.address)?;
+                    }
+                    function @ PciRef::Vf { .. } => write!(f, "{function} at {}", pci.address)?,
+                }
+                if let Some(group) = pci.group {
+                    write!(f, " in IOMMU group {group}")?;
+                }
+            }
+            HostDeviceKind::Mdev(mdev) => write!(f, "mediated device {}", mdev.uuid)?,
+            HostDeviceKind::Usb(usb) => write!(f, "USB port {}", usb.port)?,
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
 /// What a device is on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -208,7 +231,7 @@ pub struct HostDevices {
     /// The virtual functions that must exist for it.
     pub vfs: Vec<VfSet>,
     /// Bound to vfio-pci without being the guest's: the rest of an IOMMU group.
-    pub companions: Vec<PciRef>,
+    pub companions: Vec<HostPci>,
     /// Consoles that let go of a GPU first, in that order.
     pub detach_consoles: Vec<ConsoleRef>,
 }

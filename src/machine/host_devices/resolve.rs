@@ -199,7 +199,8 @@ impl<'a> Taking<'a> {
             let same =
                 |other: &&PciDevice| other.bdf != device.bdf && other.bdf.same_slot(device.bdf);
             for other in self.facts().pci.iter().filter(same) {
-                if other.physfn.is_some() || other.bridge {
+                // The bridge to the board's old buses is no function that anybody means.
+                if other.physfn.is_some() || other.bridge || other.base_class() == 0x06 {
                     continue;
                 }
                 let id = format!("{}-{}", first.id, other.bdf.function);
@@ -246,7 +247,9 @@ impl<'a> Taking<'a> {
             error,
         })?;
         if let Some(told) = told {
-            self.notes.push(format!("{told} → {}", shown(device)));
+            let nth = table.nth.map(|nth| format!(":{nth}"));
+            let nth = nth.unwrap_or_default();
+            self.notes.push(format!("{told}{nth} → {}", shown(device)));
         }
         Ok(device)
     }
@@ -390,7 +393,7 @@ impl<'a> Taking<'a> {
     }
 
     /// Whether each group can be given away, and what has to be taken for it that the guest does not get.
-    fn groups(&self, companions: &mut Vec<PciRef>) -> Result<(), DeviceError> {
+    fn groups(&self, companions: &mut Vec<HostPci>) -> Result<(), DeviceError> {
         for taken in &self.taken {
             let Some(device) = self.facts().get(taken.function) else {
                 continue;
@@ -437,18 +440,29 @@ impl<'a> Taking<'a> {
                         .all(|(member, _)| member.bdf.same_slot(device.bdf)),
                     members: members
                         .into_iter()
-                        .map(|(member, driver)| (shown(member), driver.to_owned()))
+                        .map(|(member, driver)| {
+                            let name = format!("{} {}", member.names.vendor, member.names.device);
+                            (member.bdf, name, driver.to_owned())
+                        })
                         .collect(),
                 });
             }
             for (member, _) in members {
                 self.may_have(&taken.what, member, taken.take)?;
-                if !companions.contains(&member.reference()) {
-                    companions.push(member.reference());
+                let companion = HostPci {
+                    function: member.reference(),
+                    address: member.bdf,
+                    predicted: false,
+                    group: member.group,
+                    driver: super::VFIO_PCI.to_owned(),
+                    had: member.driver.clone(),
+                };
+                if !companions.contains(&companion) {
+                    companions.push(companion);
                 }
             }
         }
-        companions.sort();
+        companions.sort_by_key(|companion| companion.function);
         Ok(())
     }
 
@@ -459,11 +473,11 @@ impl<'a> Taking<'a> {
     }
 
     /// The consoles that the host shows on what is taken.
-    fn consoles(&self, companions: &[PciRef], out: &mut Vec<super::ConsoleRef>) {
+    fn consoles(&self, companions: &[HostPci], out: &mut Vec<super::ConsoleRef>) {
         use crate::host::devices::ConsoleKind;
         let functions = self.taken.iter().map(|taken| taken.function);
         let gpus: Vec<&PciDevice> = functions
-            .chain(companions.iter().copied())
+            .chain(companions.iter().map(|companion| companion.function))
             .filter_map(|function| self.facts().get(function))
             .filter(|device| device.is_gpu())
             .collect();

@@ -17,7 +17,13 @@ pub(super) fn usbs(
         let what = format!("`[usb.{id}]`");
         let (device, ask) = find_one(asked, &what, table)?;
         if matches!(ask, UsbAsk::Id(..) | UsbAsk::Match(..)) {
-            notes.push(format!("{ask} → {}", find::usb_line(device)));
+            let nth = table.nth.map(|nth| format!(":{nth}"));
+            let nth = nth.unwrap_or_default();
+            let words = match &ask {
+                UsbAsk::Match(words, _) => words.clone(),
+                ask => ask.to_string(),
+            };
+            notes.push(format!("{words}{nth} → {}", find::usb_line(device)));
         }
         let usb = take(asked, id, &what, table, device, ask)?;
         let twin = out.iter().find(|other| match (&other.kind, &usb.kind) {

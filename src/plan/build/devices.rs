@@ -2,8 +2,7 @@
 
 use crate::handover::ConsoleRef;
 use crate::ids::PciRef;
-use crate::machine::host_devices::VFIO_PCI;
-use crate::machine::{HostDevice, HostDeviceKind, Machine, VfSet};
+use crate::machine::{HostDevice, HostDeviceKind, HostPci, Machine, VfSet};
 use crate::plan::step::{
     Bound, Interface, Step, User, VfNetState, VfioDevice, lease_key, mdev_lease_key, usb_lease_key,
 };
@@ -16,7 +15,7 @@ pub struct Wanted<'a> {
     /// The virtual functions that must exist for them.
     pub vfs: &'a [VfSet],
     /// What is taken beside them: the rest of an IOMMU group.
-    pub companions: &'a [PciRef],
+    pub companions: &'a [HostPci],
     /// The consoles that let go first.
     pub consoles: &'a [ConsoleRef],
 }
@@ -65,7 +64,8 @@ pub fn steps(wanted: &Wanted<'_>, user: &User) -> Vec<Step> {
         steps.push(lease(key, name));
     }
     for companion in wanted.companions {
-        steps.push(lease(lease_key(*companion), companion.to_string()));
+        let function = companion.function;
+        steps.push(lease(lease_key(function), function.to_string()));
     }
     for set in wanted.vfs {
         steps.push(Step::MakeVfs {
@@ -122,7 +122,11 @@ pub fn steps(wanted: &Wanted<'_>, user: &User) -> Vec<Step> {
         }
     }
     for companion in wanted.companions {
-        steps.push(bind(*companion, VFIO_PCI, None));
+        steps.push(bind(
+            companion.function,
+            &companion.driver,
+            companion.had.clone(),
+        ));
     }
     if !vfio.is_empty() {
         steps.push(Step::ConfirmVfio { devices: vfio });

@@ -1,7 +1,8 @@
 //! The steps of host devices in words, and as lines for a shell.
 
-use crate::handover::ConsoleRef;
+use crate::handover::{ConsoleRef, Provision};
 use crate::ids::PciRef;
+use crate::machine::VfSet;
 use crate::plan::step::{Step, VfNetState};
 
 /// Where a function's files are. A virtual function's address is known once it exists.
@@ -73,13 +74,46 @@ fn net(to: &VfNetState) -> String {
     format!("{}{}", mac.unwrap_or_default(), vlan.unwrap_or_default())
 }
 
+/// The step in plain words where it changes nothing, as what it would make is there.
+pub(super) fn existing(step: &Step, vfs: &[VfSet]) -> Option<String> {
+    let Step::MakeVfs { pf, .. } = step else {
+        return None;
+    };
+    let set = vfs.iter().find(|set| set.pf == *pf && set.existing)?;
+    Some(match set.count {
+        1 => format!("use the virtual function of {pf} that is there"),
+        count => format!(
+            "use the {count} virtual functions of {pf} that are there, and leave their number"
+        ),
+    })
+}
+
+/// What each virtual function gets.
+fn each(provision: &Provision) -> String {
+    // It is plain data, whose keys are those of the profile.
+    let value = serde_json::to_value(provision).unwrap_or_default();
+    let said = value.as_object().into_iter().flatten();
+    let said: Vec<String> = said
+        .filter(|(_, value)| !value.is_null())
+        .map(|(key, value)| format!("{key} {}", value.to_string().trim_matches('"')))
+        .collect();
+    match said.as_slice() {
+        [] => String::new(),
+        said => format!(" with {}", said.join(", ")),
+    }
+}
+
 /// The step in plain words.
 pub(super) fn describe(step: &Step) -> String {
     match step {
         Step::TakeLease { device, .. } => format!("take {device} for this guest alone"),
         Step::ReleaseLease { key, .. } => format!("release the lease {key}"),
         Step::MakeVfs {
-            pf, count, keep, ..
+            pf,
+            count,
+            keep,
+            provision,
+            ..
         } => {
             let count = match count {
                 0 => "all virtual functions".to_owned(),
@@ -91,7 +125,8 @@ pub(super) fn describe(step: &Step) -> String {
             } else {
                 "removed when their last guest is gone"
             };
-            format!("make {count} of {pf}, {after}")
+            let each = provision.as_ref().map(each).unwrap_or_default();
+            format!("make {count} of {pf}{each}, {after}")
         }
         Step::DropVfs { pf, .. } => format!("give up the virtual functions of {pf}"),
         Step::RestoreVfs { pf, .. } => format!("put {pf} back as it was"),

@@ -69,12 +69,20 @@ pub fn text(plan: &Plan) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# note: {note}");
     }
+    if !machine.host_devices.is_empty() {
+        text.push_str("\n# Devices of the host:\n");
+    }
+    for device in &machine.host_devices {
+        let _ = writeln!(text, "#   {}: {device}", device.id);
+    }
     text.push_str("\n# What would be done, in this order:\n");
     for (index, step) in plan.steps.iter().enumerate() {
-        let _ = writeln!(text, "# {:>3}. {}", index + 1, describe(step));
+        let told = devices::existing(step, &machine.vfs).unwrap_or_else(|| describe(step));
+        let _ = writeln!(text, "# {:>3}. {told}", index + 1);
     }
     text.push_str("\n# What has to be done of that where the command line below is run by hand:\n");
-    for line in plan.steps.iter().flat_map(by_hand) {
+    let needed = |step: &&Step| devices::existing(step, &machine.vfs).is_none();
+    for line in plan.steps.iter().filter(needed).flat_map(by_hand) {
         text.push_str(&line);
         text.push('\n');
     }
