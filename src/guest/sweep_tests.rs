@@ -34,7 +34,7 @@ struct Form {
     host: &'static str,
     devices: Vec<HostDevice>,
     vfs: Vec<VfSet>,
-    companions: Vec<PciRef>,
+    companions: Vec<HostPci>,
     consoles: Vec<ConsoleRef>,
     /// USB interfaces that a killed QEMU leaves without drivers.
     lost: Vec<&'static str>,
@@ -55,15 +55,19 @@ fn device(kind: HostDeviceKind) -> HostDevice {
 }
 
 fn pci(name: &str) -> HostDevice {
+    device(HostDeviceKind::Pci(function(name)))
+}
+
+fn function(name: &str) -> HostPci {
     let function: PciRef = name.parse().unwrap();
-    device(HostDeviceKind::Pci(HostPci {
+    HostPci {
         function,
         address: function.physical(),
         predicted: true,
         group: None,
         driver: "vfio-pci".to_owned(),
         had: None,
-    }))
+    }
 }
 
 fn usb(port: &str, interfaces: &[&str]) -> HostDevice {
@@ -148,10 +152,7 @@ fn form(name: &str) -> Form {
         "nvidia-whole" => Form {
             host: "nvidia-desktop",
             devices: vec![pci("0000:01:00.0"), pci("0000:01:00.1")],
-            companions: vec![
-                "0000:01:00.2".parse().unwrap(),
-                "0000:01:00.3".parse().unwrap(),
-            ],
+            companions: vec![function("0000:01:00.2"), function("0000:01:00.3")],
             consoles: vec![
                 vt("vtcon1"),
                 ConsoleRef::Platform {
