@@ -154,8 +154,8 @@ const PCI_LAST: u8 = 0x1f;
 /// Where a GPU beside another display is.
 const UPT_SLOT: u8 = 0x04;
 
-/// Devices of the host, in an error; each slot of one counts, and one is the GPU's.
-const OF_HOST: &str = "places for PCI devices of the host";
+/// Devices of the host, in an error. Functions of one slot count as one.
+const OF_HOST: &str = "PCI devices of the host beside a GPU";
 const PCI_FIRST_NAMED: u8 = 0x0c;
 const PCI_NAMED: usize = 0x20 - PCI_FIRST_NAMED as usize;
 const MMIO_FIRST_NAMED: u8 = 5;
@@ -490,7 +490,8 @@ pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
             fits(disks, "virtio and NVMe disks", PORTS[1].max())?;
             fits(shares, "shares", PORTS[2].max())?;
             fits(free, "free ports", PORTS[3].max())?;
-            fits(slots.own_end(), OF_HOST, PORTS[OWN].max())?;
+            let beside_gpu = slots.own_end().saturating_sub(1);
+            fits(beside_gpu, OF_HOST, PORTS[OWN].max() - 1)?;
         }
         Bus::Pci if slots.own > 0 || slots.gpu.is_some() => fits(
             all + slots.own_end() + usize::from(slots.gpu.is_some()),

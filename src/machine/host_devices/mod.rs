@@ -6,6 +6,8 @@ mod limits;
 mod mdev;
 mod place;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod usb;
 mod vf;
 

@@ -369,14 +369,25 @@ impl<'a> Taking<'a> {
     /// The lease of another guest that is in the way.
     pub(super) fn other_guest(&self, function: PciRef) -> Option<(&'a Lease, PciRef)> {
         let whole = |function| matches!(function, PciRef::Function(_));
-        self.facts().leases.iter().find_map(|lease| {
-            let theirs = lease.pci()?;
-            let related = theirs == function
-                || theirs.physical() == function.physical() && (whole(theirs) || whole(function));
-            // One whose guest is gone is given back before this one starts.
-            let holds = lease.holder != Holder::Gone && lease.guest != self.asked.name.as_str();
-            (related && holds).then_some((lease, theirs))
+        self.others().find(|(_, theirs)| {
+            *theirs == function
+                || theirs.physical() == function.physical() && (whole(*theirs) || whole(function))
         })
+    }
+
+    /// The lease of another guest on that very function.
+    pub(super) fn own_lease(&self, function: PciRef) -> Option<&'a Lease> {
+        let found = self.others().find(|(_, theirs)| *theirs == function);
+        found.map(|(lease, _)| lease)
+    }
+
+    /// The PCI functions that other guests have.
+    fn others(&self) -> impl Iterator<Item = (&'a Lease, PciRef)> {
+        let own = self.asked.name.as_str();
+        // What a guest left behind is given back before this one starts.
+        let held = move |lease: &&Lease| lease.holder != Holder::Gone && lease.guest != own;
+        let leases = self.facts().leases.iter().filter(held);
+        leases.filter_map(|lease| Some((lease, lease.pci()?)))
     }
 
     /// The other guests that have virtual functions of a device, each once.
@@ -405,10 +416,7 @@ impl<'a> Taking<'a> {
                 if member.bridge || self.taken.iter().any(|taken| taken.function == function) {
                     continue;
                 }
-                if let Some((lease, _)) = self
-                    .other_guest(function)
-                    .filter(|(_, theirs)| *theirs == function)
-                {
+                if let Some(lease) = self.own_lease(function) {
                     return Err(DeviceError::GroupOfGuest {
                         what: taken.what.clone(),
                         device: shown(device),

@@ -190,14 +190,12 @@ impl<'a> Taking<'a> {
                 driver: pf.driver.clone(),
             });
         }
-        if let Some((lease, theirs)) = self.other_guest(PciRef::Function(pf.bdf)) {
-            if theirs == PciRef::Function(pf.bdf) {
-                return Err(DeviceError::Guest {
-                    what: what(),
-                    device: theirs.to_string(),
-                    guest: lease.guest.clone(),
-                });
-            }
+        if let Some(lease) = self.own_lease(PciRef::Function(pf.bdf)) {
+            return Err(DeviceError::Guest {
+                what: what(),
+                device: pf.bdf.to_string(),
+                guest: lease.guest.clone(),
+            });
         }
         let own = |index| PciRef::Vf { pf: pf.bdf, index };
         let used = (1..=limit)
