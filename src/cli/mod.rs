@@ -8,6 +8,7 @@ pub mod output;
 
 mod attach;
 mod background;
+mod bind;
 mod choices;
 mod completions;
 mod console;
@@ -48,6 +49,7 @@ mod start;
 mod stop;
 mod targets;
 mod terminal;
+mod unbind;
 mod wait;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -126,6 +128,8 @@ enum Command {
     #[command(subcommand)]
     Disk(disk::DiskCommand),
     Devices(devices::DevicesArgs),
+    Bind(bind::BindArgs),
+    Unbind(unbind::UnbindArgs),
     Recover(recover::RecoverArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -170,6 +174,8 @@ impl Cli {
             Command::Remove(args) => remove::run(&args, &context),
             Command::Disk(command) => disk::run(command, &context),
             Command::Devices(args) => devices::run(&args, &context),
+            Command::Bind(args) => bind::run(&args, &context),
+            Command::Unbind(args) => unbind::run(&args, &context),
             Command::Recover(args) => recover::run(&args, &context),
             Command::Doctor(args) => doctor::run(&args, &context),
             Command::Completions(args) => completions::run(&args),

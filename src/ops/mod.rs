@@ -2,6 +2,9 @@
 //!
 //! An operation compares before it writes, and looks at the result afterwards.
 
+pub mod byhand;
+#[cfg(test)]
+mod byhand_tests;
 mod causes;
 mod console;
 mod copy;

@@ -3,6 +3,7 @@
 //! [`table`] holds what people meet, one entry each; a text that no entry knows is quoted.
 
 mod table;
+mod vfio;
 
 use std::path::Path;
 
@@ -112,7 +113,7 @@ pub fn explain_text(text: &str, dirs: Option<&Dirs>) -> Option<Explained> {
 }
 
 fn known(evidence: &Evidence<'_>) -> Option<Explained> {
-    for entry in table::TABLE {
+    for entry in vfio::TABLE.iter().chain(table::TABLE) {
         for pattern in entry.patterns {
             for line in evidence.said.lines() {
                 if let Some(what) = capture(line, pattern) {

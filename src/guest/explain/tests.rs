@@ -419,3 +419,61 @@ fn patterns_capture_what_they_stand_for() {
     assert!(explain_text("Device 'foo' not found", None).is_some());
     assert!(explain_text("something", None).is_none());
 }
+
+/// What needs hardware to be provoked, in the words of QEMU 7.2 and 10.0 (`hw/vfio`), seen on emulated hosts or in
+/// its sources.
+#[test]
+fn devices_of_the_host() {
+    let vfio = "qemu-system-x86_64: -device {\"driver\":\"vfio-pci\",\"host\":\"0000:03:01.0\"}: vfio 0000:03:01.0: ";
+    for (said, id, word) in [
+        ("group 9 is not viable", "vfio-group", "group 9"),
+        (
+            "failed to open /dev/vfio/10: No such file or directory",
+            "vfio-node",
+            "mvm devices",
+        ),
+        (
+            "failed to open /dev/vfio/10: Permission denied",
+            "vfio-permission",
+            "chown $USER /dev/vfio/10",
+        ),
+        (
+            "failed to open /dev/vfio/10: Device or resource busy",
+            "vfio-busy",
+            "in use by another process",
+        ),
+        (
+            "failed to setup container for group 9: memory listener initialization failed: Region pc.ram: vfio_dma_map(0x55, 0x0, 0xa0000, 0x7f) = -12 (Cannot allocate memory)",
+            "vfio-memory",
+            "memlock",
+        ),
+        (
+            "failed to setup container for group 9: memory listener initialization failed: Region mem: vfio_container_dma_map(0x55, 0x8000000000, 0x1000, 0x7f) = -22 (Invalid argument)",
+            "vfio-address",
+            "host-phys-bits-limit",
+        ),
+        (
+            "failed to set iommu for container: Operation not permitted",
+            "vfio-interrupts",
+            "allow_unsafe_interrupts",
+        ),
+        (
+            "Cannot reset device 0000:03:01.0, no available reset mechanism.",
+            "vfio-reset",
+            "functions = \"all\"",
+        ),
+    ] {
+        let run = Run {
+            said: format!("{vfio}{said}\n"),
+            exit: Exit::default(),
+        };
+        expect(&run, id, &[word]);
+    }
+}
+
+#[test]
+fn a_device_that_the_host_does_not_have() {
+    // No host has a function at the end of its last bus.
+    let run = x86(&["-device", "vfio-pci,host=ffff:ff:1f.7"]);
+    expect(&run, "vfio-node", &["mvm doctor"]);
+}

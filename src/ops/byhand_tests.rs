@@ -1,0 +1,89 @@
+//! `mvm bind` and its errors on a host that is a tree.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::byhand::{bind, unbind};
+use super::standin;
+use crate::hosts::{self, Kernel, difference, snapshot};
+use crate::ids::PciRef;
+
+const NIC: &str = "0000:3b:00.1";
+
+#[test]
+fn what_was_bound_by_hand_is_given_back_by_hand() {
+    let tree = hosts::Host::new("server-nics");
+    let top = tempfile::tempdir().unwrap();
+    standin::set(Some(tree.root()));
+    let place = standin::place(&top.path().join("host")).unwrap();
+    let nic: PciRef = NIC.parse().unwrap();
+    let before = snapshot(tree.root());
+    assert!(!unbind(&place, nic).unwrap(), "nothing was bound");
+    assert!(bind(&place, nic, "vfio-pci").unwrap());
+    assert!(!bind(&place, nic, "vfio-pci").unwrap(), "it is already");
+    let driver = place.link_name(format!("bus/pci/devices/{NIC}/driver"));
+    assert_eq!(driver.as_deref(), Some("vfio-pci"));
+    assert!(unbind(&place, nic).unwrap());
+    assert_eq!(difference(&before, &snapshot(tree.root())), [""; 0]);
+    standin::set(None);
+}
+
+#[test]
+fn what_cannot_be_taken_is_as_it_was_and_says_why() {
+    use nix::libc::{EBUSY, EINVAL, ENODEV};
+
+    let tree = hosts::Host::new("server-nics");
+    let top = tempfile::tempdir().unwrap();
+    standin::set(Some(tree.root()));
+    let place = standin::place(&top.path().join("host")).unwrap();
+    let kernel = Kernel::at(tree.root());
+    let before = snapshot(tree.root());
+    let home = std::fs::canonicalize(tree.root().join("sys/bus/pci/devices").join(NIC)).unwrap();
+    let root = std::fs::canonicalize(tree.root()).unwrap();
+    let own = format!("/{}", home.strip_prefix(&root).unwrap().display());
+    for (file, number, cause) in [
+        (
+            "/sys/bus/pci/drivers_probe".to_owned(),
+            EINVAL,
+            "vfio-pci wants an IOMMU",
+        ),
+        (
+            "/sys/bus/pci/drivers_probe".to_owned(),
+            EBUSY,
+            "has what the driver needs",
+        ),
+        (
+            "/sys/bus/pci/drivers/ixgbe/unbind".to_owned(),
+            EBUSY,
+            "the device is in use",
+        ),
+        (
+            "/sys/bus/pci/drivers/ixgbe/unbind".to_owned(),
+            ENODEV,
+            "has the device any more",
+        ),
+        (format!("{own}/driver_override"), EINVAL, "too long"),
+    ] {
+        kernel.fail_next(&file, number);
+        let error = bind(&place, NIC.parse().unwrap(), "vfio-pci").unwrap_err();
+        assert!(error.to_string().contains(cause), "{file}: {error}");
+        assert_eq!(
+            difference(&before, &snapshot(tree.root())),
+            [""; 0],
+            "{file}"
+        );
+        assert!(place.host.by_hand().unwrap().is_empty(), "{file}");
+    }
+    let error = bind(&place, "0000:77:00.0".parse().unwrap(), "vfio-pci").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "this host has no PCI function 0000:77:00.0"
+    );
+    let error = bind(&place, "vf:3@0000:3b:00.1".parse().unwrap(), "vfio-pci").unwrap_err();
+    let text = "0000:3b:00.1 has no virtual function 3: it has 0";
+    assert_eq!(error.to_string(), text);
+    let error = bind(&place, NIC.parse().unwrap(), "no-such-driver").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "this kernel has no driver `no-such-driver`"
+    );
+    standin::set(None);
+}
