@@ -9,7 +9,7 @@ use crate::host::Host;
 
 /// Starts the guide's guest with what else is asked for.
 const START: &str = "mvm start arm-virt --kernel /images/aarch64/kernel --initrd /images/aarch64/initrd \
-                     --set memory.size=512M --set cpu.count=2";
+                     --append 'console=ttyAMA0 quiet' --set memory.size=512M --set cpu.count=2";
 
 #[test]
 fn arm_the_guides_guest_runs_under_kvm_on_a_host_with_a_read_only_root() {
@@ -74,12 +74,19 @@ size = "512M"
 [boot]
 kernel = "/images/aarch64/kernel"
 initrd = "/images/aarch64/initrd"
+append = "console=ttyAMA0 quiet"
 
 [pci.flash]
 match = "nvm express"
 nth = 2
 END
 "#;
+
+/// An emulated QEMU is slow to load the first time, and so mvm to know it.
+fn warm(host: &Host) {
+    let asked = host.sh("mvm doctor", Duration::from_secs(120));
+    assert!(asked.stdout.contains("KVM works"), "{asked}");
+}
 
 /// The guest writes a mark and reads it back from the device itself.
 fn writes_and_reads(guest: &Guest<'_>, mark: &str) {
@@ -117,6 +124,7 @@ fn arm_an_nvme_device_behind_the_smmu_is_the_guests_and_comes_back() {
     // Its node stays, whoever asked for it first.
     host.run("modprobe vfio");
     let before = host.snapshot();
+    warm(&host);
     host.run(BOARD);
 
     let shown = host.run("mvm run board --dry-run");
@@ -153,6 +161,7 @@ fn arm_whoever_is_killed_the_device_comes_back() {
     let host = Host::arm().boot();
     host.run("modprobe vfio");
     let before = host.snapshot();
+    warm(&host);
     host.run(BOARD);
     let qemu = "$(pidof qemu-system-aarch64)";
     // The supervisor is the only mvm that stays.
@@ -191,6 +200,27 @@ fn arm_whoever_is_killed_the_device_comes_back() {
     reads_on_the_host(&host, "still-alive");
 }
 
+#[test]
+fn arm_a_vf_of_the_nvme_device_is_made_used_and_removed() {
+    let host = Host::arm().boot();
+    host.run("modprobe vfio");
+    host.nvme_give_vfs_queues();
+    let before = host.snapshot();
+    warm(&host);
+    // A VF of this device is switched on by its physical function's user.
+    host.run(&format!(
+        "{START} --name vf --pci vf:1@{NVME} && nvme virt-mgmt /dev/nvme0 -c 1 -r 0 -a 9 -n 0"
+    ));
+    assert_eq!(driver_of(&host, "0000:01:00.1"), "vfio-pci");
+    let guest = host.guest("vf");
+    guest.run("echo word-of-the-guest >/dev/nvme0n1 && sync");
+    // One namespace for all of the device's functions.
+    let read = "dd if=/dev/nvme0n1 bs=4096 count=1 iflag=direct 2>/dev/null | head -n 1";
+    assert_eq!(host.run(read), "word-of-the-guest");
+    host.run("mvm stop vf");
+    host.settles_to(&before);
+}
+
 /// On a board without ACPI: a device that no driver has had yet is in no group, and its group then holds the
 /// root port, which stays with its driver.
 #[test]
@@ -202,6 +232,7 @@ fn arm_with_a_device_tree_a_device_without_a_driver_is_given_and_comes_back() {
     host.run("modprobe vfio");
     let before = host.snapshot();
     assert!(!before.has(&[&format!("{ARM_NVME2}/iommu_group")]));
+    warm(&host);
     host.run(BOARD);
 
     let listed = host.run("mvm devices");

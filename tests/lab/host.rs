@@ -276,7 +276,7 @@ impl Host {
             "nvme virt-mgmt /dev/nvme0 -c 0 -r 1 -a 1 -n 0 && \
              nvme virt-mgmt /dev/nvme0 -c 0 -r 0 -a 1 -n 0 && \
              echo 1 >/sys/bus/pci/devices/0000:01:00.0/reset && \
-             for vf in 1 2 3 4; do \
+             for vf in $(seq $(cat /sys/bus/pci/devices/0000:01:00.0/sriov_totalvfs)); do \
                nvme virt-mgmt /dev/nvme0 -c $vf -r 1 -a 8 -n 1 && \
                nvme virt-mgmt /dev/nvme0 -c $vf -r 0 -a 8 -n 2 || exit 1; \
              done",

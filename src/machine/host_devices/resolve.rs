@@ -284,11 +284,7 @@ impl<'a> Taking<'a> {
             self.may_have(&new.what, device, new.take)?;
         } else {
             let pf = self.facts().function(new.function.physical());
-            self.iommu(
-                &new.what,
-                pf,
-                &new.function.to_string(),
-            )?;
+            self.iommu(&new.what, pf, &new.function.to_string())?;
             self.leased(&new.what, new.function)?;
         }
         self.taken.push(new);
