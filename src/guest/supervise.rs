@@ -303,6 +303,7 @@ impl Supervisor {
         if let Some(agent) = &agent {
             let watch = agent::watch(agent.clone(), qmp.subscribe(), self.inputs.clone(), adopted);
             self.tasks.spawn(watch);
+            self.tasks.spawn(Arc::clone(&self.hotplug).follow_usb());
         }
         later.serve(&mut self.tasks, &mut self.consoles, &qmp, consoles);
         self.view

@@ -6,7 +6,7 @@ use super::disk::USB;
 use crate::machine::drivers::{self, Virtio};
 use crate::machine::host_devices::GuestPlace;
 use crate::machine::slots::{Single, usb_port};
-use crate::machine::{BoardKind, HostDevice, HostDeviceKind, HostPci, HostUsb, Machine};
+use crate::machine::{BoardKind, HostDevice, HostDeviceKind, HostPci, HostUsb, Machine, UsbAsk};
 
 const IOMMUFD: &str = "mvm-iommufd";
 
@@ -86,9 +86,17 @@ fn vfio(device: &HostDevice, iommufd: bool) -> Option<Object> {
 
 /// A USB device by its port, without its place in the guest: what is plugged in there is it.
 fn usb_host(device: &HostDevice, usb: &HostUsb) -> Object {
+    // QEMU looks there again when the device has gone. What else is plugged in there is the guest's only
+    // where it asked for the port.
+    let (vendor, product) = match usb.ask {
+        UsbAsk::Port(_) => (None, None),
+        _ => (Some(usb.vendor), Some(usb.product)),
+    };
     Object::device(drivers::USB_HOST, device.id.as_str())
         .set("hostbus", u32::from(usb.bus))
         .set("hostport", usb.hostport.as_str())
+        .set_some("vendorid", vendor)
+        .set_some("productid", product)
 }
 
 fn at(object: Object, device: &HostDevice, context: Context) -> Object {

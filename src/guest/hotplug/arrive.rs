@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mvm_qmp::{Qmp, QmpError};
 use serde_json::{Value, json};
@@ -14,6 +15,9 @@ use crate::ops::{self, Host};
 use crate::plan::{Attachment, apply};
 use crate::qemu::hot::{self, Call, Plug};
 
+/// For QEMU to make one thing: a device of the host is reset, and all of the guest's memory is pinned for it.
+const PLUG: Duration = Duration::from_secs(120);
+
 impl Hotplug {
     /// Gives the guest a device. Done when QEMU has it at work; else all is as before.
     ///
@@ -21,9 +25,18 @@ impl Hotplug {
     /// What stood in the way.
     pub(crate) async fn attach(
         self: Arc<Self>,
-        mut attachment: Attachment,
+        attachment: Attachment,
     ) -> Result<Value, HotplugError> {
         let mut inner = self.inner().await?;
+        self.attach_now(&mut inner, attachment).await
+    }
+
+    /// The same for who has the right to change things already.
+    pub(super) async fn attach_now(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        mut attachment: Attachment,
+    ) -> Result<Value, HotplugError> {
         let qmp = self.qmp()?;
         let plan = self.plan()?;
         let mut with = plan.clone();
@@ -33,7 +46,7 @@ impl Hotplug {
             return Err(HotplugError::Coming(record.id.to_string()));
         }
         inner.put(&self.run, record.clone())?;
-        let this = Arc::clone(&self);
+        let this = Arc::clone(self);
         let (machine, addition) = (plan.machine, attachment.addition.clone());
         let claimed = blocking(move || {
             let gate = conflicts::gate(&this.dirs)?;
@@ -70,11 +83,12 @@ impl Hotplug {
                         ..record.clone()
                     },
                 )?;
+                self.changed();
                 let devices: Vec<&str> = record.devices().collect();
                 Ok(json!({ "id": record.id, "devices": devices, "ports": ports }))
             }
             Err(error) => match self
-                .take_back_new(&mut inner, &qmp, record, &attachment.plug)
+                .take_back_new(inner, &qmp, record, &attachment.plug)
                 .await
             {
                 Ok(()) => Err(error),
@@ -138,7 +152,7 @@ impl Hotplug {
         for call in wanted {
             let port = call.port().and_then(|word| ports.get(word));
             let arguments = call.settled(port.map(String::as_str), fd_name);
-            qmp.call(call.makes.command(), Some(arguments))
+            qmp.call_within(call.makes.command(), Some(arguments), PLUG)
                 .await
                 .map_err(|error| refused(&call.id, error))?;
             if call.makes.is_device() && !qom::is_realized(qmp, &call.id).await? {

@@ -79,7 +79,7 @@ impl Hotplug {
     }
 
     /// The record of that device, also of one that the guest was started with.
-    fn known(&self, inner: &Inner, id: &str) -> Result<Record, HotplugError> {
+    pub(super) fn known(&self, inner: &Inner, id: &str) -> Result<Record, HotplugError> {
         if let Some(record) = inner.book.find(id) {
             return Ok(record.clone());
         }
@@ -96,7 +96,12 @@ impl Hotplug {
     }
 
     /// Asks the guest to let the devices go.
-    async fn ask(&self, qmp: &Qmp, record: &Record, deadline: Instant) -> Result<(), HotplugError> {
+    pub(super) async fn ask(
+        &self,
+        qmp: &Qmp,
+        record: &Record,
+        deadline: Instant,
+    ) -> Result<(), HotplugError> {
         for device in record.devices() {
             while let Err(error) = qmp.call("device_del", Some(json!({ "id": device }))).await {
                 match error {

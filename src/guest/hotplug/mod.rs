@@ -16,6 +16,8 @@ mod error;
 mod leave;
 mod qom;
 mod reconcile;
+mod uevents;
+mod usb;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};

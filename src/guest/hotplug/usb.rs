@@ -1,0 +1,287 @@
+//! USB devices that are plugged in again come back to their guest.
+//!
+//! At the port where it was QEMU finds a device again by itself. At another port, or in the other half of
+//! its port (USB 2 and 3 are buses of their own), it is another device to QEMU: the dead one is taken out
+//! and the new one put in under the same name, with all that belongs to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::uevents::Uevents;
+use super::{Hotplug, HotplugError, Inner, blocking, qom};
+use crate::host::Roots;
+use crate::host::devices::{DeviceFacts, Holder, UsbDevice};
+use crate::host::links::LinkFacts;
+use crate::ids::Id;
+use crate::machine::{HostDevice, HostDeviceKind, HostUsb, Machine, UsbAsk};
+use crate::plan::Attachment;
+
+/// For the kernel to set up what was plugged in, drivers included.
+const SETTLE: Duration = Duration::from_millis(700);
+/// How often it is looked for: while a driver is at it, its strings are not told.
+const LOOKS: u32 = 5;
+/// For QEMU to drop a device; a guest is not asked.
+const DROP: Duration = Duration::from_secs(10);
+
+impl Hotplug {
+    /// Follows what is plugged in, once the guest has a USB device of the host.
+    pub(crate) async fn follow_usb(self: Arc<Self>) {
+        let mut changes = self.changes.subscribe();
+        while !self
+            .plan()
+            .is_ok_and(|plan| usb(&plan.machine).next().is_some())
+        {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+        let events = match Uevents::open() {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::warn!(%error, "USB devices at other ports will not be seen");
+                return;
+            }
+        };
+        // What came while nobody looked.
+        self.plugged_in(None).await;
+        loop {
+            match events.usb_added().await {
+                Ok(name) => {
+                    sleep(SETTLE).await;
+                    self.plugged_in(name.as_deref()).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "USB devices at other ports are no longer seen");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives what was plugged in to the guest if it is the guest's; without a name, whatever there is.
+    async fn plugged_in(self: &Arc<Self>, name: Option<&str>) {
+        for look in 0..LOOKS {
+            if look > 0 {
+                sleep(SETTLE).await;
+            }
+            let read = blocking(|| Ok(DeviceFacts::read(&Roots::host(None)))).await;
+            let Ok(facts) = read else {
+                return;
+            };
+            let wanted = |device: &&UsbDevice| name.is_none_or(|name| device.path == name);
+            let mut found = false;
+            for device in facts.usb.iter().filter(wanted) {
+                found = true;
+                match self.bring_back(&facts, device).await {
+                    Ok(Some(id)) => tracing::info!("`{id}` is back, at {}", device.port),
+                    Ok(None) => {}
+                    Err(error) => tracing::warn!(%error, "{} was not given back", device.port),
+                }
+            }
+            // One whose strings could not be read yet may be looked for by its serial number.
+            let known = |device: &UsbDevice| device.serial.is_some() || look + 1 == LOOKS;
+            if found && facts.usb.iter().filter(wanted).all(known) {
+                return;
+            }
+            if name.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The name of the guest's device that this one is, if it had to be moved.
+    async fn bring_back(
+        self: &Arc<Self>,
+        facts: &DeviceFacts,
+        device: &UsbDevice,
+    ) -> Result<Option<Id>, HotplugError> {
+        let mut inner = self.inner().await?;
+        let machine = self.plan()?.machine;
+        let theirs = usb(&machine).find(|(_, usb)| is_it(usb, device));
+        let Some((of_guest, usb)) = theirs else {
+            return Ok(None);
+        };
+        if is_at(usb, device) || is_still_there(usb, facts) || !is_free(of_guest, facts, device) {
+            return Ok(None);
+        }
+        let id = of_guest.id.clone();
+        let moved = HostDevice {
+            text: device.line(),
+            kind: HostDeviceKind::Usb(moved(usb, device)),
+            ..of_guest.clone()
+        };
+        self.swap(&mut inner, &id, moved).await?;
+        Ok(Some(id))
+    }
+
+    /// Puts `new` in the place of the device of that name.
+    async fn swap(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        id: &Id,
+        new: HostDevice,
+    ) -> Result<(), HotplugError> {
+        let qmp = self.qmp()?;
+        let record = self.known(inner, id.as_str())?;
+        let mut addition = record.addition.clone();
+        for device in &mut addition.host.devices {
+            if device.id == *id {
+                *device = new.clone();
+            }
+        }
+        let deadline = Instant::now() + DROP;
+        self.ask(&qmp, &record, deadline).await?;
+        loop {
+            let there = qom::devices(&qmp).await?;
+            if !record.devices().any(|device| there.contains(device)) {
+                break;
+            }
+            if Instant::now() >= deadline {
+                return Err(HotplugError::GuestRefused(id.to_string()));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        self.finish(inner, &qmp, record).await?;
+        let machine = self.plan()?.machine;
+        // It has neither taps nor disks.
+        match Attachment::new(addition, &machine, &LinkFacts::default()) {
+            Some(attachment) => self.attach_now(inner, attachment).await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The guest's USB devices of the host.
+fn usb(machine: &Machine) -> impl Iterator<Item = (&HostDevice, &HostUsb)> {
+    let devices = machine.host_devices.iter();
+    devices.filter_map(|device| match &device.kind {
+        HostDeviceKind::Usb(usb) => Some((device, usb)),
+        _ => None,
+    })
+}
+
+/// Whether the device answers to what the guest asked for: for one that was found by ids or words, the
+/// device that was found then.
+fn is_it(usb: &HostUsb, device: &UsbDevice) -> bool {
+    match &usb.ask {
+        UsbAsk::Port(port) => device.port == *port,
+        UsbAsk::Serial(serial) => device.serial.as_ref() == Some(serial),
+        UsbAsk::Id(..) | UsbAsk::Match(..) => {
+            (usb.vendor, usb.product) == (device.vendor, device.product)
+                && usb.serial == device.serial
+        }
+    }
+}
+
+/// Whether it is where QEMU looks for it.
+fn is_at(usb: &HostUsb, device: &UsbDevice) -> bool {
+    u32::from(usb.bus) == device.bus && hostport(device) == usb.hostport
+}
+
+/// Whether the guest's device has never gone: then the new one is its twin.
+fn is_still_there(usb: &HostUsb, facts: &DeviceFacts) -> bool {
+    let same = |device: &UsbDevice| {
+        is_at(usb, device) && (usb.vendor, usb.product) == (device.vendor, device.product)
+    };
+    facts.usb.iter().any(same)
+}
+
+/// Whether neither the host nor another guest has it.
+fn is_free(of_guest: &HostDevice, facts: &DeviceFacts, device: &UsbDevice) -> bool {
+    let leased = facts
+        .leases
+        .iter()
+        .any(|lease| lease.usb().as_ref() == Some(&device.port) && lease.holder != Holder::Gone);
+    let ours = matches!(&of_guest.kind, HostDeviceKind::Usb(usb) if usb.port == device.port);
+    let used = !of_guest.take_from_host && !device.used_by_host.is_empty();
+    if used {
+        tracing::warn!(
+            "`{}` was plugged in at {}, and the host uses it already",
+            of_guest.id,
+            device.port
+        );
+    }
+    (ours || !leased) && !used
+}
+
+fn hostport(device: &UsbDevice) -> &str {
+    device.path.split_once('-').map_or("", |(_, ports)| ports)
+}
+
+fn moved(usb: &HostUsb, device: &UsbDevice) -> HostUsb {
+    let number = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
+    HostUsb {
+        port: device.port.clone(),
+        bus: number(device.bus),
+        address: number(device.address),
+        hostport: hostport(device).to_owned(),
+        vendor: device.vendor,
+        product: device.product,
+        serial: device.serial.clone(),
+        interfaces: device
+            .interfaces
+            .iter()
+            .map(|interface| (interface.name.clone(), interface.driver.clone()))
+            .collect(),
+        ask: usb.ask.clone(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn stick(path: &str, serial: &str) -> UsbDevice {
+        UsbDevice {
+            port: path.parse().unwrap(),
+            path: path.to_owned(),
+            bus: path[..1].parse().unwrap(),
+            vendor: 0x46f4,
+            product: 1,
+            serial: Some(serial.to_owned()),
+            ..UsbDevice::default()
+        }
+    }
+
+    fn asked(ask: UsbAsk) -> HostUsb {
+        let usb = HostUsb {
+            port: "1-3".parse().unwrap(),
+            bus: 0,
+            address: 0,
+            hostport: String::new(),
+            vendor: 0,
+            product: 0,
+            serial: None,
+            interfaces: Vec::new(),
+            ask,
+        };
+        moved(&usb, &stick("1-3", "A"))
+    }
+
+    #[test]
+    fn a_device_is_known_by_how_it_was_asked_for() {
+        let other = |path, serial| stick(path, serial);
+        let serial = asked(UsbAsk::Serial("A".to_owned()));
+        assert!(is_it(&serial, &other("2-1", "A")) && !is_it(&serial, &other("1-3", "B")));
+        let id = asked(UsbAsk::Id(0x46f4, 1));
+        assert!(is_it(&id, &other("2-1", "A")) && !is_it(&id, &other("1-3", "B")));
+        let port = asked(UsbAsk::Port("1-3".parse().unwrap()));
+        assert!(is_it(&port, &other("1-3", "B")) && !is_it(&port, &other("1-4", "A")));
+    }
+
+    #[test]
+    fn a_twin_is_left_alone_while_the_device_is_there() {
+        let usb = asked(UsbAsk::Serial("A".to_owned()));
+        let facts = |devices: &[UsbDevice]| DeviceFacts {
+            usb: devices.to_vec(),
+            ..DeviceFacts::default()
+        };
+        let there = facts(&[stick("1-3", "A"), stick("2-1", "A")]);
+        assert!(is_still_there(&usb, &there));
+        assert!(is_at(&usb, &there.usb[0]) && !is_at(&usb, &there.usb[1]));
+        assert!(!is_still_there(&usb, &facts(&[stick("2-1", "A")])));
+    }
+}

@@ -1,0 +1,135 @@
+//! Devices of the host that come to a guest that runs, and leave it.
+
+use std::time::{Duration, Instant};
+
+use crate::devices::{NIC1, NVME};
+use crate::guest::Guest;
+use crate::host::Host;
+
+/// With drivers for all that comes.
+const START: &str = "mvm start linux --name inner --kernel /images/x86_64-full/vmlinux \
+    --initrd /images/x86_64-full/initrd --append 'console=ttyS0 quiet' --cpus 1 --memory 512M";
+
+/// Waits until a command in the guest prints that.
+#[track_caller]
+fn within(guest: &Guest<'_>, command: &str, wanted: &str) {
+    let begin = Instant::now();
+    loop {
+        let said = guest.sh(command, Duration::from_secs(60)).stdout;
+        if said.trim() == wanted {
+            return;
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "{command}: {said:?}, not {wanted:?}"
+        );
+    }
+}
+
+const CARDS: &str = "cat /sys/class/net/eth*/address | sort | tail -n 1";
+const COUNT: &str = "ls -d /sys/class/net/eth* | wc -l";
+const VFS: &str = "grep -l 0x010802 /sys/bus/pci/devices/*/class | wc -l";
+const STICKS: &str = "ls -d /sys/block/sd* 2>/dev/null | wc -l";
+
+#[test]
+fn a_pci_device_comes_and_goes_live() {
+    let host = Host::x86().boot();
+    let before = host.snapshot();
+    host.run(START);
+    let guest = host.guest("inner");
+    within(&guest, COUNT, "1");
+
+    let shown = host.run(&format!("mvm attach inner --pci {NIC1} --dry-run"));
+    assert!(shown.contains("vfio-pci") && shown.contains("device_add"), "{shown}");
+    assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "e1000e"]));
+
+    let id = host.run(&format!("mvm attach inner --pci {NIC1}"));
+    within(&guest, COUNT, "2");
+    within(&guest, CARDS, "52:54:00:00:00:11");
+    assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "vfio-pci"]));
+    let again = host.sh(
+        &format!("mvm attach inner --pci {NIC1} --name again"),
+        Duration::from_secs(30),
+    );
+    assert!(again.status != 0 && again.stderr.contains("already"), "{again}");
+    let shown = host.run("mvm show inner");
+    assert!(shown.contains(&id), "{shown}");
+
+    host.run(&format!("mvm detach inner {id}"));
+    within(&guest, COUNT, "1");
+    assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "e1000e"]));
+
+    // Once more, and the guest's end gives it back.
+    host.run(&format!("mvm attach inner --pci {NIC1}"));
+    within(&guest, COUNT, "2");
+    host.run("mvm kill inner");
+    host.settles_to(&before);
+}
+
+#[test]
+fn virtual_functions_stay_until_the_last_of_a_guest_leaves() {
+    let host = Host::x86().boot();
+    let before = host.snapshot();
+    let number = || host.run(&format!("cat /sys/bus/pci/devices/{NVME}/sriov_numvfs"));
+    host.run(&format!("{START} --pci vf:1@{NVME}"));
+    let guest = host.guest("inner");
+    within(&guest, VFS, "1");
+    assert_ne!(number(), "0");
+    let second = host.run(&format!("mvm attach inner --pci vf:auto@{NVME}"));
+    within(&guest, VFS, "2");
+
+    // The one from the start leaves first: the other one's function stays.
+    let first = host.run(
+        "mvm show inner --format json | grep -o '\"id\": *\"pci-[^\"]*\"' | head -n 1 | cut -d'\"' -f4",
+    );
+    host.run(&format!("mvm detach inner {first}"));
+    within(&guest, VFS, "1");
+    assert_ne!(number(), "0");
+    host.run(&format!("mvm detach inner {second}"));
+    within(&guest, VFS, "0");
+    assert_eq!(number(), "0");
+    host.run("mvm kill inner");
+    host.settles_to(&before);
+}
+
+#[test]
+fn a_dead_supervisors_device_is_given_back() {
+    let host = Host::x86().boot();
+    let before = host.snapshot();
+    host.run(START);
+    let guest = host.guest("inner");
+    host.run(&format!("mvm attach inner --pci {NIC1} --name card"));
+    within(&guest, COUNT, "2");
+    let kill = "kill -9 $(mvm show inner --format json | grep -o '\"supervisor\": *[0-9]*' | grep -o '[0-9]*$')";
+    host.run(kill);
+    host.run("sleep 1; mvm recover inner; mvm wait inner --for running --timeout 30s");
+    host.run("mvm detach inner card");
+    let guest = host.guest("inner");
+    within(&guest, COUNT, "1");
+    assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "e1000e"]));
+
+    // And with QEMU too.
+    host.run(&format!("mvm attach inner --pci {NIC1} --name card"));
+    host.run(&format!("{kill} $(pidof qemu-system-x86_64)"));
+    host.run("sleep 1; mvm recover inner");
+    host.settles_to(&before);
+}
+
+#[test]
+fn a_stick_comes_and_goes_live() {
+    let host = Host::x86().boot();
+    let before = host.snapshot();
+    host.run(START);
+    let guest = host.guest("inner");
+    within(&guest, STICKS, "0");
+    for ask in ["46f4:0001", "serial:STICK01", "storage"] {
+        let id = host.run(&format!("mvm attach inner --usb {ask}"));
+        within(&guest, STICKS, "1");
+        assert!(!host.snapshot().has(&["usb ", ":1.0/driver'", "usb-storage"]));
+        host.run(&format!("mvm detach inner {id}"));
+        within(&guest, STICKS, "0");
+        assert!(host.snapshot().has(&["usb ", ":1.0/driver'", "usb-storage"]));
+    }
+    host.run("mvm kill inner");
+    host.settles_to(&before);
+}
