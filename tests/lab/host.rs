@@ -268,6 +268,16 @@ impl Host {
         self.guest(name)
     }
 
+    /// Plugs a USB device in at another port of its controller.
+    #[track_caller]
+    pub(crate) fn plug_at(&self, id: &str, port: &str) {
+        let device = self.devices.iter().find(|device| device["id"] == id);
+        let mut device = device.unwrap_or_else(|| panic!("no device {id}")).clone();
+        device["port"] = json!(port);
+        let mut qmp = self.qmp.lock().expect("no panic inside");
+        qmp.ask("device_add", device);
+    }
+
     /// Gives the NVMe device's VFs the queues that they have not by themselves. To be asked while there is no
     /// VF yet; `nvme_vf_online` is for when there is.
     #[track_caller]

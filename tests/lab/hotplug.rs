@@ -40,18 +40,27 @@ fn a_pci_device_comes_and_goes_live() {
     within(&guest, COUNT, "1");
 
     let shown = host.run(&format!("mvm attach inner --pci {NIC1} --dry-run"));
-    assert!(shown.contains("vfio-pci") && shown.contains("device_add"), "{shown}");
+    assert!(
+        shown.contains("vfio-pci") && shown.contains("device_add"),
+        "{shown}"
+    );
     assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "e1000e"]));
 
     let id = host.run(&format!("mvm attach inner --pci {NIC1}"));
     within(&guest, COUNT, "2");
     within(&guest, CARDS, "52:54:00:00:00:11");
-    assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "vfio-pci"]));
+    assert!(
+        host.snapshot()
+            .has(&[&format!("{NIC1}/driver'"), "vfio-pci"])
+    );
     let again = host.sh(
         &format!("mvm attach inner --pci {NIC1} --name again"),
         Duration::from_secs(30),
     );
-    assert!(again.status != 0 && again.stderr.contains("already"), "{again}");
+    assert!(
+        again.status != 0 && again.stderr.contains("already"),
+        "{again}"
+    );
     let shown = host.run("mvm show inner");
     assert!(shown.contains(&id), "{shown}");
 
@@ -123,12 +132,58 @@ fn a_stick_comes_and_goes_live() {
     let guest = host.guest("inner");
     within(&guest, STICKS, "0");
     for ask in ["46f4:0001", "serial:STICK01", "storage"] {
+        // While a driver looks at it, its strings are not told.
+        host.run("for i in $(seq 30); do mvm devices usb | grep -q STICK01 && exit; sleep 1; done; exit 1");
         let id = host.run(&format!("mvm attach inner --usb {ask}"));
         within(&guest, STICKS, "1");
-        assert!(!host.snapshot().has(&["usb ", ":1.0/driver'", "usb-storage"]));
+        assert!(
+            !host
+                .snapshot()
+                .has(&["usb ", ":1.0/driver'", "usb-storage"])
+        );
         host.run(&format!("mvm detach inner {id}"));
         within(&guest, STICKS, "0");
-        assert!(host.snapshot().has(&["usb ", ":1.0/driver'", "usb-storage"]));
+        assert!(
+            host.snapshot()
+                .has(&["usb ", ":1.0/driver'", "usb-storage"])
+        );
+    }
+    host.run("mvm kill inner");
+    host.settles_to(&before);
+}
+
+#[test]
+fn a_stick_that_is_plugged_in_again_is_the_guests() {
+    let host = Host::x86().boot();
+    let before = host.snapshot();
+    host.run(START);
+    let guest = host.guest("inner");
+    for ask in ["46f4:0001", "1-1", "storage"] {
+        host.run("for i in $(seq 30); do mvm devices usb | grep -q STICK01 && exit; sleep 1; done; exit 1");
+        let id = host.run(&format!("mvm attach inner --usb {ask}"));
+        within(&guest, STICKS, "1");
+        host.unplug("stick");
+        within(&guest, STICKS, "0");
+        host.plug("stick");
+        within(&guest, STICKS, "1");
+        if ask == "46f4:0001" {
+            // At another port it is still the one.
+            host.unplug("stick");
+            within(&guest, STICKS, "0");
+            host.plug_at("stick", "6");
+            within(&guest, STICKS, "1");
+            let shown = host.run("ls /run/mvm-host/leases");
+            assert!(
+                shown.contains("usb-1-6") && !shown.contains("usb-1-1"),
+                "{shown}"
+            );
+            host.unplug("stick");
+            within(&guest, STICKS, "0");
+            host.plug("stick");
+            within(&guest, STICKS, "1");
+        }
+        host.run(&format!("mvm detach inner {id}"));
+        within(&guest, STICKS, "0");
     }
     host.run("mvm kill inner");
     host.settles_to(&before);

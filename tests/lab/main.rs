@@ -47,6 +47,7 @@ mod devices;
 mod guest;
 mod host;
 mod hosts;
+mod hotplug;
 mod inside;
 mod kernel;
 mod killed;
