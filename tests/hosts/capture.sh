@@ -11,22 +11,6 @@ mask=yes
 [ "${1:-}" = --as-it-is ] && mask=
 count=0
 
-# Attributes that are worth having, whatever directory they are in.
-files='class vendor device subsystem_vendor subsystem_device revision modalias driver_override enable numa_node local_cpulist
-d3cold_allowed power_state power/control power/runtime_status boot_vga reset_method irq resource uevent
-current_link_speed current_link_width max_link_speed max_link_width
-sriov_totalvfs sriov_numvfs sriov_offset sriov_stride sriov_vf_device sriov_drivers_autoprobe sriov_vf_total_msix
-address operstate phys_port_name status enabled name bind model size removable partition dev id number
-available_instances device_api description firmware_node/path
-busnum devnum devpath speed version idVendor idProduct bcdDevice bDeviceClass bDeviceSubClass bDeviceProtocol bConfigurationValue
-bNumConfigurations bNumInterfaces manufacturer product serial maxchild authorized connect_type
-bInterfaceNumber bAlternateSetting bInterfaceClass bInterfaceSubClass bInterfaceProtocol
-intel-iommu/address intel-iommu/cap intel-iommu/ecap intel-iommu/version amd-iommu/cap amd-iommu/features
-dm/name dm/uuid mode auto_provisioning exec_quantum_ms preempt_timeout_us sched_priority ggtt_quota contexts_quota
-doorbells_quota lmem_quota ggtt_spare contexts_spare doorbells_spare lmem_spare state bonding/mode bonding/slaves'
-# Files that cannot be read, or are for writing only.
-empty='remove rescan reset sriov_vf_msix_count create control stop rom'
-
 # One line of the tree: a file with what it holds.
 file() { # path name
     [ -r "$1" ] && [ -f "$1" ] || return 0
@@ -72,36 +56,78 @@ links() { # directory names...
     done
 }
 
+# A directory and those below it. What is worth having goes by its name, whatever directory it is in.
 walk() { # directory below $root
     [ -d "$root$1" ] || return 0
     printf '\n[%s]\n' "$1"
-    for f in $files; do file "$root$1/$f" "$f"; done
-    for f in $empty; do [ -f "$root$1/$f" ] && printf '%s =\n' "$f"; done
-    if [ -f "$root$1/config" ] && [ -f "$root$1/vendor" ]; then
-        printf 'config :'
-        od -An -v -tx1 -w256 -N256 "$root$1/config"
-    fi
-    names=
+    names= below=
     for entry in "$root$1"/* "$root$1"/.bulk_profile; do
-        [ -L "$entry" ] || continue
-        case ${entry##*/} in
-        subsystem | driver | iommu | iommu_group | physfn | virtfn* | device | master | upper_* | lower_* | bridge | port | peer | mdev_type) ;;
-        # The members of holders, slaves, brif, mdev types' devices, of a group, of a unit.
-        *) case $1 in */holders | */slaves | */brif | */devices) ;; *) continue ;; esac ;;
+        name=${entry##*/}
+        case $name in
+        device | state | status | name | vendor | mode)
+            # Files in one directory, links or directories in another.
+            if [ -L "$entry" ]; then
+                [ "$name" != device ] || names="$names $name"
+            elif [ -d "$entry" ]; then
+                below="$below $name"
+            else
+                file "$entry" "$name"
+            fi
+            ;;
+        class | subsystem_vendor | subsystem_device | revision | modalias | driver_override | enable | numa_node | local_cpulist | \
+            d3cold_allowed | power_state | boot_vga | reset_method | irq | resource | uevent | \
+            current_link_speed | current_link_width | max_link_speed | max_link_width | \
+            sriov_totalvfs | sriov_numvfs | sriov_offset | sriov_stride | sriov_vf_device | sriov_drivers_autoprobe | sriov_vf_total_msix | \
+            address | operstate | phys_port_name | enabled | bind | model | size | removable | partition | dev | id | number | \
+            available_instances | device_api | description | \
+            busnum | devnum | devpath | speed | version | idVendor | idProduct | bcdDevice | \
+            bDeviceClass | bDeviceSubClass | bDeviceProtocol | bConfigurationValue | bNumConfigurations | bNumInterfaces | \
+            manufacturer | product | serial | maxchild | authorized | connect_type | \
+            bInterfaceNumber | bAlternateSetting | bInterfaceClass | bInterfaceSubClass | bInterfaceProtocol | \
+            auto_provisioning | exec_quantum_ms | preempt_timeout_us | sched_priority | ggtt_quota | contexts_quota | \
+            doorbells_quota | lmem_quota | ggtt_spare | contexts_spare | doorbells_spare | lmem_spare) file "$entry" "$name" ;;
+        # Files that cannot be read, or are for writing only.
+        remove | rescan | reset | sriov_vf_msix_count | create | control | stop | rom) [ -f "$entry" ] && printf '%s =\n' "$name" ;;
+        config)
+            [ -f "$root$1/vendor" ] || continue
+            printf 'config :'
+            od -An -v -tx1 -w256 -N256 "$entry"
+            ;;
+        power) for f in control runtime_status; do file "$entry/$f" "power/$f"; done ;;
+        firmware_node) file "$entry/path" firmware_node/path ;;
+        intel-iommu) for f in address cap ecap version; do file "$entry/$f" "intel-iommu/$f"; done ;;
+        amd-iommu) for f in cap features; do file "$entry/$f" "amd-iommu/$f"; done ;;
+        dm) for f in name uuid; do file "$entry/$f" "dm/$f"; done ;;
+        bonding) for f in mode slaves; do file "$entry/$f" "bonding/$f"; done ;;
+        subsystem | driver | iommu | iommu_group | physfn | virtfn* | master | upper_* | lower_* | bridge | port | peer | mdev_type)
+            if [ -L "$entry" ]; then
+                names="$names $name"
+            elif [ -d "$entry" ]; then
+                below="$below $name"
+            fi
+            ;;
+        link | msi_irqs | queues | statistics | wakeup* | ep_* | *:pcie* | trace | integrity | mq | bdi | hwmon* | i2c* | ptp* | pps* | \
+            input* | tty* | leds | drm_dp_aux* | gt | gt[0-9] | tile* | metrics | engine | physical_node | threshold | available | \
+            policies | hidraw* | bsg | scsi_* | 0003:* | usbmon | usbmisc | descriptors | fs | nvmem* | vc | rtc* | cdrom | events | \
+            mei* | ieee80211 | phydev | mdio* | reset_subordinate | ata_* | dev_loss* | format | cpumask) ;;
+        *)
+            if [ -L "$entry" ]; then
+                # The members of holders, slaves, a bridge, a type of mediated devices, a unit.
+                case $1 in */holders | */slaves | */brif | */devices) names="$names $name" ;; esac
+            elif [ -d "$entry" ]; then
+                below="$below $name"
+            fi
+            ;;
         esac
-        names="$names ${entry##*/}"
     done
     links "$root$1" $names
-    for entry in "$root$1"/* "$root$1"/.bulk_profile; do
-        [ -d "$entry" ] && [ ! -L "$entry" ] || continue
-        case ${entry##*/} in
-        power | link | msi_irqs | queues | statistics | wakeup* | ep_* | *:pcie* | trace | integrity | mq | bdi | hwmon* | i2c* | ptp* | pps* | \
-            input* | tty* | leds | drm_dp_aux* | gt | gt[0-9] | tile* | metrics | engine | firmware_node | physical_node | \
-            intel-iommu | amd-iommu | dm | bonding | statistics | threshold | available | policies | hidraw* | bsg | \
-            scsi_* | 0003:* | usbmon | usbmisc | descriptors | fs | nvmem* | vc | rtc* | cdrom | events | mei* | ieee80211 | phydev | mdio* | \
-            reset_subordinate | ata_* | dev_loss* | format | cpumask) continue ;;
-        esac
-        walk "${entry#"$root"}"
+    set -- "$1" $below
+    while [ $# -gt 1 ]; do
+        walk "$1/$2"
+        # Only the arguments are a call's own.
+        dir=$1
+        shift 2
+        set -- "$dir" "$@"
     done
 }
 
@@ -154,7 +180,8 @@ for f in online possible present; do file "$root/sys/devices/system/cpu/$f" $f; 
 for node in "$root"/sys/devices/system/node/node[0-9]*; do
     [ -d "$node" ] || continue
     printf '\n[%s]\n' "${node#"$root"}"
-    file "$node/cpulist" cpulist
+    # Not for the shell's own read, which takes one byte at a time.
+    printf 'cpulist = %s\n' "$(cat "$node/cpulist")"
 done
 
 for dir in "$root"/sys/devices/pci* "$root"/sys/devices/platform/*framebuffer* "$root"/sys/devices/virtual/net \

@@ -114,7 +114,7 @@ impl Builder {
             } else if let Some(name) = line.strip_prefix("include ") {
                 self.read(&path.with_file_name(format!("{}.tree", name.trim())));
                 section = Vec::new();
-            } else if let Some(what) = line.strip_prefix("remove ") {
+            } else if let Some(what) = remove_directive(line) {
                 for what in braces(what.trim()) {
                     let what = self.place(&what);
                     self.tree.remove(&what);
@@ -340,6 +340,12 @@ pub(super) fn braces(text: &str) -> Vec<String> {
         .iter()
         .flat_map(|choice| ends.iter().map(move |end| format!("{before}{choice}{end}")))
         .collect()
+}
+
+/// What `remove /path` or `remove @device/path` takes away; `remove =` is a file of that name.
+fn remove_directive(line: &str) -> Option<&str> {
+    let what = line.strip_prefix("remove ")?;
+    what.starts_with(['/', '@']).then_some(what)
 }
 
 /// Tells where in the file a panic came from.

@@ -31,25 +31,24 @@ fn every_host_is_whole() {
     }
 }
 
-/// A test's setup must not be what takes the time.
+/// A test's setup must not be what takes the time: some 15 ms, however busy the machine is at the moment.
 #[test]
 fn a_host_is_made_quickly() {
-    let start = Instant::now();
-    let tree = Tree::read(&folder().join("intel-i915-7vf.tree"));
-    let read = start.elapsed();
-    let host = Host::of(&tree);
-    let all = start.elapsed();
-    // Many times what it takes on two shared cores without optimisation.
-    assert!(
-        all.as_millis() < 1000,
-        "{} nodes, read {read:?}, all {all:?}",
-        tree.nodes.len()
-    );
-    assert!(
-        host.sys()
-            .join("bus/pci/devices/0000:00:02.0/class")
-            .exists()
-    );
+    let best = (0..20)
+        .map(|_| {
+            let start = Instant::now();
+            let host = Host::new("intel-i915-7vf");
+            let took = start.elapsed();
+            assert!(
+                host.sys()
+                    .join("bus/pci/devices/0000:00:02.0/class")
+                    .exists()
+            );
+            took
+        })
+        .min()
+        .unwrap();
+    assert!(best.as_millis() < 500, "{best:?}");
 }
 
 /// Paths as the kernel has them.

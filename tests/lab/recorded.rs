@@ -311,6 +311,7 @@ fn the_kernel_with_mediated_devices_and_a_console_does_what_is_recorded() {
     ];
     let standin = "# For the stand-in kernel.\n\
                    [/.standin/mdev/mtty]\n\
-                   capacity = 24\ncost-mtty-1 = 1\ncost-mtty-2 = 2\ndriver = mtty\n";
+                   capacity = 24\ncost-mtty-1 = 1\ncost-mtty-2 = 2\ndriver = mtty\n\
+                   directory = vendor\n";
     record(&host, "lab-mdev", &acts, standin);
 }

@@ -94,6 +94,7 @@ impl Kernel {
                 self.vf_netdev(dir, name);
             }
             "usb" if !name.contains(':') => self.usb_configured(dir, name),
+            "usb" => self.usb_driven(dir, name),
             "platform" => self.unpark(&format!("platform-{name}")),
             _ => {}
         }
@@ -115,6 +116,7 @@ impl Kernel {
                 self.put(&format!("{dir}/enable"), 0);
             }
             "usb" if !name.contains(':') => self.usb_unconfigured(dir, name),
+            "usb" => self.usb_undriven(dir, name),
             "platform" => self.park_children(dir, &format!("platform-{name}")),
             _ => {}
         }

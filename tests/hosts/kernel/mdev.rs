@@ -37,6 +37,7 @@ impl Kernel {
         let mut tree = Tree::default();
         tree.file(format!("{at}/remove"), "");
         tree.attr(&at, "power/control", "auto");
+        tree.attr(&at, "power/runtime_status", "unsupported");
         tree.file(format!("{at}/uevent"), "");
         tree.link(format!("{at}/mdev_type"), type_dir);
         tree.link(format!("{at}/subsystem"), "/sys/bus/mdev");
@@ -54,8 +55,11 @@ impl Kernel {
             tree.link(format!("/sys/bus/mdev/drivers/{driver}/{uuid}"), &at);
             tree.file(format!("{at}/uevent"), format!("DRIVER={driver}\n"));
         }
-        tree.file(format!("/dev/vfio/{group}"), "");
+        if let Some(own) = self.note("mdev", &name, "directory") {
+            tree.dir(format!("{at}/{own}"));
+        }
         tree.materialise(&self.root);
+        self.vfio_nodes(&at);
         self.recount(&parent, &name);
         Ok(())
     }
@@ -84,8 +88,7 @@ impl Kernel {
         if let Some(driver) = self.linked(&format!("{at}/driver")) {
             self.unlink(&format!("/sys/bus/mdev/drivers/{driver}/{uuid}"));
         }
-        let group = self.linked(&format!("{at}/iommu_group")).unwrap();
-        self.drop_group_node(&group);
+        self.vfio_gone(at, uuid);
         self.leave_group(at, uuid);
         self.unlink(&format!("{type_dir}/devices/{uuid}"));
         self.unlink(&format!("/sys/bus/mdev/devices/{uuid}"));

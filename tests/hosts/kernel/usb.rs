@@ -70,6 +70,24 @@ impl Kernel {
         }
     }
 
+    /// An interface has a driver: what that makes of it is there, a disk, a network device.
+    pub(super) fn usb_driven(&self, dir: &str, name: &str) {
+        self.unpark(&format!("usb-{name}"));
+        if let Some(status) = self.note("usb", name, "runtime-status") {
+            self.put(&format!("{dir}/power/runtime_status"), status);
+        }
+    }
+
+    /// An interface has lost its driver, and sleeps or wakes no more.
+    pub(super) fn usb_undriven(&self, dir: &str, name: &str) {
+        self.park_children(dir, &format!("usb-{name}"));
+        let status = format!("{dir}/power/runtime_status");
+        if let Some(now) = self.get(&status) {
+            self.put(&format!("/.standin/usb/{name}/runtime-status"), now);
+            self.put(&status, "unsupported");
+        }
+    }
+
     fn interfaces(&self, dir: &str, name: &str) -> Vec<String> {
         let start = format!("{name}:");
         self.list(dir)

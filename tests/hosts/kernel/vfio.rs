@@ -48,6 +48,11 @@ impl Kernel {
             "D0"
         };
         self.put(&format!("{dir}/power_state"), state);
+        self.vfio_nodes(dir);
+    }
+
+    /// What a device has that VFIO holds, bound or mediated.
+    pub(super) fn vfio_nodes(&self, dir: &str) {
         let group = self.linked(&format!("{dir}/iommu_group")).unwrap();
         let node = format!("/dev/vfio/{group}");
         if !self.exists(&node) {
@@ -92,6 +97,11 @@ impl Kernel {
         self.put(&format!("{dir}/power/control"), "on");
         self.put(&format!("{dir}/power/runtime_status"), "active");
         self.put(&format!("{dir}/power_state"), "D0");
+        self.vfio_gone(dir, name);
+    }
+
+    /// Takes away what [`Self::vfio_nodes`] made; the group's node stays while another member needs it.
+    pub(super) fn vfio_gone(&self, dir: &str, name: &str) {
         for number in self.list(&format!("{dir}/vfio-dev")) {
             self.unlink(&format!("/sys/class/vfio-dev/{number}"));
             self.unlink(&format!("/dev/vfio/devices/{number}"));
@@ -113,7 +123,7 @@ impl Kernel {
         }
     }
 
-    pub(super) fn drop_group_node(&self, group: &str) {
+    fn drop_group_node(&self, group: &str) {
         self.unlink(&format!("/dev/vfio/{group}"));
         self.unlink(&format!("/sys/class/vfio/{group}"));
         self.remove_dir(&format!("/sys/devices/virtual/vfio/{group}"));
