@@ -30,8 +30,14 @@ fn all_points(sweep: &Sweep) -> Found {
     // Once to the end and not watched: what the first run asks of KVM and QEMU takes long, and it keeps the
     // answers. What it makes for good is there before the host is looked at.
     script(&sweep.prepare, sweep).expect("prepare");
-    let (_, said) = shell(&sweep.command, 3 * sweep.seconds);
-    say(&said);
+    for _ in 0..5 {
+        // On a busy machine QEMU may be too slow to load the first time.
+        let (done, said) = shell(&sweep.command, sweep.seconds);
+        say(&said);
+        if done {
+            break;
+        }
+    }
     script(&sweep.after, sweep).expect("after");
     script(&sweep.prepare, sweep).expect("prepare");
     let whole = traced(sweep, None);
@@ -93,6 +99,7 @@ fn traced(sweep: &Sweep, at: Option<usize>) -> Traced {
         at,
         sweep.victim,
         Duration::from_secs(sweep.seconds),
+        &sweep.only,
     )
 }
 

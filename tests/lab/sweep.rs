@@ -27,6 +27,8 @@ pub(crate) struct Sweep {
     pub(crate) victim: Victim,
     /// Whether QEMU is killed too, right afterwards.
     pub(crate) kill_qemu: bool,
+    /// Where this is not empty, only the calls are points whose words hold it, and the one after each of them.
+    pub(crate) only: String,
     /// The first point, from 1.
     pub(crate) first: usize,
     /// How long each command and script may take.
@@ -45,6 +47,7 @@ impl Sweep {
             reset: String::new(),
             victim: Victim::Main,
             kill_qemu: false,
+            only: String::new(),
             first: 1,
             seconds: 120,
         }
@@ -65,6 +68,13 @@ impl Sweep {
     /// QEMU is killed together with its supervisor.
     pub(crate) fn with_qemu(mut self) -> Self {
         self.kill_qemu = true;
+        self
+    }
+
+    /// Only calls with that in their words are points (`write /sys/`), and the one after each of them: the
+    /// moments right before and right after.
+    pub(crate) fn only(mut self, words: &str) -> Self {
+        words.clone_into(&mut self.only);
         self
     }
 

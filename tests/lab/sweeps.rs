@@ -1,6 +1,7 @@
-//! Sweeps of what mvm does for every guest, before any device of the host is involved. The guests' kernels do
-//! nothing but switch off, or nothing at all.
+//! Sweeps of what mvm does for every guest, and of taking devices of the host and giving them back. The guests'
+//! kernels do nothing but switch off, or nothing at all.
 
+use crate::devices::{NIC1, NVME};
 use crate::host::Host;
 use crate::sweep::{Sweep, Victim};
 
@@ -41,4 +42,47 @@ fn a_sweep_of_recovery_leaves_nothing() {
             .reset(RESET),
     );
     assert!(points > 5, "{points}");
+}
+
+/// A guest with a NIC that has a driver, a VF that must be made first, and an mdev.
+const WITH_DEVICES: &str = "mvm run linux --name swept --no-console --kernel /usr/share/lab/off \
+     --set boot.initrd= --cpus 1 --memory 64M --set network.lan.none={} \
+     --pci 04:00.0 --pci vf:1@01:00.0 --mdev mtty-1";
+
+/// As one would do by hand where mvm failed to give devices back.
+fn reset_devices() -> String {
+    format!(
+        "{RESET}; rm -rf /run/mvm-host/leases/* /run/mvm-host/shared/*; \
+         for m in /sys/bus/mdev/devices/*; do [ ! -e $m ] || echo 1 >$m/remove; done; \
+         cd /sys/bus/pci/devices; echo 0 >{NVME}/sriov_numvfs; echo 1 >{NVME}/sriov_drivers_autoprobe; \
+         for d in {NIC1} {NVME}; do \
+           echo >$d/driver_override; \
+           case $(readlink $d/driver) in *vfio-pci) echo $d >$d/driver/unbind ;; esac; \
+           echo $d >/sys/bus/pci/drivers_probe; \
+         done; true"
+    )
+}
+
+/// Before and after each write to the kernel, in a few minutes; the other two take each point.
+#[test]
+fn a_short_sweep_of_taking_devices_leaves_nothing() {
+    let host = Host::x86().modules("mtty").boot();
+    let sweep = Sweep::of(WITH_DEVICES, "mvm recover").reset(&reset_devices());
+    let points = host.sweep(&sweep.only("write /sys/").with_qemu());
+    assert!(points > 20, "{points}");
+}
+
+#[test]
+fn a_sweep_of_taking_devices_with_qemu_alive_leaves_nothing() {
+    let host = Host::x86().modules("mtty").boot();
+    let points = host.sweep(&Sweep::of(WITH_DEVICES, RECOVER).reset(&reset_devices()));
+    assert!(points > 60, "{points}");
+}
+
+#[test]
+fn a_sweep_of_taking_devices_with_qemu_killed_leaves_nothing() {
+    let host = Host::x86().modules("mtty").boot();
+    let sweep = Sweep::of(WITH_DEVICES, "mvm recover").reset(&reset_devices());
+    let points = host.sweep(&sweep.with_qemu());
+    assert!(points > 60, "{points}");
 }

@@ -59,10 +59,20 @@ struct Tracer {
     at: Option<usize>,
     victim: Victim,
     killed: bool,
+    only: String,
+    /// Whether the last call of any kind was one of those that count.
+    just_counted: bool,
 }
 
-/// Runs a shell command, whose program must be mvm, and kills at call `at` (from 1).
-pub(crate) fn run(command: &str, at: Option<usize>, victim: Victim, limit: Duration) -> Traced {
+/// Runs a shell command, whose program must be mvm, and kills at call `at` (from 1). Where `only` is not empty,
+/// only the calls count whose words hold it, and the one that follows each of them.
+pub(crate) fn run(
+    command: &str,
+    at: Option<usize>,
+    victim: Victim,
+    limit: Duration,
+    only: &str,
+) -> Traced {
     // Stops itself, so that it can be caught before it begins.
     let mut child = Command::new("dash")
         .args(["-c", &format!("kill -STOP $$; exec {command}")])
@@ -98,6 +108,8 @@ pub(crate) fn run(command: &str, at: Option<usize>, victim: Victim, limit: Durat
         at,
         victim,
         killed: false,
+        only: only.to_owned(),
+        just_counted: false,
     };
     let code = tracer.follow();
     drop(done);
@@ -182,6 +194,13 @@ impl Tracer {
         let process = self.known(pid);
         if self.counted.contains(&process) && !self.killed {
             if let Some(words) = crate::syscalls::change(pid) {
+                let asked = words.contains(&self.only);
+                let counts = asked || self.just_counted;
+                self.just_counted = asked;
+                if !counts {
+                    go_on(pid, None);
+                    return;
+                }
                 self.calls.push(words);
                 if self.at == Some(self.calls.len()) {
                     self.kill(process);
