@@ -107,10 +107,37 @@ pub(super) fn read(host: &Path) -> Vec<Lease> {
 
 /// Whether the guest of that run-time directory is there: QEMU holds its lock.
 fn holder(run_dir: &Path) -> Holder {
-    let file = match File::open(run_dir.join("lock")) {
+    match is_held(&run_dir.join("lock")) {
+        Some(true) => Holder::Alive,
+        Some(false) => Holder::Gone,
+        None => Holder::Unknown,
+    }
+}
+
+/// What is being done to devices right now, by their keys: files of `busy` in the host directory whose
+/// lock is held.
+pub(super) fn under_way(host: &Path) -> Vec<(String, String)> {
+    let entries = fs::read_dir(host.join("busy"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let held = entries.filter(|entry| is_held(&entry.path()) == Some(true));
+    held.filter_map(|entry| {
+        let what = fs::read_to_string(entry.path()).unwrap_or_default();
+        Some((
+            entry.file_name().into_string().ok()?,
+            what.trim().to_owned(),
+        ))
+    })
+    .collect()
+}
+
+/// Whether anybody has the lock; `None` where it may not be looked at. No file, no lock.
+fn is_held(path: &Path) -> Option<bool> {
+    let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Holder::Gone,
-        Err(_) => return Holder::Unknown,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
+        Err(_) => return None,
     };
     // As for a reader's lock: a file that is open for reading cannot ask for more, and the holder's is
     // a writer's.
@@ -121,9 +148,6 @@ fn holder(run_dir: &Path) -> Holder {
         l_len: 0,
         l_pid: 0,
     };
-    match fcntl(&file, FcntlArg::F_OFD_GETLK(&mut query)) {
-        Ok(_) if libc::c_int::from(query.l_type) == libc::F_UNLCK => Holder::Gone,
-        Ok(_) => Holder::Alive,
-        Err(_) => Holder::Unknown,
-    }
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut query)).ok()?;
+    Some(libc::c_int::from(query.l_type) != libc::F_UNLCK)
 }

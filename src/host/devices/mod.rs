@@ -63,6 +63,12 @@ impl DeviceFacts {
         let sysfs = &roots.sysfs;
         let around = roots.around_devices.as_deref();
         let mut pci = pci::read::read(sysfs);
+        let under_way = lease::under_way(&roots.leases);
+        for device in &mut pci {
+            let key = device.reference().key();
+            let ours = under_way.iter().find(|(busy, _)| *busy == key);
+            device.under_way = ours.map(|(_, what)| what.clone());
+        }
         let answers = slow::read(sysfs, &slow_files(sysfs, &pci));
         let found = names::pci(
             around,
@@ -165,7 +171,10 @@ fn override_file(bdf: Bdf) -> String {
 
 /// Everything that is read beside, because a stuck device may not answer.
 fn slow_files(sysfs: &Sysfs, pci: &[PciDevice]) -> Vec<String> {
-    let given = pci.iter().filter(|device| !device.bridge);
+    // What has hung once does not have to be waited for again.
+    let given = pci
+        .iter()
+        .filter(|device| !device.bridge && device.under_way.is_none());
     let mut files: Vec<String> = given.map(|device| override_file(device.bdf)).collect();
     files.extend(mdev::slow_files(sysfs));
     files.extend(usb::read::slow_files(sysfs));

@@ -58,6 +58,8 @@ pub struct PciDevice {
     pub power_control: Option<String>,
     /// Whether it does not answer: its driver hangs.
     pub silent: bool,
+    /// What mvm is doing to it at this moment, or has not come back from.
+    pub under_way: Option<String>,
     /// What the host does with it.
     pub used_by_host: Vec<HostUse>,
 }

@@ -352,4 +352,22 @@ fn a_lease_lives_while_its_guests_lock_is_held() {
     };
     fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)).unwrap();
     assert_eq!(holder(), Holder::Alive);
+
+    // So is a device that something is being done to.
+    let busy = host.root().join("run/mvm-host/busy/pci-0000:01:00.1");
+    put(
+        host.root(),
+        "run/mvm-host/busy/pci-0000:01:00.1",
+        "unbind (process 7)\n",
+    );
+    let under_way = || at(&of(&host), "01:00.1").under_way.clone();
+    assert_eq!(under_way(), None);
+    let file = std::fs::File::options().write(true).open(busy).unwrap();
+    fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)).unwrap();
+    assert_eq!(under_way().as_deref(), Some("unbind (process 7)"));
+    let why = whys(&of(&host), "01:00.1").join("; ");
+    assert!(
+        why.contains("mvm is not done with it: unbind (process 7)"),
+        "{why}"
+    );
 }

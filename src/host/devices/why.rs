@@ -16,6 +16,8 @@ pub enum WhyNot {
     NoGroup,
     /// It does not answer: its driver hangs.
     Silent,
+    /// Something is being done to it.
+    UnderWay(String),
     /// The kernel has no `vfio-pci`.
     NoVfio,
     /// Others in its IOMMU group have drivers of the host.
@@ -45,6 +47,7 @@ impl fmt::Display for WhyNot {
             Self::NoIommu => f.write_str("the host's IOMMU is off or missing"),
             Self::NoGroup => f.write_str("it is in no IOMMU group"),
             Self::Silent => f.write_str("it does not answer: its driver hangs"),
+            Self::UnderWay(what) => write!(f, "mvm is not done with it: {what}"),
             Self::NoVfio => f.write_str("this kernel has no vfio-pci"),
             Self::Group { group, members } => {
                 write!(f, "it shares IOMMU group {group} with ")?;
@@ -88,6 +91,7 @@ impl DeviceFacts {
         if device.silent {
             all.push(WhyNot::Silent);
         }
+        all.extend(device.under_way.clone().map(WhyNot::UnderWay));
         match device.group {
             None if self.iommu.late_groups && device.driver.is_none() => {}
             None if self.iommu.on => all.push(WhyNot::NoGroup),
