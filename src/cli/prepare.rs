@@ -88,6 +88,11 @@ impl Wanted {
         matches!(self.name, Name::Free(_))
     }
 
+    /// Whether it asks for devices of the host.
+    pub(super) fn takes_devices(&self) -> bool {
+        machine::host_devices::wants(&self.profile.layer)
+    }
+
     /// The plan that starts it under that name.
     pub(super) fn plan(&self, context: &Context, name: &GuestName) -> Result<Plan, Failure> {
         let settings = Settings::load(&context.dirs)?;

@@ -11,7 +11,7 @@ use super::prepare::Wanted;
 use super::relay::{self, Ends, Left};
 use super::{Context, Failure, block_on, console, terminal};
 use crate::error::{ExitCode, Report};
-use crate::guest::{self, Ended, GuestState, Presence, StartError, conflicts};
+use crate::guest::{self, Ended, GuestState, Presence, StartError, conflicts, leftovers};
 use crate::ids::GuestName;
 use crate::plan::{Plan, render};
 
@@ -111,6 +111,9 @@ pub(super) fn supervise(
     let mut races = 0;
     for _ in 0..100 {
         let name = wanted.name(context)?;
+        if wanted.takes_devices() {
+            leftovers::take_back_before_plan(&context.dirs);
+        }
         let plan = wanted.plan(context, &name)?;
         if let Presence::Unsupervised(_) = guest::look(&context.dirs, &name)? {
             output::note(&format!(

@@ -118,7 +118,18 @@ pub(crate) fn take_back_before(dirs: &Dirs, us: &Path, steps: &[Step]) {
     {
         return;
     }
-    for guest in dead_guests(dirs, us) {
+    take_back_dead(dirs, Some(us));
+}
+
+/// Before the host is looked at for a guest that takes devices: what any guest that is gone left behind, one of
+/// this name too. What is planned with something of theirs in sight would not be true any more when they
+/// have been taken back.
+pub fn take_back_before_plan(dirs: &Dirs) {
+    take_back_dead(dirs, None);
+}
+
+fn take_back_dead(dirs: &Dirs, but: Option<&Path>) {
+    for guest in dead_guests(dirs, but) {
         let run = RunDir::new(dirs, &guest);
         match claim::take(&run) {
             Ok(Claimed::Free(claim)) => {
@@ -142,7 +153,7 @@ pub(crate) fn take_back_before(dirs: &Dirs, us: &Path, steps: &[Step]) {
 }
 
 /// This user's guests that have devices and are gone.
-fn dead_guests(dirs: &Dirs, us: &Path) -> BTreeSet<GuestName> {
+fn dead_guests(dirs: &Dirs, but: Option<&Path>) -> BTreeSet<GuestName> {
     let host = Host::new(dirs);
     let shared_dir = &host.place().host;
     let leases = shared_dir.leases().unwrap_or_default();
@@ -154,7 +165,7 @@ fn dead_guests(dirs: &Dirs, us: &Path) -> BTreeSet<GuestName> {
             .map(|user| user.run_dir),
     );
     dirs_of_users
-        .filter(|dir| dir != us && dir.parent() == Some(&dirs.runtime))
+        .filter(|dir| but != Some(dir.as_path()) && dir.parent() == Some(&dirs.runtime))
         .filter(|dir| alive(dir) == Alive::No && dir.join("journal.jsonl").exists())
         .filter_map(|dir| dir.file_name()?.to_str()?.parse().ok())
         .collect()

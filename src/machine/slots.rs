@@ -90,6 +90,11 @@ impl RootPort {
         format!("{:#x}.{:#x}", self.slot, self.function)
     }
 
+    /// Whether what sits behind it is a device of the host, which the guest was started with.
+    pub fn is_of_host(&self) -> bool {
+        self.number >= PORTS[OWN].number
+    }
+
     /// Whether the others of its slot hide behind it.
     pub fn is_first_of_slot(&self) -> bool {
         self.function == 0

@@ -21,8 +21,9 @@ pub(super) fn first(args: &mut Args, machine: &Machine, context: Context) {
                 .set("addr", port.addr())
                 .set("chassis", u32::from(port.number) + 1)
                 .set("slot", u32::from(port.number) + 1)
-                // Nothing behind them wants ports of the x86's small I/O space by itself.
-                .set("io-reserve", 0)
+                // Nothing virtual behind them wants ports of the x86's small I/O space, but what the host has
+                // may: with 0 the port lets none through.
+                .set_some("io-reserve", (!port.is_of_host()).then_some(0))
                 .set_some("multifunction", port.is_first_of_slot().then_some(true)),
         );
     }

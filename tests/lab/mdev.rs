@@ -19,6 +19,10 @@ fn mediated_devices_are_made_and_removed() {
     let seen = guest.run(PCI);
     assert!(seen.contains("0x4348 0x3253 serial"), "{seen}");
     assert!(seen.contains("0x1b36 0x000f"), "{seen}");
+    // Its driver found both ports by writing to their registers and reading them again.
+    let ports = guest.run("cat /proc/tty/driver/serial");
+    let found = ports.lines().filter(|line| line.contains("16550A")).count();
+    assert!(found >= 3, "{ports}");
     guest.run(
         "t=/dev/$(ls /sys/bus/pci/drivers/serial/0*/tty | grep ttyS | head -n 1); \
          stty -F $t raw -echo; (cat $t >/tmp/heard &); sleep 1; echo word >$t; sleep 2; \
