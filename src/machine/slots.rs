@@ -9,7 +9,7 @@
 //! ```text
 //!            q35, virt (pcie.0)          pc (pci.0)         microvm (virtio-mmio-bus.N)
 //! 00         host bridge                 host bridge        0 serial  1 rng  2 balloon
-//! 01, 02     display, GPU                PIIX3, display     3 vsock   4 scsi, GPU
+//! 01, 02     display, GPU                PIIX3, display     3 vsock   4 scsi  5 GPU
 //! 03 - 0b    one of a kind               one of a kind
 //! 0c - 1f    0c-0f ports of cards        cards, disks,      23 down to 5 cards, disks, shares
 //!            10-17 ports of disks        shares; down from  (Linux looks at the highest first)
@@ -295,6 +295,7 @@ impl Slots {
             Single::Rng => 1,
             Single::Balloon => 2,
             Single::Vsock => 3,
+            Single::Display => MMIO_FIRST_NAMED,
             _ => 4,
         };
         self.place(pci, mmio)
@@ -508,7 +509,11 @@ pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
             "network cards, virtio and NVMe disks and shares",
             PCI_NAMED,
         )?,
-        Bus::Mmio => fits(all, "network cards, virtio disks and shares", MMIO_NAMED)?,
+        Bus::Mmio => fits(
+            all,
+            "network cards, virtio disks and shares",
+            MMIO_NAMED - usize::from(machine.virtio_gpu),
+        )?,
     }
     for (bus, what, max) in [
         (DiskBus::Sata, "SATA disks and drives", SATA_PORTS),

@@ -50,7 +50,7 @@ fn virt_takes_every_device() {
 #[test]
 fn microvm_takes_every_device_that_it_has() {
     let text = format!(
-        "machine.type = \"microvm\"\n{EVERYTHING}{}",
+        "machine.type = \"microvm\"\n{EVERYTHING}[gpu]\nvirtio = true\n{}",
         disks(&["virtio", "scsi", "virtio"])
     );
     runs_and_ends(&text, DISKS);

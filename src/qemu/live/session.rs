@@ -65,11 +65,15 @@ pub(super) fn prepare(machine: &Machine) {
 impl Session {
     /// Starts QEMU with the command line that people would paste, paused.
     pub(super) fn start(machine: &Machine, dir: tempfile::TempDir) -> Self {
+        Self::start_with(machine, command_line(machine).shown(), dir)
+    }
+
+    /// The same with other arguments.
+    pub(super) fn start_with(machine: &Machine, args: Vec<String>, dir: tempfile::TempDir) -> Self {
         prepare(machine);
-        let line = command_line(machine);
         let log = dir.path().join("stderr");
         let mut child = Command::new(program(machine))
-            .args(line.shown())
+            .args(&args)
             .arg("-S")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -84,7 +88,7 @@ impl Session {
             }
             if let Some(status) = child.try_wait().unwrap() {
                 let said = std::fs::read_to_string(&log).unwrap();
-                panic!("{status}: {said}\n{}", line.shown().join("\n"));
+                panic!("{status}: {said}\n{}", args.join("\n"));
             }
             assert!(started.elapsed() < DEADLINE, "no monitor");
             std::thread::sleep(Duration::from_millis(10));
