@@ -86,6 +86,7 @@ pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
             .collect();
         found.push(carry_out(&host, first, record.key, &steps));
     }
+    shared_dir.tidy()?;
     Ok(found)
 }
 

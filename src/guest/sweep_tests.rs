@@ -359,6 +359,13 @@ fn sweep(name: &str) -> i64 {
         assert!(differs.is_empty(), "{name} at {point}: {differs:#?}");
         assert_eq!(held.leases().unwrap().len(), leases, "{name} at {point}");
         assert_eq!(held.shared().unwrap(), shared, "{name} at {point}");
+        if killed && held.path().exists() {
+            let all = snapshot(held.path());
+            let litter =
+                |line: &&String| line.starts_with("busy/") && line.len() > 5 || line.contains("/.");
+            let litter: Vec<&String> = all.iter().filter(litter).collect();
+            assert!(litter.is_empty(), "{name} at {point}: {litter:#?}");
+        }
         if !killed {
             assert!(said.contains(&format!("points: {point}")), "{said}");
             break;

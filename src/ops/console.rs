@@ -33,10 +33,12 @@ fn is_attached(place: &Place, console: &ConsoleRef) -> Option<bool> {
 }
 
 fn set(place: &Place, console: &ConsoleRef, attached: bool) -> Result<(), DeviceError> {
+    let at = place.device(key(console));
+    // An mvm that died may have left a process behind that is still at it.
+    at.wait_until_quiet()?;
     if is_attached(place, console).is_none_or(|now| now == attached) {
         return Ok(());
     }
-    let at = place.device(key(console));
     match console {
         ConsoleRef::Vt(name) => {
             let file = Path::new("class/vtconsole").join(name).join("bind");

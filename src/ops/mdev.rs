@@ -52,6 +52,9 @@ pub(crate) fn make(
 
 /// Removes it, once nobody has it open.
 pub(crate) fn remove(place: &Place, uuid: Uuid) -> Result<(), DeviceError> {
+    let device = place.device(format!("mdev-{uuid}"));
+    // An mvm that died may have left a process behind that is still making it.
+    device.wait_until_quiet()?;
     if !exists(place, uuid) {
         return Ok(());
     }
@@ -59,7 +62,6 @@ pub(crate) fn remove(place: &Place, uuid: Uuid) -> Result<(), DeviceError> {
         let device = format!("the mediated device {uuid}");
         return Err(DeviceError::InUse { device, by });
     }
-    let device = place.device(format!("mdev-{uuid}"));
     match device.command(dir_of(uuid).join("remove"), "1\n") {
         Err(_) if !exists(place, uuid) => Ok(()),
         done => done,

@@ -80,6 +80,21 @@ pub(crate) fn done(dir: &HostDir, key: &str) {
     let _ = fs::remove_file(dir.path().join("busy").join(key));
 }
 
+/// Removes the files of locks that nobody holds: those of helpers that are done and whose mvm had died.
+pub(super) fn tidy(dir: &HostDir) {
+    let entries = fs::read_dir(dir.path().join("busy")).into_iter().flatten();
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let Ok(file) = fs::OpenOptions::new().read(true).write(true).open(&path) else {
+            continue;
+        };
+        if matches!(lock::try_file(&file), Ok(true)) && is_at(&file, &path) {
+            // As for one that is done.
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
 fn is_at(file: &fs::File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),

@@ -131,6 +131,29 @@ impl HostDir {
         Ok(())
     }
 
+    /// Removes what processes that were killed left half written, and locks that nobody holds.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn tidy(&self) -> Result<(), DeviceError> {
+        if !self.path.exists() {
+            return Ok(());
+        }
+        // Whoever writes a record has this lock: a half written one is a dead process's.
+        let _lock = self.lock()?;
+        for folder in ["leases", "shared", "bound"] {
+            let entries = fs::read_dir(self.path.join(folder)).into_iter().flatten();
+            for entry in entries.flatten() {
+                if entry.file_name().to_string_lossy().starts_with('.') {
+                    // Another user's stays.
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+        busy::tidy(self);
+        Ok(())
+    }
+
     fn records<T: DeserializeOwned>(&self, folder: &str) -> Result<Vec<Record<T>>, DeviceError> {
         let dir = self.path.join(folder);
         let entries = match fs::read_dir(&dir) {
