@@ -58,17 +58,31 @@ fn all_points(sweep: &Sweep) -> Found {
     script(&sweep.after, sweep).expect("after");
     let before = snapshot();
 
-    for at in sweep.first.. {
+    let mut misses = 0;
+    loop {
+        let at = sweep.first + found.points;
         let begin = Instant::now();
         if let Err(why) = script(&sweep.prepare, sweep) {
             found.failures.push(format!("before {at}: {why}"));
             break;
         }
         let run = traced(sweep, Some(at));
-        if !run.killed {
-            if run.code != Some(sweep.code) {
+        if !run.killed && run.code != Some(sweep.code) {
+            // The machine may have been too busy for one of mvm's deadlines. That is not what is looked for, but
+            // nor does it end the sweep: the point is still to be met.
+            say(&format!("{at}: not met, it ended with {:?}", run.code));
+            misses += 1;
+            if misses > 5 {
                 found.failures.push(format!("passed through with {run:?}"));
+                break;
             }
+            if let Err(why) = script(&sweep.after, sweep).and_then(|()| settle(&before)) {
+                found.failures.push(format!("refused at {at}: {why}"));
+                break;
+            }
+            continue;
+        }
+        if !run.killed {
             break;
         }
         found.points += 1;

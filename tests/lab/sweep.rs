@@ -89,7 +89,7 @@ impl Sweep {
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Found {
     /// How often the command was killed.
-    pub(crate) points: u32,
+    pub(crate) points: usize,
     /// What was wrong.
     pub(crate) failures: Vec<String>,
 }
@@ -97,7 +97,7 @@ pub(crate) struct Found {
 impl Host {
     /// Sweeps, prints how many points there were, and fails with all that was wrong.
     #[track_caller]
-    pub(crate) fn sweep(&self, sweep: &Sweep) -> u32 {
+    pub(crate) fn sweep(&self, sweep: &Sweep) -> usize {
         let name = format!("sweep-{}", self.number());
         let path = self.scratch().join(&name);
         let text = serde_json::to_string(sweep).expect("plain data");
