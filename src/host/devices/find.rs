@@ -4,14 +4,17 @@
 //! `lspci -nn` shows, as one phrase first (`network controller`); where no line holds it, each word for
 //! itself (`intel 15f3`), then without hyphens (`wi-fi` finds `WiFi`). The number is the place among those that match, in bus order, from 1.
 
+mod usb;
+
 use std::collections::BTreeSet;
 
 use uuid::Uuid;
 
-use super::usb::kinds_named;
-use super::{DeviceFacts, Mdev, PciDevice, UsbDevice};
+use super::{DeviceFacts, Mdev, PciDevice};
 use crate::error::{ExitCode, Hint, did_you_mean};
 use crate::ids::{Bdf, UsbPort};
+
+pub use usb::{usb, usb_at, usb_id, usb_line, usb_matching, usb_serial, usb_words};
 
 /// How many devices an error names.
 const NAMED: usize = 6;
@@ -255,106 +258,6 @@ pub fn mdev<'a>(facts: &'a DeviceFacts, text: &str) -> Result<&'a Mdev, FindErro
     })
 }
 
-/// The USB device that `text` means: a port, `vendor:product[:N]` or words`[:N]`.
-///
-/// # Errors
-/// Where there is none; the error names what comes near.
-pub fn usb<'a>(facts: &'a DeviceFacts, text: &str) -> Result<&'a UsbDevice, FindError> {
-    match Asked::usb(text) {
-        Asked::Port(port) => usb_at(facts, &port),
-        Asked::Id(vendor, product, nth) => usb_id(facts, vendor, product, nth),
-        Asked::Words(words, nth) => usb_words(facts, &words, nth),
-        Asked::Address(_) => unreachable!("a USB text is never read as a PCI address"),
-    }
-}
-
-/// The device at a port. A port's two halves are one port, and either's name is taken.
-///
-/// # Errors
-/// Where none is there.
-pub fn usb_at<'a>(facts: &'a DeviceFacts, port: &UsbPort) -> Result<&'a UsbDevice, FindError> {
-    let own = facts.usb_at(port);
-    let half = || {
-        let mut all = facts.usb.iter();
-        all.find(|device| device.path == port.as_str())
-    };
-    own.or_else(half).ok_or_else(|| FindError::Empty {
-        what: "USB",
-        place: format!("port {port}"),
-        near: facts.usb.iter().filter(|d| !d.hub).map(usb_line).collect(),
-    })
-}
-
-/// The Nth device (from 1, in the order of the ports) with these ids.
-///
-/// # Errors
-/// Where there are fewer.
-pub fn usb_id(
-    facts: &DeviceFacts,
-    vendor: u16,
-    product: u16,
-    nth: usize,
-) -> Result<&UsbDevice, FindError> {
-    let ours = |each: &&UsbDevice| (each.vendor, each.product) == (vendor, product);
-    let found: Vec<&UsbDevice> = facts.usb.iter().filter(ours).collect();
-    let asked = format!("{vendor:04x}:{product:04x}");
-    let near = || facts.usb.iter().filter(|d| !d.hub).map(usb_line).collect();
-    pick("USB", &asked, &found, nth, usb_line, near)
-}
-
-/// The device with this serial number.
-///
-/// # Errors
-/// Where none has it.
-pub fn usb_serial<'a>(facts: &'a DeviceFacts, serial: &str) -> Result<&'a UsbDevice, FindError> {
-    let ours = |each: &&UsbDevice| each.serial.as_deref() == Some(serial);
-    let found: Vec<&UsbDevice> = facts.usb.iter().filter(ours).collect();
-    let near = || {
-        let with = facts.usb.iter().filter(|d| d.serial.is_some());
-        with.map(usb_line).collect()
-    };
-    pick("USB", serial, &found, 1, usb_line, near)
-}
-
-/// The Nth device (from 1, in the order of the ports) that is of the kinds that the words name
-/// (`keyboard`, `storage`, …) or has the words in its names, ids or serial number.
-///
-/// # Errors
-/// Where there are fewer.
-pub fn usb_words<'a>(
-    facts: &'a DeviceFacts,
-    words: &str,
-    nth: usize,
-) -> Result<&'a UsbDevice, FindError> {
-    let found = usb_matching(facts, words);
-    let near = || {
-        let devices = facts.usb.iter().filter(|d| !d.hub);
-        nearby(words, devices.map(|d| (d.line(), usb_line(d))))
-    };
-    pick("USB", words, &found, nth, usb_line, near)
-}
-
-/// Every device that is of the kinds that the words name or has the words, in the order of the ports.
-pub fn usb_matching<'a>(facts: &'a DeviceFacts, words: &str) -> Vec<&'a UsbDevice> {
-    // A hub is nothing that people mean, unless they say so.
-    let hubs = words.to_lowercase().contains("hub");
-    let devices = || facts.usb.iter().filter(move |d| hubs || !d.hub);
-    // A word for a kind means devices of that kind: a `USB Keyboard Hub` is none.
-    let kind = kinds_named(words);
-    if !kind.is_empty() {
-        let ours = |d: &&UsbDevice| d.kinds.iter().any(|k| kind.contains(k));
-        let found: Vec<&UsbDevice> = devices().filter(ours).collect();
-        if !found.is_empty() {
-            return found;
-        }
-    }
-    let lines = devices().map(|d| (d, d.line().to_lowercase()));
-    matching(words, lines, |device, line, word| {
-        let kinds = kinds_named(word);
-        line.contains(word) || device.kinds.iter().any(|k| kinds.contains(k))
-    })
-}
-
 /// Those whose line holds the words as one phrase; where there is none, those that hold each word; where
 /// there is none either, the same without hyphens (`wi-fi` is `WiFi` to some).
 fn matching<'a, D>(
@@ -434,11 +337,6 @@ pub fn pci_line(device: &PciDevice) -> String {
         "{} {} {} [{:04x}:{:04x}]",
         device.bdf, device.names.vendor, device.names.device, device.vendor, device.device
     )
-}
-
-/// A USB device as errors and hints name it.
-pub fn usb_line(device: &UsbDevice) -> String {
-    format!("{} {}", device.port, device.line())
 }
 
 #[cfg(test)]

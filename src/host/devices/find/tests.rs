@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::super::{Names, UsbInterface, UsbKind};
+use super::super::{Names, UsbDevice, UsbInterface, UsbKind};
 use super::*;
 
 fn pci_device(bdf: &str, ids: (u16, u16), class: (u32, &str), names: (&str, &str)) -> PciDevice {
