@@ -38,7 +38,7 @@ pub(crate) fn of_write(
             "see `dmesg`; GPUs need firmware and a driver that support SR-IOV (`enable_guc`, `max_vfs`)",
         ),
         ("sriov_numvfs", EINVAL) => (
-            "its driver does not make virtual functions, or the bridge above has not enough bus numbers or room for them",
+            "its driver does not make virtual functions, or there are not enough bus numbers or room for them",
             "load a driver with SR-IOV; in the firmware switch SR-IOV on; `pci=realloc,assign-busses` on the kernel's command line gives buses room",
         ),
         ("unbind", ENODEV) => (

@@ -25,6 +25,8 @@ pub(crate) mod moment;
 mod overlay;
 pub mod process;
 mod provision;
+#[cfg(test)]
+mod refusal_tests;
 pub mod session;
 pub mod socket;
 #[cfg(test)]

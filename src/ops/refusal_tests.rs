@@ -1,0 +1,103 @@
+//! What the kernel refuses, told by its cause, and taken back whole.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use nix::libc::{EBUSY, EINVAL, EIO, ENOENT, ENOSPC, ERANGE};
+
+use super::standin;
+use super::{Host, Ops};
+use crate::error::Hint as _;
+use crate::hosts::{self, Kernel, difference, snapshot};
+use crate::plan::step::{Step, User};
+
+struct Setting {
+    tree: hosts::Host,
+    top: tempfile::TempDir,
+    host: Host,
+}
+
+impl Setting {
+    fn new(name: &str) -> Self {
+        let tree = hosts::Host::new(name);
+        let top = tempfile::tempdir().unwrap();
+        standin::set(Some(tree.root()));
+        let host = Host::sharing(&top.path().join("host"));
+        standin::set(None);
+        Self { tree, top, host }
+    }
+
+    fn user(&self) -> User {
+        User {
+            guest: "g".to_owned(),
+            run_dir: self.top.path().join("g"),
+        }
+    }
+
+    /// Runs a step that is refused, and its inverse; what was said.
+    fn refused(&self, step: &Step) -> String {
+        let before = snapshot(self.tree.root());
+        let error = self.host.run(step).unwrap_err();
+        let text = format!("{error} / {}", error.hints().join(" / "));
+        self.host.run(&step.inverse().unwrap()).unwrap();
+        let differs = difference(&before, &snapshot(self.tree.root()));
+        assert_eq!(differs, [""; 0], "{text}");
+        text
+    }
+}
+
+#[test]
+fn virtual_functions_that_cannot_be_made() {
+    let on = Setting::new("server-nics");
+    let pf = "0000:3b:00.0";
+    let make = |pf: &str, count| Step::MakeVfs {
+        pf: pf.parse().unwrap(),
+        count,
+        user: on.user(),
+        keep: false,
+        provision: None,
+    };
+    let root = on.tree.root().canonicalize().unwrap();
+    let home = root.join("sys/bus/pci/devices").join(pf);
+    let home = home.canonicalize().unwrap();
+    let file = format!(
+        "/{}/sriov_numvfs",
+        home.strip_prefix(&root).unwrap().display()
+    );
+    for (number, cause) in [
+        (EBUSY, "has virtual functions already"),
+        (ERANGE, "cannot have that many: 4"),
+        (ENOSPC, "no resources left"),
+        (ENOENT, "has no driver that could make them"),
+        (EIO, "did not do what its driver told it"),
+        (EINVAL, "not enough bus numbers or room"),
+    ] {
+        Kernel::at(&root).fail_next(&file, number);
+        let said = on.refused(&make(pf, 4));
+        assert!(said.contains(cause) && said.contains(" / "), "{said}");
+    }
+    let said = on.refused(&make(pf, 400));
+    assert!(said.contains("not 400"), "{said}");
+    let said = on.refused(&make("0000:02:00.0", 1));
+    assert!(said.contains("cannot make virtual functions"), "{said}");
+}
+
+#[test]
+fn a_mediated_device_that_has_no_room() {
+    let on = Setting::new("intel-i915-gvtg");
+    let make = |type_id: &str| Step::MakeMdev {
+        parent: "0000:00:02.0".to_owned(),
+        type_id: type_id.to_owned(),
+        uuid: uuid::Uuid::from_u128(9),
+        keep: false,
+    };
+    // Half of what the GPU has is in use by the host.
+    let said = on.refused(&make("i915-GVTg_V5_4"));
+    assert!(
+        said.contains("no room for another one of that type"),
+        "{said}"
+    );
+    let said = on.refused(&make("i915-GVTg_V9_9"));
+    assert!(
+        said.contains("this host has no type `i915-GVTg_V9_9`"),
+        "{said}"
+    );
+}
