@@ -2,7 +2,9 @@
 
 pub mod error;
 mod gpu;
+mod group;
 mod limits;
+mod may;
 mod mdev;
 mod place;
 mod resolve;

@@ -1,7 +1,8 @@
 //! Virtual functions: which one, and whether there are enough.
 
 use super::error::DeviceError;
-use super::resolve::{Taking, host_uses, shown};
+use super::may::host_uses;
+use super::resolve::{Taking, shown};
 use super::{Provision, VfNet, VfSet};
 use crate::host::devices::{PciDevice, find, is_harmless_driver};
 use crate::ids::{Bdf, MacAddr, PciRef};
