@@ -101,6 +101,7 @@ fn record(host: &Host, name: &str, acts: &[Value], standin: &str) {
         fs::write(kept, text).expect("written");
     } else {
         let was = fs::read_to_string(kept).expect("a recording");
+        assert_eq!(was.lines().count(), text.lines().count(), "other acts");
         for (was, is) in was.lines().zip(text.lines()) {
             assert_eq!(was, is, "the kernel does not do what it did");
         }
@@ -221,10 +222,16 @@ fn functions(pf: &str, driver: &str, vf1: &str, vf2: &str) -> Vec<Value> {
         write(&device(pf, "sriov_drivers_autoprobe"), "1"),
         wait(300),
         look("no function left"),
+    ]
+}
+
+/// The physical function has its driver again, whatever it has now.
+fn driver_back(pf: &str) -> Vec<Value> {
+    vec![
         write("/sys/bus/pci/drivers/vfio-pci/unbind", pf),
         write(PROBE, pf),
         wait(1500),
-        link(&device(pf, "driver")),
+        link(&format!("/sys/bus/pci/devices/{pf}/driver")),
         look("as it was"),
     ]
 }
@@ -262,6 +269,7 @@ fn the_kernel_with_a_nic_nvme_functions_and_usb_does_what_is_recorded() {
     let host = Host::x86().boot();
     let mut acts = nic();
     acts.extend(functions(NVME, "nvme", "0000:01:00.1", "0000:01:00.2"));
+    acts.extend(driver_back(NVME));
     acts.extend(usb());
     let standin = format!("# For the stand-in kernel.\n[/.standin/pci/{NVME}]\nvf-claims = nvme\n");
     record(&host, "lab-nvme", &acts, &standin);
