@@ -79,6 +79,7 @@ fn a_hundred_starts_and_stops_leave_nothing_behind() {
             "for i in $(seq 100); do \
                mvm start {SMALL} --name cycle --pci vf:auto@01:00.0 --mdev mtty-1 >/tmp/cycle.log 2>&1 && \
                mvm kill cycle >>/tmp/cycle.log 2>&1 || {{ echo $i; cat /tmp/cycle.log; exit 1; }}; \
+               echo $i $(cut -d. -f1 /proc/uptime) >>/lab/cycles; \
              done"
         ),
         Duration::from_secs(3600),
