@@ -18,7 +18,7 @@ fn ci_nics_by_address_and_words_and_a_group_of_two() {
     // Half a group is refused, and its other half named.
     let refused = host.sh(
         &format!("mvm start {SMALL} --name half --pci 03:02.0"),
-        Duration::from_secs(60),
+        Duration::from_secs(180),
     );
     assert_eq!(refused.status, 4, "{refused}");
     for word in [EDU, RTL8139, "8139cp", "group = \"all\""] {
@@ -61,7 +61,7 @@ fn ci_nics_by_address_and_words_and_a_group_of_two() {
     for (bdf, flag) in [(NIC2, "05:00.0"), (RTL8139, "03:01.0")] {
         let refused = host.sh(
             &format!("mvm start {SMALL} --name other --pci {flag}"),
-            Duration::from_secs(60),
+            Duration::from_secs(180),
         );
         assert_eq!(refused.status, 4, "{refused}");
         let words = format!("guest taker has {bdf}");

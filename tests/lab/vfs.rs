@@ -69,7 +69,7 @@ fn ci_vfs_are_made_used_by_two_guests_and_removed_with_the_last() {
     // Its virtual functions would go with it.
     let whole = host.sh(
         &format!("mvm start {SMALL} --name whole --pci 01:00.0"),
-        Duration::from_secs(60),
+        Duration::from_secs(180),
     );
     assert_eq!(whole.status, 4, "{whole}");
     assert!(whole.stderr.contains("4 virtual functions"), "{whole}");
@@ -102,7 +102,7 @@ fn the_last_vf_is_won_by_one_guest_and_vfs_of_the_host_stay() {
     let winner = race(&host, "--pci vf:2@01:00.0", &format!("vf:2@{NVME}"));
     let more = host.sh(
         &format!("mvm start {SMALL} --name more --pci vf:3@01:00.0"),
-        Duration::from_secs(60),
+        Duration::from_secs(180),
     );
     assert_eq!(more.status, 4, "{more}");
     assert!(
@@ -116,7 +116,7 @@ fn the_last_vf_is_won_by_one_guest_and_vfs_of_the_host_stay() {
     // There are no more than two, and one that does not exist at all is another matter.
     let none = host.sh(
         &format!("mvm start {SMALL} --name none --pci vf:9@01:00.0"),
-        Duration::from_secs(60),
+        Duration::from_secs(180),
     );
     assert_eq!(none.status, 4, "{none}");
     assert!(none.stderr.contains("it can have 4"), "{none}");
