@@ -188,7 +188,8 @@ pub(crate) fn restore(
         }
         function.device.set(function.file("sriov_numvfs"), "0")?;
     }
-    for setting in attributes.iter().rev() {
+    // Virtual functions that stay keep what they were given.
+    for setting in attributes.iter().rev().filter(|_| remove) {
         if let Err(error) = provision::write(&function.device, setting) {
             // They are about virtual functions that are gone.
             tracing::warn!(%error, "a setting of the GPU's driver is not put back");

@@ -92,7 +92,7 @@ pub(super) fn pci(facts: &DeviceFacts, device: &PciDevice) -> String {
         };
         row(
             "makes",
-            &format!("{}: {} left{made}{about}", kind.id, kind.available),
+            &format!("{}: {} left{made}{about}", kind.id, kind.left()),
         );
     }
     let ask = format!("--pci {}", device.reference());

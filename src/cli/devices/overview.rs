@@ -179,7 +179,7 @@ fn function(facts: &DeviceFacts, device: &PciDevice, lines: &mut Part) {
         let text = format!(
             "mdev {}: {} left, {} made",
             kind.id,
-            kind.available,
+            kind.left(),
             kind.devices.len()
         );
         lines.push(Line::More(clean(&text)));
@@ -251,7 +251,7 @@ fn mdev_types(facts: &DeviceFacts, overview: bool) -> Part {
                     &parent.name,
                     &kind.id,
                     &kind.name,
-                    &kind.available.to_string(),
+                    &kind.left(),
                     &kind.devices.len().to_string(),
                 ],
             );

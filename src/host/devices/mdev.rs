@@ -17,8 +17,8 @@ pub struct MdevType {
     pub name: String,
     /// More about it, on one line; may be empty.
     pub description: String,
-    /// How many more can be made.
-    pub available: u32,
+    /// How many more can be made; `None` where the driver did not tell in time.
+    pub available: Option<u32>,
     /// Those that exist.
     pub devices: Vec<Uuid>,
 }
@@ -53,6 +53,14 @@ pub struct Mdev {
 
 const PARENTS: &str = "class/mdev_bus";
 
+impl MdevType {
+    /// How many more can be made, for people.
+    pub fn left(&self) -> String {
+        self.available
+            .map_or_else(|| "?".to_owned(), |left| left.to_string())
+    }
+}
+
 /// The files of the types that ask a driver, read beside others that may not answer.
 pub(super) fn slow_files(sysfs: &Sysfs) -> Vec<String> {
     let mut files = Vec::new();
@@ -86,7 +94,7 @@ pub(super) fn parents(sysfs: &Sysfs, answers: &Answers) -> Vec<MdevParent> {
             MdevType {
                 name: sysfs.read(file("name")).unwrap_or_default(),
                 description: description.lines().collect::<Vec<_>>().join(", "),
-                available: number.and_then(|text| text.parse().ok()).unwrap_or(0),
+                available: number.and_then(|text| text.parse().ok()),
                 devices: devices
                     .iter()
                     .filter_map(|uuid| uuid.parse().ok())

@@ -176,7 +176,7 @@ fn made(
     if found.is_empty() {
         let all = parents.iter().flat_map(|parent| {
             let types = parent.types.iter();
-            types.map(|one| format!("{} of {} ({} left)", one.id, parent.name, one.available))
+            types.map(|one| format!("{} of {} ({} left)", one.id, parent.name, one.left()))
         });
         return Err(DeviceError::NoMdevType {
             what: ask.what.clone(),
@@ -193,7 +193,9 @@ fn made(
             }
             _ => false,
         });
-        (one.available as usize).saturating_sub(ours.count())
+        // What the driver does not tell in time is found out when it is made.
+        let left = one.available.map_or(usize::MAX, |left| left as usize);
+        left.saturating_sub(ours.count())
     };
     let pick = found.iter().find(|(parent, one)| match there {
         Some(there) => there.parent == parent.name && there.type_id == one.id,
