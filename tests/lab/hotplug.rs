@@ -10,6 +10,15 @@ use crate::host::Host;
 const START: &str = "mvm start linux --name inner --kernel /images/x86_64-full/vmlinux \
     --initrd /images/x86_64-full/initrd --append 'console=ttyS0 quiet' --cpus 1 --memory 512M";
 
+/// Runs a script that must succeed. A device comes only after all of the guest's memory was pinned for it, and
+/// several emulated processors may share one real one.
+#[track_caller]
+fn run(host: &Host, script: &str) -> String {
+    let output = host.sh(script, Duration::from_secs(300));
+    assert_eq!(output.status, 0, "{script}\n{output}");
+    output.stdout.trim_end().to_owned()
+}
+
 /// Waits until a command in the guest prints that.
 #[track_caller]
 fn within(guest: &Guest<'_>, command: &str, wanted: &str) {
@@ -20,7 +29,7 @@ fn within(guest: &Guest<'_>, command: &str, wanted: &str) {
             return;
         }
         assert!(
-            begin.elapsed() < Duration::from_secs(60),
+            begin.elapsed() < Duration::from_secs(180),
             "{command}: {said:?}, not {wanted:?}"
         );
     }
@@ -35,18 +44,18 @@ const STICKS: &str = "ls -d /sys/block/sd* 2>/dev/null | wc -l";
 fn a_pci_device_comes_and_goes_live() {
     let host = Host::x86().boot();
     let before = host.snapshot();
-    host.run(START);
+    run(&host, START);
     let guest = host.guest("inner");
     within(&guest, COUNT, "1");
 
-    let shown = host.run(&format!("mvm attach inner --pci {NIC1} --dry-run"));
+    let shown = run(&host, &format!("mvm attach inner --pci {NIC1} --dry-run"));
     assert!(
         shown.contains("vfio-pci") && shown.contains("device_add"),
         "{shown}"
     );
     assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "e1000e"]));
 
-    let id = host.run(&format!("mvm attach inner --pci {NIC1}"));
+    let id = run(&host, &format!("mvm attach inner --pci {NIC1}"));
     within(&guest, COUNT, "2");
     within(&guest, CARDS, "52:54:00:00:00:11");
     assert!(
@@ -61,17 +70,17 @@ fn a_pci_device_comes_and_goes_live() {
         again.status != 0 && again.stderr.contains("already"),
         "{again}"
     );
-    let shown = host.run("mvm show inner");
+    let shown = run(&host, "mvm show inner");
     assert!(shown.contains(&id), "{shown}");
 
-    host.run(&format!("mvm detach inner {id}"));
+    run(&host, &format!("mvm detach inner {id}"));
     within(&guest, COUNT, "1");
     assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "e1000e"]));
 
     // Once more, and the guest's end gives it back.
-    host.run(&format!("mvm attach inner --pci {NIC1}"));
+    run(&host, &format!("mvm attach inner --pci {NIC1}"));
     within(&guest, COUNT, "2");
-    host.run("mvm kill inner");
+    run(&host, "mvm kill inner");
     host.settles_to(&before);
 }
 
@@ -79,25 +88,31 @@ fn a_pci_device_comes_and_goes_live() {
 fn virtual_functions_stay_until_the_last_of_a_guest_leaves() {
     let host = Host::x86().boot();
     let before = host.snapshot();
-    let number = || host.run(&format!("cat /sys/bus/pci/devices/{NVME}/sriov_numvfs"));
-    host.run(&format!("{START} --pci vf:1@{NVME}"));
+    let number = || {
+        run(
+            &host,
+            &format!("cat /sys/bus/pci/devices/{NVME}/sriov_numvfs"),
+        )
+    };
+    run(&host, &format!("{START} --pci vf:1@{NVME}"));
     let guest = host.guest("inner");
     within(&guest, VFS, "1");
     assert_ne!(number(), "0");
-    let second = host.run(&format!("mvm attach inner --pci vf:auto@{NVME}"));
+    let second = run(&host, &format!("mvm attach inner --pci vf:auto@{NVME}"));
     within(&guest, VFS, "2");
 
     // The one from the start leaves first: the other one's function stays.
-    let first = host.run(
+    let first = run(
+        &host,
         "mvm show inner --format json | grep -o '\"id\": *\"pci-[^\"]*\"' | head -n 1 | cut -d'\"' -f4",
     );
-    host.run(&format!("mvm detach inner {first}"));
+    run(&host, &format!("mvm detach inner {first}"));
     within(&guest, VFS, "1");
     assert_ne!(number(), "0");
-    host.run(&format!("mvm detach inner {second}"));
+    run(&host, &format!("mvm detach inner {second}"));
     within(&guest, VFS, "0");
     assert_eq!(number(), "0");
-    host.run("mvm kill inner");
+    run(&host, "mvm kill inner");
     host.settles_to(&before);
 }
 
@@ -105,22 +120,25 @@ fn virtual_functions_stay_until_the_last_of_a_guest_leaves() {
 fn a_dead_supervisors_device_is_given_back() {
     let host = Host::x86().boot();
     let before = host.snapshot();
-    host.run(START);
+    run(&host, START);
     let guest = host.guest("inner");
-    host.run(&format!("mvm attach inner --pci {NIC1} --name card"));
+    run(&host, &format!("mvm attach inner --pci {NIC1} --name card"));
     within(&guest, COUNT, "2");
     let kill = "kill -9 $(mvm show inner --format json | grep -o '\"supervisor\": *[0-9]*' | grep -o '[0-9]*$')";
-    host.run(kill);
-    host.run("sleep 1; mvm recover inner; mvm wait inner --for running --timeout 30s");
-    host.run("mvm detach inner card");
+    run(&host, kill);
+    run(
+        &host,
+        "sleep 1; mvm recover inner; mvm wait inner --for running --timeout 30s",
+    );
+    run(&host, "mvm detach inner card");
     let guest = host.guest("inner");
     within(&guest, COUNT, "1");
     assert!(host.snapshot().has(&[&format!("{NIC1}/driver'"), "e1000e"]));
 
     // And with QEMU too.
-    host.run(&format!("mvm attach inner --pci {NIC1} --name card"));
-    host.run(&format!("{kill} $(pidof qemu-system-x86_64)"));
-    host.run("sleep 1; mvm recover inner");
+    run(&host, &format!("mvm attach inner --pci {NIC1} --name card"));
+    run(&host, &format!("{kill} $(pidof qemu-system-x86_64)"));
+    run(&host, "sleep 1; mvm recover inner");
     host.settles_to(&before);
 }
 
@@ -128,27 +146,30 @@ fn a_dead_supervisors_device_is_given_back() {
 fn a_stick_comes_and_goes_live() {
     let host = Host::x86().boot();
     let before = host.snapshot();
-    host.run(START);
+    run(&host, START);
     let guest = host.guest("inner");
     within(&guest, STICKS, "0");
     for ask in ["46f4:0001", "serial:STICK01", "storage"] {
         // While a driver looks at it, its strings are not told.
-        host.run("for i in $(seq 30); do mvm devices usb | grep -q STICK01 && exit; sleep 1; done; exit 1");
-        let id = host.run(&format!("mvm attach inner --usb {ask}"));
+        run(
+            &host,
+            "for i in $(seq 30); do mvm devices usb | grep -q STICK01 && exit; sleep 1; done; exit 1",
+        );
+        let id = run(&host, &format!("mvm attach inner --usb {ask}"));
         within(&guest, STICKS, "1");
         assert!(
             !host
                 .snapshot()
                 .has(&["usb ", ":1.0/driver'", "usb-storage"])
         );
-        host.run(&format!("mvm detach inner {id}"));
+        run(&host, &format!("mvm detach inner {id}"));
         within(&guest, STICKS, "0");
         assert!(
             host.snapshot()
                 .has(&["usb ", ":1.0/driver'", "usb-storage"])
         );
     }
-    host.run("mvm kill inner");
+    run(&host, "mvm kill inner");
     host.settles_to(&before);
 }
 
@@ -156,11 +177,14 @@ fn a_stick_comes_and_goes_live() {
 fn a_stick_that_is_plugged_in_again_is_the_guests() {
     let host = Host::x86().boot();
     let before = host.snapshot();
-    host.run(START);
+    run(&host, START);
     let guest = host.guest("inner");
     for ask in ["46f4:0001", "1-1", "storage"] {
-        host.run("for i in $(seq 30); do mvm devices usb | grep -q STICK01 && exit; sleep 1; done; exit 1");
-        let id = host.run(&format!("mvm attach inner --usb {ask}"));
+        run(
+            &host,
+            "for i in $(seq 30); do mvm devices usb | grep -q STICK01 && exit; sleep 1; done; exit 1",
+        );
+        let id = run(&host, &format!("mvm attach inner --usb {ask}"));
         within(&guest, STICKS, "1");
         host.unplug("stick");
         within(&guest, STICKS, "0");
@@ -172,7 +196,7 @@ fn a_stick_that_is_plugged_in_again_is_the_guests() {
             within(&guest, STICKS, "0");
             host.plug_at("stick", "6");
             within(&guest, STICKS, "1");
-            let shown = host.run("ls /run/mvm-host/leases");
+            let shown = run(&host, "ls /run/mvm-host/leases");
             assert!(
                 shown.contains("usb-1-6") && !shown.contains("usb-1-1"),
                 "{shown}"
@@ -182,9 +206,9 @@ fn a_stick_that_is_plugged_in_again_is_the_guests() {
             host.plug("stick");
             within(&guest, STICKS, "1");
         }
-        host.run(&format!("mvm detach inner {id}"));
+        run(&host, &format!("mvm detach inner {id}"));
         within(&guest, STICKS, "0");
     }
-    host.run("mvm kill inner");
+    run(&host, "mvm kill inner");
     host.settles_to(&before);
 }
