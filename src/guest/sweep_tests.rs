@@ -361,8 +361,10 @@ fn sweep(name: &str) -> i64 {
         assert_eq!(held.shared().unwrap(), shared, "{name} at {point}");
         if killed && held.path().exists() {
             let all = snapshot(held.path());
-            let litter =
-                |line: &&String| line.starts_with("busy/") && line.len() > 5 || line.contains("/.");
+            let litter = |line: &&String| {
+                let name = line.split(" = ").next().unwrap_or_default();
+                name.starts_with("busy/") && name.len() > 5 || name.contains("/.")
+            };
             let litter: Vec<&String> = all.iter().filter(litter).collect();
             assert!(litter.is_empty(), "{name} at {point}: {litter:#?}");
         }

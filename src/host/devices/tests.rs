@@ -227,14 +227,18 @@ fn mediated_devices_and_their_types() {
                         id: "i915-GVTg_V5_4",
                         name: "GVTg_V5_4",
                         description: "low_gm_size: 128MB, high_gm_size: 512MB, fence: 4, resolution: 1920x1200, weight: 4",
-                        available: Some(0),
+                        available: Some(
+                            0,
+                        ),
                         devices: [],
                     },
                     MdevType {
                         id: "i915-GVTg_V5_8",
                         name: "GVTg_V5_8",
                         description: "low_gm_size: 64MB, high_gm_size: 384MB, fence: 4, resolution: 1024x768, weight: 2",
-                        available: Some(1),
+                        available: Some(
+                            1,
+                        ),
                         devices: [
                             3b1e2a46-8c5f-4f0e-9d13-6a2f0c7b1e55,
                         ],
