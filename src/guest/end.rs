@@ -71,7 +71,7 @@ impl End {
             tracing::warn!(%error, "taking back what the start did");
             self.undo
         });
-        let left = journal::roll_back(&Host::sharing(run.host()), &undo);
+        let left = journal::roll_back(&Host::sharing(run.host()), &undo, Some(&run.journal()));
         if !left.is_empty() {
             let left: Vec<String> = left.iter().map(journal::in_words).collect();
             let text = format!("not taken back: {}", left.join("; "));

@@ -93,7 +93,7 @@ pub(crate) fn take_back(run: &RunDir) -> Result<(), StartError> {
     }
     let undo = journal::read(&run.journal())?;
     let host = Host::sharing(run.host());
-    let mut left = journal::roll_back(&host, &undo);
+    let mut left = journal::roll_back(&host, &undo, Some(&run.journal()));
     if left.is_empty() {
         // A start that died before its journal began left a directory and nothing else.
         let dir = Step::RemoveDir {

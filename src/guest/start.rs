@@ -1,5 +1,7 @@
 //! From a plan to a guest's end: claim, check, carry out, launch, supervise, take back.
 
+use std::path::PathBuf;
+
 use nix::sys::stat::{Mode, umask};
 use tokio::runtime;
 use tokio::sync::oneshot;
@@ -120,6 +122,7 @@ fn prepare(
     let mut rolling = RollBack {
         host: &host,
         undo: std::mem::take(&mut prepared.undo),
+        journal: run.journal(),
     };
     // Virtual functions that were made just now may be elsewhere than was thought.
     devices::settle(&host, &mut plan);
@@ -188,10 +191,11 @@ fn first_state(run: &RunDir, machine: &Machine) -> GuestState {
 struct RollBack<'a> {
     host: &'a Host,
     undo: Vec<Entry>,
+    journal: PathBuf,
 }
 
 impl Drop for RollBack<'_> {
     fn drop(&mut self) {
-        journal::roll_back(self.host, &self.undo);
+        journal::roll_back(self.host, &self.undo, Some(&self.journal));
     }
 }

@@ -263,7 +263,7 @@ fn take_and_give_back(top: &Path, root: &Path, form: &Form) {
         moment::pass();
     }
     let undo = journal::read(&run.journal()).unwrap();
-    let left = journal::roll_back(&host, &undo);
+    let left = journal::roll_back(&host, &undo, Some(&run.journal()));
     assert!(left.is_empty(), "{left:?}");
     drop(prepared);
     drop(claim);
@@ -375,7 +375,7 @@ fn sweep(name: &str) -> i64 {
         point += 1;
     }
     if let Some((host, prepared)) = sibling {
-        assert!(journal::roll_back(&host, &prepared.undo).is_empty());
+        assert!(journal::roll_back(&host, &prepared.undo, None).is_empty());
         let differs = difference(&untouched, &snapshot(&root));
         assert!(
             differs.is_empty(),

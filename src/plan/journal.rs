@@ -1,19 +1,21 @@
 //! The inverses on disk: one JSON object a line, synced before the step that it takes back.
 //!
-//! A device that leaves a running guest is taken back before the guest ends: each of its inverses that
-//! was carried out is struck out by a line of its own, `{"done": STEP}`.
+//! Each inverse that was carried out is struck out by a line of its own, `{"done": STEP}`: a device that
+//! left a running guest, or was given back at an end where something else stuck, may be another guest's
+//! by the time that the journal is read again.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::step::Step;
+pub use super::takeback::{in_words, roll_back, take_back_device, take_back_entries};
 use crate::error::Hint;
-use crate::ids::{Bdf, Id};
-use crate::ops::{Ops, OpsError, moment};
+use crate::ids::Id;
+use crate::ops::moment;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,15 +111,25 @@ impl Journal {
         })
     }
 
-    /// Goes on with the journal of a guest that runs.
+    /// Goes on with the journal of a guest. A last line without its end is cut off: what is written
+    /// next would become a part of it.
     ///
     /// # Errors
     /// There is none, or it cannot be written.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
-        let file = OpenOptions::new().append(true).open(path);
+        let open = || {
+            let mut file = OpenOptions::new().read(true).append(true).open(path)?;
+            let mut text = Vec::new();
+            file.read_to_end(&mut text)?;
+            let whole = whole_lines(&text).len();
+            if whole < text.len() {
+                file.set_len(whole as u64)?;
+            }
+            Ok(file)
+        };
         Ok(Self {
             path: path.to_owned(),
-            file: file.map_err(|source| JournalError::Io {
+            file: open().map_err(|source| JournalError::Io {
                 what: "open",
                 path: path.to_owned(),
                 source,
@@ -133,7 +145,7 @@ impl Journal {
         self.append(entries)
     }
 
-    /// Strikes out an inverse that has been carried out while the guest goes on.
+    /// Strikes out an inverse that has been carried out.
     ///
     /// # Errors
     /// The disk did not take it.
@@ -155,12 +167,30 @@ impl Journal {
         if lines.is_empty() {
             return Ok(());
         }
+        let length = self.file.metadata().map_err(io)?.len();
         moment::pass();
-        self.file.write_all(&lines).map_err(io)?;
-        self.file.sync_data().map_err(io)?;
+        let done = self
+            .file
+            .write_all(&lines)
+            .and_then(|()| self.file.sync_data());
+        if done.is_err() {
+            // What is half there must not become a part of the next line. Where even this fails,
+            // reading leaves it out, and the next to open the journal cuts it off.
+            let _ = self.file.set_len(length);
+        }
+        done.map_err(io)?;
         moment::pass();
         Ok(())
     }
+}
+
+/// The lines that have their end.
+fn whole_lines(text: &[u8]) -> &[u8] {
+    let end = text
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    &text[..end]
 }
 
 /// Reads what is still to be taken back, oldest entry first. A last line without its end was not
@@ -180,11 +210,7 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
             });
         }
     };
-    let whole = text
-        .iter()
-        .rposition(|b| *b == b'\n')
-        .map_or(0, |at| at + 1);
-    let lines = text[..whole].split(|b| *b == b'\n').enumerate();
+    let lines = whole_lines(&text).split(|b| *b == b'\n').enumerate();
     let mut entries: Vec<Entry> = Vec::new();
     for (index, line) in lines.filter(|(_, line)| !line.is_empty()) {
         let line = serde_json::from_slice(line).map_err(|source| JournalError::Line {
@@ -202,111 +228,6 @@ pub fn read(path: &Path) -> Result<Vec<Entry>, JournalError> {
         }
     }
     Ok(entries)
-}
-
-/// Takes back what the entries say, newest first, past errors. A directory is left alone once
-/// anything inside it could not be taken back: the journal in it is needed again. So is the lease of a
-/// device that could not be given back.
-pub fn roll_back(ops: &dyn Ops, entries: &[Entry]) -> Vec<OpsError> {
-    let mut back = TakingBack::default();
-    for entry in entries.iter().rev() {
-        back.one(ops, entry);
-    }
-    back.errors
-}
-
-/// Takes back what was done for one device of a guest that goes on running: each inverse that was
-/// carried out is struck out.
-///
-/// # Errors
-/// The journal cannot be read or written. What the host refused is in the list.
-pub fn take_back_device(
-    ops: &dyn Ops,
-    journal: &Path,
-    device: &Id,
-) -> Result<Vec<OpsError>, JournalError> {
-    take_back_entries(ops, journal, |entry| entry.device.as_ref() == Some(device))
-}
-
-/// The same for the entries that are chosen. Virtual functions stay as long as the guest has another of
-/// them, whichever entry made them.
-///
-/// # Errors
-/// As [`take_back_device`].
-pub fn take_back_entries(
-    ops: &dyn Ops,
-    journal: &Path,
-    chosen: impl Fn(&Entry) -> bool,
-) -> Result<Vec<OpsError>, JournalError> {
-    let entries = read(journal)?;
-    let mut book = Journal::open(journal)?;
-    let mut back = TakingBack::default();
-    let of_pf = |entry: &Entry, pf: &Bdf| {
-        let prefix = format!("pci-{pf}-vf");
-        let lease = entry.undo.lease();
-        lease.is_some_and(|key| key.starts_with(&prefix))
-    };
-    let wanted = |entry: &&Entry| match &entry.undo {
-        Step::DropVfs { pf, .. } => {
-            let mut leases = entries.iter().filter(|other| of_pf(other, pf));
-            let touched = chosen(entry) || leases.clone().any(&chosen);
-            touched && leases.all(&chosen)
-        }
-        _ => chosen(entry),
-    };
-    for entry in entries.iter().rev().filter(wanted) {
-        if back.one(ops, entry) {
-            book.strike(&entry.undo)?;
-        }
-    }
-    Ok(back.errors)
-}
-
-/// An error with its causes on one line.
-pub fn in_words(error: &OpsError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
-/// A roll-back under way.
-#[derive(Default)]
-struct TakingBack {
-    errors: Vec<OpsError>,
-    /// The leases of devices that are still taken.
-    taken: Vec<String>,
-}
-
-impl TakingBack {
-    /// Whether the entry's inverse was carried out.
-    fn one(&mut self, ops: &dyn Ops, entry: &Entry) -> bool {
-        let lease = entry.undo.lease();
-        let needed = match &entry.undo {
-            Step::RemoveDir { .. } => !self.errors.is_empty(),
-            Step::ReleaseLease { key, .. } => self.taken.contains(key),
-            // With a virtual function still in use, removing it would wait for its user.
-            Step::DropVfs { pf, .. } => {
-                let of_pf = format!("pci-{pf}-vf");
-                self.taken.iter().any(|key| key.starts_with(&of_pf))
-            }
-            _ => false,
-        };
-        if needed {
-            return false;
-        }
-        let Err(error) = ops.run(&entry.undo) else {
-            return true;
-        };
-        tracing::warn!(%error, step = entry.step, "cannot take back");
-        self.taken.extend(lease);
-        self.errors.push(error);
-        false
-    }
 }
 
 #[cfg(test)]
@@ -343,6 +264,27 @@ mod tests {
             Journal::create(&path).is_err(),
             "an old journal is not overwritten"
         );
+    }
+
+    #[test]
+    fn what_follows_a_torn_line_can_be_read() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("journal.jsonl");
+        let mut journal = Journal::create(&path).unwrap();
+        journal.record(&[entry(0), entry(1)]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let mut left = read(&path).unwrap();
+            let mut journal = Journal::open(&path).unwrap();
+            if let Some(last) = left.pop() {
+                journal.strike(&last.undo).unwrap();
+            }
+            assert_eq!(read(&path).unwrap(), left, "cut at {cut}");
+            journal.record(&[entry(2)]).unwrap();
+            left.push(entry(2));
+            assert_eq!(read(&path).unwrap(), left, "cut at {cut}");
+        }
     }
 
     #[test]

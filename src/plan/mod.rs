@@ -6,6 +6,7 @@ pub mod build;
 pub mod journal;
 pub mod render;
 pub mod step;
+mod takeback;
 #[cfg(test)]
 mod tests;
 
