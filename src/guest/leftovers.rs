@@ -50,11 +50,10 @@ pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
             guest: lease.content.guest.clone(),
             run_dir: lease.content.run_dir.clone(),
         };
-        if !is_lost(&user) || !lease.trusted {
+        if !lease.trusted || !is_lost(&user) {
             continue;
         }
-        let mut steps = lease.content.undo.clone();
-        steps.reverse();
+        let mut steps = lease.take_back();
         steps.push(Step::ReleaseLease {
             key: lease.key.clone(),
             user: user.clone(),

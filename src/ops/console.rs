@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::device_error::DeviceError;
 use super::hostdir::{HostLock, Last};
-use super::sysfs::Place;
+use super::sysfs::{Place, plain};
 use crate::handover::ConsoleRef;
 use crate::plan::step::{Step, User};
 
@@ -33,6 +33,10 @@ fn is_attached(place: &Place, console: &ConsoleRef) -> Option<bool> {
 }
 
 fn set(place: &Place, console: &ConsoleRef, attached: bool) -> Result<(), DeviceError> {
+    match console {
+        ConsoleRef::Vt(name) => plain(name)?,
+        ConsoleRef::Platform { device, driver } => plain(device).and(plain(driver))?,
+    }
     let at = place.device(key(console));
     // An mvm that died may have left a process behind that is still at it.
     at.wait_until_quiet()?;

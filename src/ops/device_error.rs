@@ -83,6 +83,12 @@ pub enum DeviceError {
         /// The device.
         device: String,
     },
+    /// What is said to be a driver, an interface or the like leads elsewhere.
+    #[error("`{name}` is no name of anything in /sys")]
+    BadName {
+        /// The name.
+        name: String,
+    },
     /// The driver is not there and cannot be loaded.
     #[error("this kernel has no driver `{driver}`")]
     NoDriver {
@@ -274,7 +280,7 @@ impl Hint for DeviceError {
             ),
             Self::Net { .. } if refused => "this needs root or CAP_NET_ADMIN".to_owned(),
             Self::Net { .. } => "leave out `mac` or `vlan`, or set it inside the guest".to_owned(),
-            Self::HostDir { .. } | Self::Damaged { .. } | Self::NoLink { .. } | Self::Read { .. } => {
+            Self::BadName { .. } | Self::HostDir { .. } | Self::Damaged { .. } | Self::NoLink { .. } | Self::Read { .. } => {
                 return Vec::new();
             }
         };

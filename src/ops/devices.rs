@@ -28,7 +28,12 @@ pub(crate) fn run(place: &Place, step: &Step) -> Result<bool, DeviceError> {
         Some(key) => place.host.has_undo(key, step)?,
         None => false,
     };
-    if let (Some(key), Some(undo), false) = (&key, step.inverse(), undoing) {
+    // The lease itself is no change that it could take back, and is not this guest's yet.
+    let undo = match step {
+        Step::TakeLease { .. } => None,
+        step => step.inverse(),
+    };
+    if let (Some(key), Some(undo), false) = (&key, undo, undoing) {
         place.host.note_undo(&lock, key, &undo)?;
     }
     match step {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::device_error::DeviceError;
-use super::sysfs::{Device, Place};
+use super::sysfs::{Device, Place, plain};
 use super::{OpsError, holders, process};
 use crate::ids::{Bdf, PciRef};
 use crate::plan::step::Bound;
@@ -119,6 +119,7 @@ impl<'a> Function<'a> {
         if self.driver().as_deref() == Some(driver) {
             return Ok(());
         }
+        plain(driver)?;
         load(self.place, driver)?;
         self.set_driver_override(Some(driver))?;
         self.unbind()?;
@@ -129,6 +130,12 @@ impl<'a> Function<'a> {
     /// Puts it back as it was before `ours` got it. A driver that somebody else gave it meanwhile
     /// stays.
     pub(crate) fn give_back(&self, ours: &str, from: &Bound) -> Result<(), DeviceError> {
+        // They come from a file.
+        let control = from.power_control.iter();
+        let names = from.driver.iter().chain(&from.driver_override);
+        for name in names.chain(control).filter(|name| !name.is_empty()) {
+            plain(name)?;
+        }
         self.device.wait_until_quiet()?;
         let now = self.driver();
         let foreign = now.is_some() && now.as_deref() != Some(ours) && now != from.driver;

@@ -4,7 +4,7 @@
 //! (`sriov_admin`: the scheduling values), and every xe in debugfs. Written before the functions are
 //! made: until then they are the physical function's to give.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::device_error::DeviceError;
 use super::driver::dir_of;
@@ -142,6 +142,12 @@ pub(crate) fn as_now(
 /// # Errors
 /// It does not take it.
 pub(crate) fn write(device: &Device<'_>, setting: &Attribute) -> Result<(), DeviceError> {
+    let within = |part| matches!(part, Component::Normal(_));
+    if !setting.path.components().all(within) {
+        return Err(DeviceError::BadName {
+            name: setting.path.display().to_string(),
+        });
+    }
     let now = device.read(&setting.path)?;
     if now.as_deref() == Some(&setting.value) || setting.value.is_empty() {
         return Ok(());

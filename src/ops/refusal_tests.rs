@@ -7,7 +7,7 @@ use super::standin;
 use super::{Host, Ops};
 use crate::error::Hint as _;
 use crate::hosts::{self, Kernel, difference, snapshot};
-use crate::plan::step::{Step, User};
+use crate::plan::step::{Bound, Interface, Step, User};
 
 struct Setting {
     tree: hosts::Host,
@@ -100,4 +100,36 @@ fn a_mediated_device_that_has_no_room() {
         said.contains("this host has no type `i915-GVTg_V9_9`"),
         "{said}"
     );
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused() {
+    let setting = Setting::new("server-nics");
+    let bound = |driver: &str| Bound {
+        driver: Some(driver.to_owned()),
+        ..Bound::default()
+    };
+    let to = |from: Bound| Step::GiveBack {
+        device: "3b:00.0".parse().unwrap(),
+        driver: "vfio-pci".to_owned(),
+        from,
+    };
+    let power = Bound {
+        power_control: Some("../on".to_owned()),
+        ..Bound::default()
+    };
+    let usb = Step::GiveBackUsb {
+        port: "1-1".parse().unwrap(),
+        interfaces: vec![Interface {
+            name: "../../x".to_owned(),
+            driver: None,
+        }],
+    };
+    let before = snapshot(setting.tree.root());
+    for step in [to(bound("../../x")), to(bound("..")), to(power), usb] {
+        let error = setting.host.run(&step).unwrap_err().to_string();
+        assert!(error.ends_with("is no name of anything in /sys"), "{error}");
+    }
+    let differs = difference(&before, &snapshot(setting.tree.root()));
+    assert!(differs.is_empty(), "{differs:#?}");
 }

@@ -174,6 +174,20 @@ impl Place {
     }
 }
 
+/// A name that is to be a part of a path below `/sys`.
+///
+/// # Errors
+/// It is none: it would lead elsewhere.
+pub(crate) fn plain(name: &str) -> Result<(), DeviceError> {
+    let bad = matches!(name, "" | "." | "..") || name.contains(['/', '\0', '\n']);
+    if bad {
+        return Err(DeviceError::BadName {
+            name: name.to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// One device, on which one operation is done at a time, whoever does it.
 #[derive(Debug)]
 pub struct Device<'a> {

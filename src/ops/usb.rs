@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::device_error::DeviceError;
 use super::holders;
-use super::sysfs::Place;
+use super::sysfs::{Place, plain};
 use crate::ids::UsbPort;
 use crate::plan::step::Interface;
 
@@ -46,6 +46,10 @@ pub(crate) fn give_back(
     let Some(name) = interfaces.first().map(|first| device_of(&first.name)) else {
         return Ok(());
     };
+    for interface in interfaces {
+        plain(&interface.name)?;
+        interface.driver.as_deref().map_or(Ok(()), plain)?;
+    }
     if !place.exists(dir_of(name)) {
         return Ok(());
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Alive, HostDir, HostLock, Record, alive, now};
+use super::{Alive, HostDir, HostLock, Record, alive, is_root, now};
 use crate::ops::device_error::DeviceError;
 use crate::plan::step::{Step, User};
 
@@ -43,6 +43,24 @@ pub struct ByHand {
     pub undo: Step,
 }
 
+impl Record<Lease> {
+    /// What is carried out, newest first, where the guest's journal is gone: what gives this lease's own
+    /// device back, and nothing else that the file may say.
+    pub fn take_back(&self) -> Vec<Step> {
+        let own = |step: &&Step| {
+            matches!(
+                step,
+                Step::GiveBack { .. }
+                    | Step::GiveBackUsb { .. }
+                    | Step::RemoveMdev { .. }
+                    | Step::SetVfNet { .. }
+            ) && step.lease().as_ref() == Some(&self.key)
+        };
+        let undo = self.content.undo.iter().rev();
+        undo.filter(|_| self.trusted).filter(own).cloned().collect()
+    }
+}
+
 const LEASES: &str = "leases";
 const BOUND: &str = "bound";
 
@@ -74,7 +92,10 @@ impl HostDir {
                 continue;
             }
             if lease.run_dir == user.run_dir {
-                if found.key == key {
+                if !found.trusted {
+                    // Somebody else wrote our name into it: what it says is not ours.
+                    self.remove(LEASES, &found.key)?;
+                } else if found.key == key {
                     return Ok(());
                 }
                 continue;
@@ -87,7 +108,9 @@ impl HostDir {
             if let Some(by) = in_use(&found.key) {
                 return Err(DeviceError::InUse { device, by });
             }
-            if !lease.undo.is_empty() || lease.run_dir.join("journal.jsonl").exists() {
+            // What another user's lease says is not carried out: root need not wait for him either.
+            let left = !lease.undo.is_empty() || lease.run_dir.join("journal.jsonl").exists();
+            if left && found.trusted || !found.trusted && !is_root() {
                 return Err(DeviceError::LeftBehind {
                     device,
                     guest: lease.guest.clone(),
@@ -120,7 +143,9 @@ impl HostDir {
         user: &User,
     ) -> Result<(), DeviceError> {
         match self.record::<Lease>(LEASES, key)? {
-            Some(found) if found.content.run_dir == user.run_dir => self.remove(LEASES, key),
+            Some(found) if found.trusted && found.content.run_dir == user.run_dir => {
+                self.remove(LEASES, key)
+            }
             _ => Ok(()),
         }
     }
@@ -145,7 +170,7 @@ impl HostDir {
     /// It cannot be read.
     pub fn has_undo(&self, key: &str, undo: &Step) -> Result<bool, DeviceError> {
         let found = self.record::<Lease>(LEASES, key)?;
-        Ok(found.is_some_and(|lease| lease.content.undo.contains(undo)))
+        Ok(found.is_some_and(|lease| lease.trusted && lease.content.undo.contains(undo)))
     }
 
     /// Strikes out of a device's lease what has been carried out.
@@ -164,7 +189,8 @@ impl HostDir {
         let Some(mut found) = self.record::<Lease>(LEASES, key)? else {
             return Ok(());
         };
-        if with(&mut found.content) {
+        // Written anew, it would be ours, with whatever another user wrote.
+        if found.trusted && with(&mut found.content) {
             self.write(LEASES, key, &found.content)?;
         }
         Ok(())
@@ -266,6 +292,8 @@ mod tests {
             uuid: uuid::Uuid::nil(),
         };
         dir.note_undo(&held, "pci-0000:01:00.0-vf1", &undo).unwrap();
+        let found = &dir.leases().unwrap()[0];
+        assert_eq!(found.take_back(), [], "it is about another device");
         let error = take("pci-0000:01:00.0", &b).unwrap_err();
         assert!(matches!(error, DeviceError::LeftBehind { .. }), "{error}");
         dir.strike_undo(&held, "pci-0000:01:00.0-vf1", &undo)
@@ -276,6 +304,92 @@ mod tests {
         take("pci-0000:01:00.0", &b).unwrap();
         let left = dir.leases().unwrap();
         assert_eq!((left.len(), left[0].content.guest.as_str()), (1, "b"));
+    }
+
+    #[test]
+    fn only_what_gives_the_leases_own_device_back_is_carried_out() {
+        let own = Step::GiveBack {
+            device: "01:00.0".parse().unwrap(),
+            driver: "vfio-pci".to_owned(),
+            from: crate::plan::step::Bound::default(),
+        };
+        let undo = vec![
+            own.clone(),
+            Step::CopyFile {
+                from: "/tmp/x".into(),
+                to: "/etc/x".into(),
+                mode: 0o644,
+            },
+            Step::RemoveMdev {
+                uuid: uuid::Uuid::nil(),
+            },
+            Step::ReleaseLease {
+                key: "pci-0000:01:00.0".to_owned(),
+                user: user("/run".as_ref(), "a"),
+            },
+        ];
+        let mut record = Record {
+            key: "pci-0000:01:00.0".to_owned(),
+            content: Lease {
+                key: String::new(),
+                device: "x".to_owned(),
+                guest: "a".to_owned(),
+                run_dir: "/nowhere".into(),
+                uid: 0,
+                pid: 1,
+                since: 1,
+                undo,
+            },
+            trusted: true,
+        };
+        assert_eq!(record.take_back(), [own]);
+        record.trusted = false;
+        assert_eq!(record.take_back(), []);
+    }
+
+    /// Another user's file can only be had by root.
+    #[test]
+    fn what_another_user_wrote_is_never_made_ones_own() {
+        if !is_root() {
+            return;
+        }
+        let top = tempfile::tempdir().unwrap();
+        let dir = HostDir::new(&top.path().join("host"));
+        let key = "pci-0000:01:00.0";
+        let us = user(top.path(), "us");
+        let held = dir.lock().unwrap();
+        let undo = Step::GiveBack {
+            device: "01:00.0".parse().unwrap(),
+            driver: "vfio-pci".to_owned(),
+            from: crate::plan::step::Bound::default(),
+        };
+        let path = dir.path().join(LEASES).join(key);
+        for run_dir in [us.run_dir.clone(), "/nowhere".into()] {
+            dir.take_lease(&held, key, "x", &user(top.path(), "us"), &|_| None)
+                .unwrap();
+            let mut lease = dir.leases().unwrap()[0].content.clone();
+            lease.undo = vec![undo.clone()];
+            lease.run_dir = run_dir;
+            std::fs::write(&path, serde_json::to_vec(&lease).unwrap()).unwrap();
+            std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
+
+            assert!(!dir.has_undo(key, &undo).unwrap());
+            dir.note_undo(&held, key, &Step::RemoveFile { path: "/x".into() })
+                .unwrap();
+            dir.strike_undo(&held, key, &undo).unwrap();
+            dir.release_lease(&held, key, &us).unwrap();
+            let found = &dir.leases().unwrap()[0];
+            assert!(!found.trusted);
+            assert_eq!(found.content, lease, "nothing has touched it");
+            assert_eq!(found.take_back(), []);
+
+            // What it is about is free for root, without what it says.
+            dir.take_lease(&held, key, "x", &us, &|_| None).unwrap();
+            let found = &dir.leases().unwrap()[0];
+            assert!(found.trusted && found.content.undo.is_empty());
+            assert_eq!(found.content.run_dir, us.run_dir);
+            dir.release_lease(&held, key, &us).unwrap();
+        }
     }
 
     #[test]

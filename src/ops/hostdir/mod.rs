@@ -295,6 +295,10 @@ fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
     Err(io::ErrorKind::ResourceBusy.into())
 }
 
+fn is_root() -> bool {
+    nix::unistd::Uid::effective().is_root()
+}
+
 /// Seconds since 1970.
 fn now() -> u64 {
     std::time::SystemTime::now()
