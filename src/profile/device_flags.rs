@@ -68,7 +68,7 @@ fn pci(text: &str) -> Result<Keys, ProfileError> {
     if let Ok(bdf) = text.parse::<Bdf>() {
         return Ok(vec![("address", bdf.to_string().into())]);
     }
-    by_words(text)
+    by_words("pci", text)
 }
 
 /// What follows `vf`, where that is all of the first word.
@@ -84,7 +84,7 @@ fn usb(text: &str) -> Result<Keys, ProfileError> {
     }
     match text.parse::<UsbPort>() {
         Ok(port) => Ok(vec![("port", port.to_string().into())]),
-        Err(_) => by_words(text),
+        Err(_) => by_words("usb", text),
     }
 }
 
@@ -100,7 +100,7 @@ fn mdev(text: &str) -> Keys {
 }
 
 /// Ids or words, and which of those they match.
-fn by_words(text: &str) -> Result<Keys, ProfileError> {
+fn by_words(flag: &str, text: &str) -> Result<Keys, ProfileError> {
     let whole = |text: &str| match text.parse::<DeviceId>() {
         Ok(id) => ("id", id.to_string().into()),
         Err(_) => ("match", text.into()),
@@ -113,7 +113,7 @@ fn by_words(text: &str) -> Result<Keys, ProfileError> {
         Some((words, nth)) if digits(nth) && !words.is_empty() => {
             let number = nth.parse::<u32>().ok().filter(|nth| *nth > 0);
             let number = number
-                .ok_or_else(|| wrong("pci", text, "devices are counted from 1", Vec::new()))?;
+                .ok_or_else(|| wrong(flag, text, "devices are counted from 1", Vec::new()))?;
             vec![whole(words), ("nth", i64::from(number).into())]
         }
         _ => vec![whole(text)],
@@ -374,6 +374,7 @@ mod tests {
             ),
             ("pci", "vf:1", "--pci vf:1: does not say of which device"),
             ("pci", "i225:0", "--pci i225:0: devices are counted from 1"),
+            ("usb", "keyboard:0", "--usb keyboard:0: devices are counted from 1"),
             ("pci", " ", "--pci  : names no device"),
             ("usb", "1-3.2", "[usb.usb-1-3-2] port = \"1-3.2\""),
             (
