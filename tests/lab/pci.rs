@@ -34,7 +34,7 @@ fn ci_nics_by_address_and_words_and_a_group_of_two() {
         ),
     );
     let said = host.run("cat /tmp/said");
-    assert!(said.contains(&format!("82574l → {NIC2}")), "{said}");
+    assert!(said.contains(&format!("82574l:2 → {NIC2}")), "{said}");
     assert!(said.contains(&format!("1234:11e8 → {EDU}")), "{said}");
 
     let links = guest.run(
