@@ -60,6 +60,8 @@ pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
         });
         found.push(carry_out(&host, &user, lease.content.device, &steps));
     }
+    // Devices that could not be given back: what guests shared for their sake waits for them.
+    let stuck = shared_dir.leases()?;
     for record in shared_dir.shared()? {
         let [first, ..] = record.content.users.as_slice() else {
             continue;
@@ -82,7 +84,18 @@ pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
                 }),
                 _ => None,
             })
+            .filter(|step| {
+                !stuck.iter().any(|lease| {
+                    let mut users = record.content.users.iter();
+                    lease.trusted
+                        && users.any(|user| user.run_dir == lease.content.run_dir)
+                        && journal::waits_for(step, &lease.key)
+                })
+            })
             .collect();
+        if steps.is_empty() {
+            continue;
+        }
         found.push(carry_out(&host, first, record.key, &steps));
     }
     shared_dir.tidy()?;
@@ -97,8 +110,9 @@ fn carry_out(host: &Host, user: &User, what: String, steps: &[Step]) -> Leftover
         left: Vec::new(),
     };
     for step in steps {
-        // A device that is not given back keeps its lease.
-        if matches!(step, Step::ReleaseLease { .. }) && !leftover.left.is_empty() {
+        // A device that is not given back keeps its lease, and its settings.
+        let waits = matches!(step, Step::ReleaseLease { .. } | Step::SetVfNet { .. });
+        if waits && !leftover.left.is_empty() {
             continue;
         }
         match host.run(step) {
@@ -187,4 +201,44 @@ pub(crate) fn devices_in_journal(run: &RunDir) -> Vec<String> {
     };
     let undo = entries.iter().rev().map(|entry| &entry.undo);
     undo.filter(about_devices).map(render::describe).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::sweep_tests::{dirs, form, take};
+    use super::*;
+    use crate::hosts::{self, Kernel, difference, snapshot};
+    use crate::ops::set_stand_in;
+
+    #[test]
+    fn the_console_waits_for_its_gpu() {
+        let wanted = form("i915-whole");
+        let tree = hosts::Host::new(wanted.host);
+        let root = tree.root();
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path();
+        set_stand_in(Some(root));
+        let before = snapshot(root);
+        let (host, prepared) = take(top, "lost", &wanted);
+        drop(prepared);
+        let shared_dir = &host.place().host;
+        // Its directory goes, as that of a login session does.
+        std::fs::remove_dir_all(top.join("run/lost")).unwrap();
+        let unbind = "/sys/bus/pci/drivers/vfio-pci/unbind";
+        Kernel::at(root).fail_next(unbind, nix::libc::EBUSY);
+        let found = take_back_lost(&dirs(top)).unwrap();
+        assert!(found.iter().any(|leftover| !leftover.left.is_empty()));
+        let console = root.join("sys/class/vtconsole/vtcon1/bind");
+        let bound = || std::fs::read_to_string(&console).unwrap();
+        assert_eq!(bound().trim(), "0", "{found:?}");
+        assert_eq!(shared_dir.leases().unwrap().len(), 1);
+        assert_eq!(shared_dir.shared().unwrap().len(), 1);
+        let found = take_back_lost(&dirs(top)).unwrap();
+        assert!(found.iter().all(|leftover| leftover.left.is_empty()));
+        assert_eq!(bound().trim(), "1", "{found:?}");
+        assert!(shared_dir.leases().unwrap().is_empty());
+        assert_eq!(difference(&before, &snapshot(root)), [""; 0]);
+        set_stand_in(None);
+    }
 }

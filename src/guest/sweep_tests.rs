@@ -30,8 +30,8 @@ use crate::units::Size;
 
 /// What a guest wants, in one form of asking for it.
 #[derive(Default)]
-struct Form {
-    host: &'static str,
+pub(super) struct Form {
+    pub(super) host: &'static str,
     devices: Vec<HostDevice>,
     vfs: Vec<VfSet>,
     companions: Vec<HostPci>,
@@ -109,7 +109,7 @@ fn schedule() -> Provision {
     }
 }
 
-fn form(name: &str) -> Form {
+pub(super) fn form(name: &str) -> Form {
     match name {
         "i915-vf" => Form {
             host: "intel-i915-7vf",
@@ -212,7 +212,7 @@ fn form(name: &str) -> Form {
 }
 
 /// The directories of a sweep: all below one.
-fn dirs(top: &Path) -> Dirs {
+pub(super) fn dirs(top: &Path) -> Dirs {
     let mut dirs = Dirs::new(0, &|_| None);
     dirs.runtime = top.join("run");
     dirs.state = top.join("state");
@@ -238,7 +238,7 @@ fn plan(run: &RunDir, wanted: &Wanted<'_>) -> Vec<Step> {
     all
 }
 
-fn take(top: &Path, guest: &str, form: &Form) -> (Host, Prepared) {
+pub(super) fn take(top: &Path, guest: &str, form: &Form) -> (Host, Prepared) {
     let run = RunDir::new(&dirs(top), &guest.parse().unwrap());
     let wanted = Wanted {
         devices: &form.devices,

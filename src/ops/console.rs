@@ -22,14 +22,18 @@ fn dir_of(console: &ConsoleRef) -> PathBuf {
 }
 
 /// Whether it is at work; `None` where the host has no such console (any more).
-fn is_attached(place: &Place, console: &ConsoleRef) -> Option<bool> {
+fn is_attached(place: &Place, console: &ConsoleRef) -> Result<Option<bool>, DeviceError> {
     let dir = dir_of(console);
-    match console {
-        ConsoleRef::Vt(_) => Some(place.read(dir.join("bind"))? != "0"),
+    Ok(match console {
+        // Reading it waits for the kernel's lock of all consoles.
+        ConsoleRef::Vt(_) => place
+            .device(key(console))
+            .read(dir.join("bind"))?
+            .map(|bound| bound != "0"),
         ConsoleRef::Platform { driver, .. } => place
             .exists(&dir)
             .then(|| place.link_name(dir.join("driver")).as_ref() == Some(driver)),
-    }
+    })
 }
 
 fn set(place: &Place, console: &ConsoleRef, attached: bool) -> Result<(), DeviceError> {
@@ -40,7 +44,7 @@ fn set(place: &Place, console: &ConsoleRef, attached: bool) -> Result<(), Device
     let at = place.device(key(console));
     // An mvm that died may have left a process behind that is still at it.
     at.wait_until_quiet()?;
-    if is_attached(place, console).is_none_or(|now| now == attached) {
+    if is_attached(place, console)?.is_none_or(|now| now == attached) {
         return Ok(());
     }
     match console {
@@ -52,7 +56,7 @@ fn set(place: &Place, console: &ConsoleRef, attached: bool) -> Result<(), Device
             let file = if attached { "bind" } else { "unbind" };
             let file = Path::new("bus/platform/drivers").join(driver).join(file);
             let done = at.command(file, &format!("{device}\n"));
-            match (done, is_attached(place, console)) {
+            match (done, is_attached(place, console)?) {
                 // Gone, or taken over by the GPU's own driver, meanwhile.
                 (Err(_), now) if now.is_none_or(|now| now == attached) => Ok(()),
                 (done, _) => done,
@@ -70,7 +74,7 @@ pub(crate) fn detach(
 ) -> Result<(), DeviceError> {
     let key = key(console);
     let shared = place.host.shared_of(&key)?.is_some();
-    if !shared && is_attached(place, console) != Some(true) {
+    if !shared && is_attached(place, console)? != Some(true) {
         // The host itself has none there: there is nothing to bring back.
         return Ok(());
     }
@@ -97,5 +101,29 @@ pub(crate) fn attach(
             set(place, console, true)?;
             place.host.forget_shared(lock, &key)
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::hosts;
+    use crate::ops::standin;
+
+    #[test]
+    fn a_console_that_does_not_answer_is_not_waited_for_for_ever() {
+        let tree = hosts::Host::new("intel-i915-7vf");
+        let top = tempfile::tempdir().unwrap();
+        let place = standin::slow(tree.root(), &top.path().join("host"), "bind");
+        let user = User {
+            guest: "g".to_owned(),
+            run_dir: top.path().join("g"),
+        };
+        let console = ConsoleRef::Vt("vtcon1".to_owned());
+        let lock = place.host.lock().unwrap();
+        let error = detach(&place, &lock, &console, &user).unwrap_err();
+        assert!(matches!(error, DeviceError::Stuck { .. }), "{error}");
+        assert!(place.host.shared().unwrap().is_empty(), "nothing was done");
     }
 }

@@ -49,3 +49,38 @@ impl Writer for StandIn {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
+
+/// The host below `root`, where files of one name do not tell in time what they hold.
+pub(crate) fn slow(root: &Path, host: &Path, name: &'static str) -> Place {
+    let kernel = StandIn(Kernel::at(root));
+    Place::stand_in(root, host, Arc::new(Slow { kernel, name }))
+}
+
+#[derive(Debug)]
+struct Slow {
+    kernel: StandIn,
+    name: &'static str,
+}
+
+impl Writer for Slow {
+    fn write(
+        &self,
+        path: &Path,
+        text: &[u8],
+        b: BorrowedFd<'_>,
+        limit: Duration,
+    ) -> io::Result<()> {
+        self.kernel.write(path, text, b, limit)
+    }
+
+    fn read(&self, path: &Path, busy: BorrowedFd<'_>, limit: Duration) -> io::Result<Vec<u8>> {
+        if path.ends_with(self.name) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.kernel.read(path, busy, limit)
+    }
+
+    fn netlink(&self, message: &[u8], b: BorrowedFd<'_>, limit: Duration) -> io::Result<Vec<u8>> {
+        self.kernel.netlink(message, b, limit)
+    }
+}

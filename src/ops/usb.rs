@@ -53,13 +53,6 @@ pub(crate) fn give_back(
     if !place.exists(dir_of(name)) {
         return Ok(());
     }
-    let number = |file: &str| place.number::<u32>(dir_of(name).join(file));
-    if let (Some(bus), Some(address)) = (number("busnum"), number("devnum")) {
-        if let Some(by) = holders::wait_for_usb(place, bus, address) {
-            let device = format!("the USB device at {port}");
-            return Err(DeviceError::InUse { device, by });
-        }
-    }
     let device = place.device(format!("usb-{name}"));
     device.wait_until_quiet()?;
     let lost = || -> Vec<&Interface> {
@@ -70,11 +63,25 @@ pub(crate) fn give_back(
             })
             .collect()
     };
+    // An interface that QEMU holds has lost its driver as well. Where none has, whoever has the device
+    // open is no concern of ours.
+    if lost().is_empty() {
+        return Ok(());
+    }
+    let number = |file: &str| place.number::<u32>(dir_of(name).join(file));
+    if let (Some(bus), Some(address)) = (number("busnum"), number("devnum")) {
+        if let Some(by) = holders::wait_for_usb(place, bus, address) {
+            let device = format!("the USB device at {port}");
+            return Err(DeviceError::InUse { device, by });
+        }
+    }
     // A guest may have left it without a configuration, and so without interfaces: its own driver
     // (`usb`) chooses one when it is given the device again.
-    let configured = place
-        .read(dir_of(name).join("bConfigurationValue"))
-        .is_none_or(|value| !value.is_empty() && value != "0");
+    let configured = match device.read(dir_of(name).join("bConfigurationValue")) {
+        // Pulled out meanwhile.
+        Err(_) if !place.exists(dir_of(name)) => return Ok(()),
+        value => value?.is_none_or(|value| !value.is_empty() && value != "0"),
+    };
     if !configured && !lost().is_empty() {
         device.command("bus/usb/drivers/usb/unbind", &format!("{name}\n"))?;
         device.command("bus/usb/drivers/usb/bind", &format!("{name}\n"))?;
@@ -95,5 +102,47 @@ pub(crate) fn give_back(
             got: None,
             hint: Some("unplug it and plug it in again".to_owned()),
         }),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::hosts;
+    use crate::ops::standin;
+
+    #[test]
+    fn a_device_that_lost_no_driver_is_given_back_whoever_has_it_open() {
+        let tree = hosts::Host::new("intel-i915-7vf");
+        let top = tempfile::tempdir().unwrap();
+        let place = standin::slow(tree.root(), &top.path().join("host"), "bConfigurationValue");
+        let _lock = place.host.lock().unwrap();
+        let port: UsbPort = "1-3".parse().unwrap();
+        let interfaces = observe(
+            &place,
+            &["1-3:1.0", "1-3:1.1", "1-3:1.2"].map(|name| Interface {
+                name: name.to_owned(),
+                driver: None,
+            }),
+        );
+        assert!(interfaces.iter().any(|one| one.driver.is_some()));
+        // A process of the host's own has it open, beside the kernel's drivers.
+        let number = |file: &str| -> u32 { place.number(dir_of("1-3").join(file)).unwrap() };
+        let (bus, address) = (number("busnum"), number("devnum"));
+        let fds = place.proc.join("4242/fd");
+        std::fs::create_dir_all(&fds).unwrap();
+        let node = format!("/dev/bus/usb/{bus:03}/{address:03}");
+        symlink(node, fds.join("3")).unwrap();
+        give_back(&place, &port, &interfaces).unwrap();
+        // Where one is lost, the configuration is looked at, but not for ever.
+        std::fs::remove_file(fds.join("3")).unwrap();
+        let bound = |one: &&Interface| one.driver.is_some();
+        let lost = &interfaces.iter().find(bound).unwrap().name;
+        std::fs::remove_file(place.path(dir_of(lost).join("driver"))).unwrap();
+        let error = give_back(&place, &port, &interfaces).unwrap_err();
+        assert!(matches!(error, DeviceError::Stuck { .. }), "{error}");
     }
 }

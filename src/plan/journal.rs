@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::step::Step;
+pub(crate) use super::takeback::waits_for;
 pub use super::takeback::{in_words, roll_back, take_back_device, take_back_entries};
 use crate::error::Hint;
 use crate::ids::Id;

@@ -101,7 +101,7 @@ pub fn in_words(error: &OpsError) -> String {
 }
 
 /// Whether an inverse waits for the device of that lease, which could not be given back.
-fn waits_for(undo: &Step, taken: &str) -> bool {
+pub(crate) fn waits_for(undo: &Step, taken: &str) -> bool {
     match undo {
         // What the function is set to is for its user; its lease is the user's as well.
         Step::ReleaseLease { key, .. } => key == taken,
