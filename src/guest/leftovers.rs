@@ -44,6 +44,7 @@ fn is_lost(user: &User) -> bool {
 pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
     let host = Host::new(dirs);
     let shared_dir = &host.place().host;
+    host.drop_strangers()?;
     let mut found = Vec::new();
     for lease in shared_dir.leases()? {
         let user = User {

@@ -21,19 +21,18 @@ pub(crate) fn run(place: &Place, step: &Step) -> Result<bool, DeviceError> {
         return Ok(true);
     }
     let lock = place.host.lock()?;
-    let key = step.lease();
+    // The lease itself is no change that it could take back, and is not this guest's yet.
+    let key = match step {
+        Step::TakeLease { .. } => None,
+        step => step.lease(),
+    };
     // What gives the device back is in its lease as well: the guest's journal may go with a login
     // session's directory.
     let undoing = match &key {
         Some(key) => place.host.has_undo(key, step)?,
         None => false,
     };
-    // The lease itself is no change that it could take back, and is not this guest's yet.
-    let undo = match step {
-        Step::TakeLease { .. } => None,
-        step => step.inverse(),
-    };
-    if let (Some(key), Some(undo), false) = (&key, undo, undoing) {
+    if let (Some(key), Some(undo), false) = (&key, step.inverse(), undoing) {
         place.host.note_undo(&lock, key, &undo)?;
     }
     match step {
@@ -92,6 +91,21 @@ pub(crate) fn run(place: &Place, step: &Step) -> Result<bool, DeviceError> {
         place.host.strike_undo(&lock, key, step)?;
     }
     Ok(true)
+}
+
+/// Root's, before it looks for what is lost: what other users' guests that are gone hold on to.
+///
+/// # Errors
+/// The directory that guests share cannot be used.
+pub(crate) fn drop_strangers(place: &Place) -> Result<(), DeviceError> {
+    let strange = place.host.leases()?.iter().any(|lease| !lease.trusted);
+    if !strange {
+        return Ok(());
+    }
+    let lock = place.host.lock()?;
+    place
+        .host
+        .drop_strangers(&lock, &|key: &str| who_has(place, key))
 }
 
 /// The step with what the host has right now in the place of what it is to be put back to.

@@ -77,16 +77,30 @@ pub(crate) fn try_file(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Whether somebody has the lock, without taking it. No file, no lock.
+/// Opens a file whose path others may have chosen: no link is followed, a FIFO is not waited for. `None`
+/// where there is none, or none that could be a lock.
+fn open_to_ask(path: &Path) -> io::Result<Option<File>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    match file {
+        Ok(file) => Ok(file.metadata()?.is_file().then_some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        // A link; a socket.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether somebody has the lock, without taking it. No regular file, no lock.
 ///
 /// # Errors
 /// The file cannot be read.
 pub fn is_held(path: &Path) -> Result<bool, OpsError> {
     // To ask, it is enough to read it.
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(OpsError::io("open", path)(error)),
+    let Some(file) = open_to_ask(path).map_err(OpsError::io("open", path))? else {
+        return Ok(false);
     };
     let mut query = whole_file(libc::F_WRLCK);
     fcntl(&file, FcntlArg::F_OFD_GETLK(&mut query)).map_err(OpsError::io("ask for", path))?;
@@ -95,7 +109,7 @@ pub fn is_held(path: &Path) -> Result<bool, OpsError> {
 
 /// The process id that the lock's last taker wrote.
 pub fn holder(path: &Path) -> Option<u32> {
-    written_pid(&mut File::open(path).ok()?)
+    written_pid(&mut open_to_ask(path).ok()??)
 }
 
 fn written_pid(file: &mut File) -> Option<u32> {
@@ -124,6 +138,23 @@ fn is_at(file: &File, path: &Path) -> bool {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_no_lock_and_is_not_waited_for() {
+        use nix::sys::stat::Mode;
+        let top = tempfile::tempdir().unwrap();
+        let at = |name: &str| top.path().join(name);
+        let _held = take(&at("lock")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink(at("lock"), at("link")).unwrap();
+        std::fs::create_dir(at("dir")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for name in ["fifo", "link", "dir", "socket"] {
+            assert!(!is_held(&at(name)).unwrap(), "{name}");
+            assert_eq!(holder(&at(name)), None, "{name}");
+        }
+        assert!(is_held(&at("lock")).unwrap());
+    }
 
     #[test]
     fn one_holder_at_a_time_and_asking_does_not_take() {

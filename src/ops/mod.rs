@@ -105,6 +105,15 @@ impl Host {
         driver::address_of(&self.place, device)
     }
 
+    /// Removes, as root, leases of other users' guests that are gone and whose device nobody has open. What
+    /// they say is not carried out.
+    ///
+    /// # Errors
+    /// The directory that guests share cannot be used.
+    pub fn drop_strangers(&self) -> Result<(), OpsError> {
+        Ok(devices::drop_strangers(&self.place)?)
+    }
+
     /// Where its files are.
     pub const fn place(&self) -> &Place {
         &self.place

@@ -1,7 +1,8 @@
 //! Which guest has which device.
 
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::ids::{PciRef, UsbPort};
+
+/// More than any record has, in bytes.
+const LONGEST: u64 = 1 << 20;
 
 /// A device that a guest has taken: a file of `leases` in the host directory.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +90,7 @@ pub(super) fn read(host: &Path) -> Vec<Lease> {
             if key.starts_with('.') {
                 return None;
             }
-            let text = match fs::read(entry.path()) {
+            let text = match text_of(&entry.path()) {
                 // Given back meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => return None,
                 text => text.unwrap_or_default(),
@@ -103,6 +107,25 @@ pub(super) fn read(host: &Path) -> Vec<Lease> {
         .collect();
     all.sort_by(|a, b| a.key.cmp(&b.key));
     all
+}
+
+/// Opens a file that anybody may have put there: no link is followed, a FIFO is not waited for.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    Ok(file)
+}
+
+/// What it says, as far as a record can be long.
+fn text_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    open(path)?.take(LONGEST).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Whether the guest of that run-time directory is there: QEMU holds its lock.
@@ -123,7 +146,8 @@ pub(super) fn under_way(host: &Path) -> Vec<(String, String)> {
         .flatten();
     let held = entries.filter(|entry| is_held(&entry.path()) == Some(true));
     held.filter_map(|entry| {
-        let what = fs::read_to_string(entry.path()).unwrap_or_default();
+        let what = text_of(&entry.path()).unwrap_or_default();
+        let what = String::from_utf8_lossy(&what);
         Some((
             entry.file_name().into_string().ok()?,
             what.trim().to_owned(),
@@ -134,10 +158,14 @@ pub(super) fn under_way(host: &Path) -> Vec<(String, String)> {
 
 /// Whether anybody has the lock; `None` where it may not be looked at. No file, no lock.
 fn is_held(path: &Path) -> Option<bool> {
-    let file = match File::open(path) {
+    let file = match open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Some(false),
-        Err(_) => return None,
+        // Nothing, or nothing that could be a lock: a link, a socket, a FIFO.
+        Err(error) => {
+            let none = matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput)
+                || matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO));
+            return none.then_some(false);
+        }
     };
     // As for a reader's lock: a file that is open for reading cannot ask for more, and the holder's is
     // a writer's.

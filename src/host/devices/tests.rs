@@ -321,8 +321,23 @@ fn guests_keep_what_they_lease_and_what_belongs_to_it() {
     lease("pci-0000:5e:00.0-vf2", "db", "/nowhere");
     put(host.root(), "run/mvm-host/leases/.new", "{");
     put(host.root(), "run/mvm-host/leases/usb-1-1", "torn");
+    // Whoever put a FIFO there, or named one as a guest's, makes nobody wait.
+    let fifo = |path: &str| {
+        let path = host.root().join(path);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    };
+    fifo("run/mvm-host/leases/usb-1-2");
+    std::fs::create_dir(host.root().join("run/odd")).unwrap();
+    fifo("run/odd/lock");
+    lease(
+        "usb-1-4",
+        "odd",
+        host.root().join("run/odd").to_str().unwrap(),
+    );
     let facts = of(&host);
-    assert_eq!(facts.leases.len(), 3);
+    assert_eq!(facts.leases.len(), 5);
+    assert_eq!(facts.leases[3].guest, "?");
+    assert_eq!(facts.leases[4].holder, Holder::Gone);
     assert_eq!(
         whys(&facts, "3b:00.1"),
         ["guest web had it and is gone: `mvm recover`"]

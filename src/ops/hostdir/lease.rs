@@ -73,6 +73,29 @@ impl HostDir {
         self.records(LEASES)
     }
 
+    /// Root's: removes leases of other users' guests that are gone and whose device nobody has open, without
+    /// carrying out what they say, so that nobody keeps a device from root for ever.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn drop_strangers(
+        &self,
+        _lock: &HostLock,
+        in_use: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(), DeviceError> {
+        if !is_root() {
+            return Ok(());
+        }
+        for found in self.leases()?.iter().filter(|found| !found.trusted) {
+            let gone = alive(&found.content.run_dir) == Alive::No;
+            if gone && in_use(&found.key).is_none() {
+                tracing::warn!(lease = %found.key, uid = found.content.uid, "removed another user's");
+                self.remove(LEASES, &found.key)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Takes a device for a guest. `in_use` is asked whether a process still has the device open though
     /// the guest that had it is gone.
     ///
@@ -384,12 +407,44 @@ mod tests {
             assert_eq!(found.take_back(), []);
 
             // What it is about is free for root, without what it says.
+            dir.drop_strangers(&held, &|_| Some("process 7".to_owned()))
+                .unwrap();
+            assert_eq!(dir.leases().unwrap().len(), 1);
             dir.take_lease(&held, key, "x", &us, &|_| None).unwrap();
             let found = &dir.leases().unwrap()[0];
             assert!(found.trusted && found.content.undo.is_empty());
             assert_eq!(found.content.run_dir, us.run_dir);
-            dir.release_lease(&held, key, &us).unwrap();
+            dir.drop_strangers(&held, &|_| None).unwrap();
+            assert_eq!(dir.leases().unwrap().len(), 1, "root's own stays");
+            std::os::unix::fs::chown(&path, Some(4242), None).unwrap();
+            dir.drop_strangers(&held, &|_| None).unwrap();
+            assert_eq!(dir.leases().unwrap(), []);
         }
+    }
+
+    #[test]
+    fn odd_files_are_left_out() {
+        use std::os::unix::ffi::OsStrExt;
+        let top = tempfile::tempdir().unwrap();
+        let dir = HostDir::new(&top.path().join("host"));
+        let held = dir.lock().unwrap();
+        let us = user(top.path(), "us");
+        dir.take_lease(&held, "usb-1-1", "x", &us, &|_| None)
+            .unwrap();
+        let at = |name: &str| dir.path().join(LEASES).join(name);
+        std::os::unix::fs::symlink(at("usb-1-1"), at("usb-1-2")).unwrap();
+        std::fs::create_dir(at("usb-1-3")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("usb-1-4")).unwrap();
+        nix::unistd::mkfifo(&at("usb-1-5"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(at("usb-1-6"), b"\xff{").unwrap();
+        let name = std::ffi::OsStr::from_bytes(b"usb-\xff");
+        std::fs::copy(at("usb-1-1"), dir.path().join(LEASES).join(name)).unwrap();
+        let found = dir.leases().unwrap();
+        let keys: Vec<&str> = found.iter().map(|found| found.key.as_str()).collect();
+        assert_eq!(keys, ["usb-1-1"]);
+        dir.take_lease(&held, "usb-1-7", "x", &us, &|_| None)
+            .unwrap();
+        dir.release_lease(&held, "usb-1-7", &us).unwrap();
     }
 
     #[test]

@@ -164,15 +164,20 @@ impl HostDir {
         let mut found = Vec::new();
         for entry in entries {
             let entry = entry.map_err(DeviceError::host_dir(&dir))?;
-            let key = entry.file_name().to_string_lossy().into_owned();
+            let Ok(key) = entry.file_name().into_string() else {
+                tracing::warn!(path = %entry.path().display(), "left out: no name of a record");
+                continue;
+            };
             if key.starts_with('.') {
                 continue;
             }
             match self.record(folder, &key) {
                 Ok(record) => found.extend(record),
-                // Anybody can put such a file there.
-                Err(error @ DeviceError::Damaged { .. }) => tracing::warn!(%error, "left out"),
-                Err(error) => return Err(error),
+                // Anybody can put anything there.
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    tracing::warn!(%error, cause, "left out");
+                }
             }
         }
         found.sort_by(|a, b| a.key.cmp(&b.key));
@@ -195,6 +200,10 @@ impl HostDir {
             Err(error) => return Err(DeviceError::host_dir(&path)(error)),
         };
         let meta = file.metadata().map_err(DeviceError::host_dir(&path))?;
+        if !meta.is_file() {
+            let odd = io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file");
+            return Err(DeviceError::host_dir(&path)(odd));
+        }
         let text = io::read_to_string(io::Read::take(file, 1 << 20))
             .map_err(DeviceError::host_dir(&path))?;
         let content = serde_json::from_str(&text).map_err(|source| DeviceError::Damaged {
@@ -205,7 +214,7 @@ impl HostDir {
         Ok(Some(Record {
             key: key.to_owned(),
             content,
-            trusted: meta.is_file() && (meta.uid() == us || meta.uid() == 0),
+            trusted: meta.uid() == us || meta.uid() == 0,
         }))
     }
 
