@@ -143,18 +143,20 @@ impl Journal {
     /// # Errors
     /// The disk did not take them.
     pub fn record(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
-        self.append(entries)
+        self.append(entries, true)
     }
 
     /// Strikes out an inverse that has been carried out.
     ///
     /// # Errors
-    /// The disk did not take it.
+    /// It cannot be written.
     pub fn strike(&mut self, undo: &Step) -> Result<(), JournalError> {
-        self.append(&[Done { done: undo }])
+        // Without a sync: it is for those who read the journal after us, and after a power failure the
+        // devices are as the host finds them.
+        self.append(&[Done { done: undo }], false)
     }
 
-    fn append(&mut self, what: &[impl Serialize]) -> Result<(), JournalError> {
+    fn append(&mut self, what: &[impl Serialize], sync: bool) -> Result<(), JournalError> {
         let io = |source| JournalError::Io {
             what: "write",
             path: self.path.clone(),
@@ -170,10 +172,10 @@ impl Journal {
         }
         let length = self.file.metadata().map_err(io)?.len();
         moment::pass();
-        let done = self
-            .file
-            .write_all(&lines)
-            .and_then(|()| self.file.sync_data());
+        let mut done = self.file.write_all(&lines);
+        if sync {
+            done = done.and_then(|()| self.file.sync_data());
+        }
         if done.is_err() {
             // What is half there must not become a part of the next line. Where even this fails,
             // reading leaves it out, and the next to open the journal cuts it off.
