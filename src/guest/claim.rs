@@ -16,7 +16,7 @@ const FORKED: Duration = Duration::from_secs(2);
 /// The right to start, supervise or recover a guest: its supervisor lock.
 #[derive(Debug)]
 pub(crate) struct Claim {
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 /// What was there when it was claimed.
@@ -29,14 +29,21 @@ pub(crate) enum Claimed {
 }
 
 impl Claim {
-    /// Gives up a claim under which nothing was begun.
+    /// Gives up a claim under which nothing was begun but, at the most, a plan made known.
     pub(crate) fn abandon(self, run: &RunDir) {
+        // The directory that the claim is on may be gone, and another's be in its place.
+        if !lock::is_on(&self.lock, &run.supervisor_lock()) {
+            return;
+        }
+        let ours = [run.plan(), run.supervisor_lock()];
         let nothing_else = std::fs::read_dir(run.path()).is_ok_and(|mut entries| {
-            entries.all(|entry| entry.is_ok_and(|entry| entry.path() == run.supervisor_lock()))
+            entries.all(|entry| entry.is_ok_and(|entry| ours.contains(&entry.path())))
         });
         if nothing_else {
-            // Either may be gone, or have become another's meanwhile: then there is nothing to do.
-            let _ = std::fs::remove_file(run.supervisor_lock());
+            // There need not be a plan. The claim goes last.
+            for file in ours {
+                let _ = std::fs::remove_file(file);
+            }
             let _ = std::fs::remove_dir(run.path());
         }
     }
@@ -52,7 +59,7 @@ pub(crate) fn take(run: &RunDir) -> Result<Claimed, StartError> {
     while tries < 3 {
         dirs::make(run.path(), 0o700, false)?;
         let claim = match lock::take(&run.supervisor_lock()) {
-            Ok(lock) => Claim { _lock: lock },
+            Ok(lock) => Claim { lock },
             // A child of a supervisor that just died has its lock until it becomes QEMU.
             Err(OpsError::Held { pid: Some(pid), .. })
                 if !is_alive(pid) && Instant::now() < end =>
@@ -120,6 +127,33 @@ fn is_alive(pid: u32) -> bool {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn a_plan_made_known_goes_with_its_claim_alone() {
+        let top = tempfile::tempdir().unwrap();
+        let mut dirs = Dirs::new(0, &|_| None);
+        dirs.runtime = top.path().join("run");
+        let run = RunDir::new(&dirs, &"g".parse().unwrap());
+        let claim = || match take(&run).unwrap() {
+            Claimed::Free(claim) => claim,
+            Claimed::Orphan(_) => panic!("an orphan"),
+        };
+        let first = claim();
+        std::fs::write(run.plan(), "{}").unwrap();
+        first.abandon(&run);
+        assert!(!run.path().exists());
+        // A start that failed took its directory away, and the next start of that name is under way.
+        let first = claim();
+        dirs::remove_dir(run.path()).unwrap();
+        let second = claim();
+        std::fs::write(run.plan(), "{}").unwrap();
+        first.abandon(&run);
+        assert!(run.plan().exists() && run.supervisor_lock().exists());
+        // What was begun is taken back by its journal.
+        std::fs::write(run.journal(), "").unwrap();
+        second.abandon(&run);
+        assert!(run.plan().exists() && run.journal().exists());
+    }
 
     /// Whoever waits for a guest's name gets it when the one before is done, and never takes that one
     /// for a QEMU without supervisor, which would be ended.

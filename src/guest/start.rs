@@ -114,10 +114,14 @@ fn prepare(
     on_ready: OnReady,
 ) -> Result<(Begin, End), StartError> {
     let host = Host::new(dirs).with_qemu(&plan.command.program);
+    leftovers::take_back_before(dirs, run.path(), &plan.steps);
     let gate = conflicts::gate(dirs)?;
     conflicts::check(dirs, &plan)?;
     devices::allow_memory(&plan.machine)?;
-    leftovers::take_back_before(dirs, run.path(), &plan.steps);
+    // From here on others see what this guest uses. They do not wait for its devices, which may take
+    // long; should its start fail, the plan goes with the directory, or with the claim.
+    state::write(&run.plan(), &plan).map_err(StartError::io("write", &run.plan()))?;
+    drop(gate);
     let mut prepared = apply(&host, &plan.steps, &run.journal())?;
     let mut rolling = RollBack {
         host: &host,
@@ -127,8 +131,6 @@ fn prepare(
     // Virtual functions that were made just now may be elsewhere than was thought.
     devices::settle(&host, &mut plan);
     state::write(&run.plan(), &plan).map_err(StartError::io("write", &run.plan()))?;
-    // From here on others see what this guest uses.
-    drop(gate);
     let mut state = first_state(run, &plan.machine);
     write_state(run, &state)?;
     let wanted = Wanted::of(&plan.machine);

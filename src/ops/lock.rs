@@ -127,6 +127,12 @@ fn guest_of(path: &Path) -> String {
         .into_owned()
 }
 
+/// Whether a lock is on the file that is there now: its own may have been removed, and another made.
+pub fn is_on(lock: &OwnedFd, path: &Path) -> bool {
+    lock.try_clone()
+        .is_ok_and(|lock| is_at(&File::from(lock), path))
+}
+
 fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
