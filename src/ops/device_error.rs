@@ -83,6 +83,14 @@ pub enum DeviceError {
         /// The device.
         device: String,
     },
+    /// The directory that guests share may hold what anybody put there.
+    #[error("{} is not safe to use: {why}", path.display())]
+    Unsafe {
+        /// The directory, or a folder of it.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// What is said to be a driver, an interface or the like leads elsewhere.
     #[error("`{name}` is no name of anything in /sys")]
     BadName {
@@ -269,10 +277,12 @@ impl Hint for DeviceError {
             Self::NoVf { count, .. } => format!("ask for one from 1 to {count}"),
             Self::TooManyVfs { total, .. } => format!("ask for at most {total}"),
             Self::NoSetting { .. } => "leave it out: the driver then divides by itself".to_owned(),
-            Self::HostDir { path, .. } if refused || number == Some(libc::ENOENT) => format!(
-                "it is the same for root and users; make it once as root: `install -d -m 1777 {}`",
-                path.display()
-            ),
+            Self::HostDir { .. } if refused || number == Some(libc::ENOENT) => {
+                "it is the same for root and users, and only root changes what guests share; `docs/devices.md` (What guests share) tells how root makes it for users".to_owned()
+            }
+            Self::Unsafe { .. } => {
+                "it must be root's or yours, and nobody else's to write to; while no guest has devices, remove it as root: `docs/devices.md` (What guests share) tells how it is made".to_owned()
+            }
             Self::HostBusy { .. } => "wait for it, or see what it waits for".to_owned(),
             Self::LockedMemory { needed, .. } => format!(
                 "run it as root, or allow it: `memlock` in /etc/security/limits.conf (in KiB, at least {}), or LimitMEMLOCK= in a systemd unit",

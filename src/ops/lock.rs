@@ -133,7 +133,8 @@ pub fn is_on(lock: &OwnedFd, path: &Path) -> bool {
         .is_ok_and(|lock| is_at(&File::from(lock), path))
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Whether an open file is the one of that name.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::symlink_metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
         _ => false,

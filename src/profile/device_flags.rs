@@ -374,7 +374,11 @@ mod tests {
             ),
             ("pci", "vf:1", "--pci vf:1: does not say of which device"),
             ("pci", "i225:0", "--pci i225:0: devices are counted from 1"),
-            ("usb", "keyboard:0", "--usb keyboard:0: devices are counted from 1"),
+            (
+                "usb",
+                "keyboard:0",
+                "--usb keyboard:0: devices are counted from 1",
+            ),
             ("pci", " ", "--pci  : names no device"),
             ("usb", "1-3.2", "[usb.usb-1-3-2] port = \"1-3.2\""),
             (

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::{BusyLock, HostDir, open_or_create};
+use super::{BusyLock, HostDir, open_or_create, safe};
 use crate::ops::device_error::DeviceError;
 use crate::ops::lock;
 
@@ -23,6 +24,10 @@ pub(crate) fn take(
     what: &str,
     limit: Duration,
 ) -> Result<BusyLock, DeviceError> {
+    if !dir.is_safe("busy")? {
+        // An ordinary user in a directory that root made in part: as below.
+        return private(what).map_err(DeviceError::host_dir(dir.path()));
+    }
     let folder = dir.path().join("busy");
     let path = folder.join(key);
     let end = Instant::now() + limit;
@@ -43,7 +48,7 @@ pub(crate) fn take(
             continue;
         };
         if lock::try_file(&file).map_err(DeviceError::host_dir(&path))? {
-            if !is_at(&file, &path) {
+            if !lock::is_at(&file, &path) {
                 continue;
             }
             let note = format!("{what} (process {})\n", std::process::id());
@@ -85,20 +90,22 @@ pub(super) fn tidy(dir: &HostDir) {
     let entries = fs::read_dir(dir.path().join("busy")).into_iter().flatten();
     for entry in entries.flatten() {
         let path = entry.path();
-        let Ok(file) = fs::OpenOptions::new().read(true).write(true).open(&path) else {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&path);
+        let Ok(file) = file else {
             continue;
         };
-        if matches!(lock::try_file(&file), Ok(true)) && is_at(&file, &path) {
+        let ours = |meta: fs::Metadata| meta.is_file() && safe::is_ours(&meta);
+        if !file.metadata().is_ok_and(ours) {
+            continue;
+        }
+        if matches!(lock::try_file(&file), Ok(true)) && lock::is_at(&file, &path) {
             // As for one that is done.
             let _ = fs::remove_file(&path);
         }
-    }
-}
-
-fn is_at(file: &fs::File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
-        _ => false,
     }
 }
 

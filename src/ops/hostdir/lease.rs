@@ -152,7 +152,33 @@ impl HostDir {
             since: now(),
             undo: Vec::new(),
         };
-        self.write(LEASES, key, &lease)
+        if !self.write_new(LEASES, key, &lease)? {
+            // Another user was faster, or it is none.
+            let taken = |guest: String| DeviceError::Leased {
+                device: device.to_owned(),
+                guest,
+            };
+            match self.record::<Lease>(LEASES, key) {
+                Ok(found) => {
+                    return Err(taken(
+                        found.map_or_else(|| "?".to_owned(), |f| f.content.guest),
+                    ));
+                }
+                Err(_) => self.write(LEASES, key, &lease)?,
+            }
+        }
+        // Users have no lock in common with root: whoever was faster with a function of the same is seen now.
+        for found in self.leases()? {
+            let theirs = found.key != key && found.content.run_dir != user.run_dir;
+            if theirs && excludes(key, &found.key) {
+                self.remove(LEASES, key)?;
+                return Err(DeviceError::Leased {
+                    device: found.content.device,
+                    guest: found.content.guest,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Gives up a lease that this guest has; anybody else's stays.
@@ -420,6 +446,31 @@ mod tests {
             dir.drop_strangers(&held, &|_| None).unwrap();
             assert_eq!(dir.leases().unwrap(), []);
         }
+    }
+
+    #[test]
+    fn a_new_lease_replaces_none() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = HostDir::new(&top.path().join("host"));
+        let held = dir.lock().unwrap();
+        let us = user(top.path(), "us");
+        dir.take_lease(&held, "usb-1-1", "x", &us, &|_| None)
+            .unwrap();
+        let lease = &dir.leases().unwrap()[0].content;
+        let mut other = lease.clone();
+        other.guest = "other".to_owned();
+        assert!(!dir.write_new(LEASES, "usb-1-1", &other).unwrap());
+        assert_eq!(&dir.leases().unwrap()[0].content, lease);
+        assert!(dir.write_new(LEASES, "usb-1-2", &other).unwrap());
+        let files = std::fs::read_dir(dir.path().join(LEASES)).unwrap();
+        assert_eq!(files.count(), 2, "nothing half written stays");
+
+        // What is no record is none in the way either.
+        let odd = dir.path().join(LEASES).join("usb-1-3");
+        std::os::unix::fs::symlink("/nowhere", odd).unwrap();
+        dir.take_lease(&held, "usb-1-3", "x", &us, &|_| None)
+            .unwrap();
+        assert_eq!(dir.leases().unwrap()[2].content.guest, "us");
     }
 
     #[test]

@@ -3,24 +3,26 @@
 //!
 //! | | |
 //! |---|---|
-//! | `lock` | held for one operation at a time by whoever changes what is below, or the sysfs state that guests share |
+//! | `lock` | held for one operation at a time by whoever changes what is below, or the sysfs state that guests share; its owner's alone |
 //! | `leases/KEY` | a device that a guest has: [`Lease`] |
 //! | `shared/KEY` | a change that several guests use: [`Shared`] |
 //! | `bound/KEY` | a function that `mvm bind` took: [`ByHand`] |
 //! | `busy/KEY` | locked by a helper process that is at work on a device |
 //!
-//! A record is replaced as a whole and synced before the change that it is about. Records may be
-//! anybody's, as the directory is open to all: what they say is only carried out where they belong to
-//! root or to this user.
+//! A record is replaced as a whole and synced before the change that it is about. Leases may be
+//! anybody's, as that folder is open to all: what they say is only carried out where they belong to
+//! root or to this user. All else is the directory's owner's, and is used only where that is root or this
+//! user.
 
 pub(crate) mod busy;
 mod lease;
+mod safe;
 mod shared;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -33,8 +35,9 @@ use super::{OpsError, lock, moment};
 pub use lease::{ByHand, Lease};
 pub use shared::{Last, Shared};
 
-/// For others to be done with their operation, which may be the removal of many virtual functions.
-const LOCK_WAIT: Duration = Duration::from_secs(120);
+/// For others to be done with their operation: longer than the longest, which is a function that is given
+/// back with each of its five writes, and the module's loading, all but too slow.
+const LOCK_WAIT: Duration = Duration::from_secs(480);
 
 /// The directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +48,8 @@ pub struct HostDir {
 /// The right to change what guests share, until it is dropped.
 #[derive(Debug)]
 pub struct HostLock {
-    _lock: File,
+    /// None for an ordinary user in root's directory.
+    lock: Option<File>,
 }
 
 /// Whether the guest of a run-time directory is there.
@@ -81,54 +85,52 @@ impl HostDir {
         &self.path
     }
 
-    /// Takes the lock, and makes the directory where it is missing.
+    /// Takes the lock, and makes the directory where it is missing. An ordinary user in root's directory
+    /// gets none, as whoever can open a lock can keep root from it: what needs it he cannot change
+    /// anyhow, and leases are made so that it does not count.
     ///
     /// # Errors
-    /// It cannot be made, or others take too long.
+    /// It cannot be made or relied upon, or others take too long.
     pub fn lock(&self) -> Result<HostLock, DeviceError> {
-        self.make()?;
+        let ours = self.make()?;
         let path = self.path.join("lock");
-        let file = open_or_create(&path, 0o666).map_err(DeviceError::host_dir(&path))?;
         let end = Instant::now() + LOCK_WAIT;
-        while !lock::try_file(&file).map_err(DeviceError::host_dir(&path))? {
-            if Instant::now() >= end {
-                return Err(DeviceError::HostBusy {
-                    pid: lock::holder(&path),
-                    seconds: LOCK_WAIT.as_secs(),
-                });
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        // Who has it is told to those who wait in vain: not worth an error.
-        let _ = file
-            .set_len(0)
-            .and_then(|()| (&file).write_all(format!("{}\n", std::process::id()).as_bytes()));
-        Ok(HostLock { _lock: file })
-    }
-
-    /// Made by root, it is everybody's, as `/tmp` is; what others put there is not trusted.
-    fn make(&self) -> Result<(), DeviceError> {
-        for (dir, mode) in [
-            (self.path.clone(), 0o1777),
-            (self.path.join("leases"), 0o1777),
-            (self.path.join("shared"), 0o755),
-            (self.path.join("bound"), 0o755),
-            (self.path.join("busy"), 0o755),
-        ] {
-            if dir.is_dir() {
+        loop {
+            let file = match open_or_create(&path, 0o600) {
+                Err(error) if !ours && error.kind() == io::ErrorKind::PermissionDenied => {
+                    return Ok(HostLock { lock: None });
+                }
+                opened => opened.map_err(DeviceError::host_dir(&path))?,
+            };
+            let meta = file.metadata().map_err(DeviceError::host_dir(&path))?;
+            if ours && !(meta.is_file() && safe::is_ours(&meta)) {
+                // Of a time when the directory was open to all.
+                fs::remove_file(&path).map_err(DeviceError::host_dir(&path))?;
                 continue;
             }
-            let made = DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(&dir)
-                .and_then(|()| {
-                    // Whatever the umask is.
-                    fs::set_permissions(&dir, fs::Permissions::from_mode(mode))
-                });
-            made.map_err(DeviceError::host_dir(&dir))?;
+            if ours && meta.mode() & 0o077 != 0 {
+                file.set_permissions(fs::Permissions::from_mode(0o600))
+                    .map_err(DeviceError::host_dir(&path))?;
+            }
+            while !lock::try_file(&file).map_err(DeviceError::host_dir(&path))? {
+                if Instant::now() >= end {
+                    return Err(DeviceError::HostBusy {
+                        pid: lock::holder(&path),
+                        seconds: LOCK_WAIT.as_secs(),
+                    });
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // Somebody may have removed it, and others may lock a new one.
+            if !lock::is_at(&file, &path) {
+                continue;
+            }
+            // Who has it is told to those who wait in vain: not worth an error.
+            let _ = file
+                .set_len(0)
+                .and_then(|()| (&file).write_all(format!("{}\n", std::process::id()).as_bytes()));
+            return Ok(HostLock { lock: Some(file) });
         }
-        Ok(())
     }
 
     /// Removes what processes that were killed left half written, and locks that nobody holds.
@@ -140,12 +142,16 @@ impl HostDir {
             return Ok(());
         }
         // Whoever writes a record has this lock: a half written one is a dead process's.
-        let _lock = self.lock()?;
+        let lock = self.lock()?;
         for folder in ["leases", "shared", "bound"] {
             let entries = fs::read_dir(self.path.join(folder)).into_iter().flatten();
             for entry in entries.flatten() {
-                if entry.file_name().to_string_lossy().starts_with('.') {
-                    // Another user's stays.
+                let name = entry.file_name().to_string_lossy().into_owned();
+                // Another user's stays: he may be writing it without the lock.
+                let ours = |meta: fs::Metadata| meta.is_file() && safe::is_ours(&meta);
+                let dead = lock.lock.is_some() || !is_running(&name);
+                if name.starts_with('.') && dead && entry.metadata().is_ok_and(ours) {
+                    // What cannot be removed harms nobody.
                     let _ = fs::remove_file(entry.path());
                 }
             }
@@ -155,6 +161,9 @@ impl HostDir {
     }
 
     fn records<T: DeserializeOwned>(&self, folder: &str) -> Result<Vec<Record<T>>, DeviceError> {
+        if !self.is_safe(folder)? {
+            return Ok(Vec::new());
+        }
         let dir = self.path.join(folder);
         let entries = match fs::read_dir(&dir) {
             Ok(entries) => entries,
@@ -189,6 +198,9 @@ impl HostDir {
         folder: &str,
         key: &str,
     ) -> Result<Option<Record<T>>, DeviceError> {
+        if !self.is_safe(folder)? {
+            return Ok(None);
+        }
         let path = self.path.join(folder).join(key);
         let file = OpenOptions::new()
             .read(true)
@@ -219,6 +231,38 @@ impl HostDir {
     }
 
     fn write(&self, folder: &str, key: &str, content: &impl Serialize) -> Result<(), DeviceError> {
+        self.put(folder, key, content, |from, to| fs::rename(from, to))
+    }
+
+    /// Writes a record where there is none; whether it did.
+    fn write_new(
+        &self,
+        folder: &str,
+        key: &str,
+        content: &impl Serialize,
+    ) -> Result<bool, DeviceError> {
+        let done = self.put(folder, key, content, |from, to| {
+            let linked = fs::hard_link(from, to);
+            fs::remove_file(from)?;
+            linked
+        });
+        match done {
+            Err(DeviceError::HostDir { source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists =>
+            {
+                Ok(false)
+            }
+            done => done.map(|()| true),
+        }
+    }
+
+    fn put(
+        &self,
+        folder: &str,
+        key: &str,
+        content: &impl Serialize,
+        into_place: impl Fn(&Path, &Path) -> io::Result<()>,
+    ) -> Result<(), DeviceError> {
         let dir = self.path.join(folder);
         let path = dir.join(key);
         let temporary = dir.join(format!(".{key}.{}", std::process::id()));
@@ -238,7 +282,7 @@ impl HostDir {
             file.set_permissions(fs::Permissions::from_mode(0o644))?;
             file.write_all(&text)?;
             file.sync_all()?;
-            fs::rename(&temporary, &path)?;
+            into_place(&temporary, &path)?;
             File::open(&dir)?.sync_all()
         };
         moment::pass();
@@ -287,7 +331,7 @@ fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
         options
             .read(true)
             .write(true)
-            .custom_flags(libc::O_NOFOLLOW);
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         match options.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             done => return done,
@@ -302,6 +346,13 @@ fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
         }
     }
     Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// Whether the process that a half written record's name names is there.
+fn is_running(name: &str) -> bool {
+    let pid = name.rsplit('.').next().unwrap_or_default();
+    pid.parse::<u32>()
+        .is_ok_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
 }
 
 fn is_root() -> bool {
