@@ -35,7 +35,7 @@ fn within(guest: &Guest<'_>, command: &str, wanted: &str) {
     }
 }
 
-const CARDS: &str = "cat /sys/class/net/eth*/address | sort | tail -n 1";
+const CARDS: &str = "cat /sys/class/net/eth*/address | sort | head -n 1";
 const COUNT: &str = "ls -d /sys/class/net/eth* | wc -l";
 const VFS: &str = "grep -l 0x010802 /sys/bus/pci/devices/*/class | wc -l";
 const STICKS: &str = "ls -d /sys/block/sd* 2>/dev/null | wc -l";
@@ -153,7 +153,7 @@ fn a_stick_comes_and_goes_live() {
         // While a driver looks at it, its strings are not told.
         run(
             &host,
-            "for i in $(seq 30); do mvm devices usb | grep -q STICK01 && exit; sleep 1; done; exit 1",
+            "for i in $(seq 30); do mvm devices usb --format json | grep -q STICK01 && exit; sleep 1; done; exit 1",
         );
         let id = run(&host, &format!("mvm attach inner --usb {ask}"));
         within(&guest, STICKS, "1");
@@ -182,7 +182,7 @@ fn a_stick_that_is_plugged_in_again_is_the_guests() {
     for ask in ["46f4:0001", "1-1", "storage"] {
         run(
             &host,
-            "for i in $(seq 30); do mvm devices usb | grep -q STICK01 && exit; sleep 1; done; exit 1",
+            "for i in $(seq 30); do mvm devices usb --format json | grep -q STICK01 && exit; sleep 1; done; exit 1",
         );
         let id = run(&host, &format!("mvm attach inner --usb {ask}"));
         within(&guest, STICKS, "1");
