@@ -188,6 +188,9 @@ mod tests {
     #[test]
     #[ignore = "started by the test above"]
     fn ordinary_user() {
+        if !is_root() {
+            return;
+        }
         let top = tempfile::tempdir().unwrap();
         fs::set_permissions(top.path(), Permissions::from_mode(0o755)).unwrap();
         let dir = HostDir::new(&top.path().join("host"));
