@@ -74,6 +74,7 @@ fn usb(port: &str, interfaces: &[&str]) -> HostDevice {
     let port: UsbPort = port.parse().unwrap();
     let interfaces = interfaces.iter().map(|name| ((*name).to_owned(), None));
     device(HostDeviceKind::Usb(HostUsb {
+        part_of: Some("0000:00:14.0".parse().unwrap()),
         bus: 1,
         address: 1,
         hostport: port.path().to_owned(),
@@ -167,6 +168,7 @@ pub(super) fn form(name: &str) -> Form {
             devices: vec![device(HostDeviceKind::Mdev(HostMdev {
                 uuid: uuid::Uuid::from_u128(7),
                 parent: "0000:00:02.0".to_owned(),
+                part_of: Some("0000:00:02.0".parse().unwrap()),
                 type_id: Some("i915-GVTg_V5_8".to_owned()),
                 create: true,
                 keep: false,

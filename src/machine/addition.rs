@@ -47,7 +47,7 @@ pub enum AdditionError {
     #[error("disk `{0}`: the guest runs already, and boots from no further disk")]
     Boot(Id),
     /// The guest has the device already.
-    #[error("`{second}` is a device that the guest has already, as `{first}`")]
+    #[error("`{second}` is what the guest has already as `{first}`, as a whole or in part")]
     Twice {
         /// The name that it has.
         first: Id,
@@ -245,7 +245,7 @@ impl Machine {
         for (at, device) in with.host_devices.iter().enumerate() {
             let twin = with.host_devices[..at]
                 .iter()
-                .find(|other| same_device(other, device));
+                .find(|other| other.kind.extent().excludes(&device.kind.extent()));
             if let Some(twin) = twin {
                 return Err(AdditionError::Twice {
                     first: twin.id.clone(),
@@ -307,15 +307,6 @@ impl Machine {
 
 fn is_vfio(device: &HostDevice) -> bool {
     !matches!(device.kind, HostDeviceKind::Usb(_))
-}
-
-fn same_device(one: &HostDevice, other: &HostDevice) -> bool {
-    match (&one.kind, &other.kind) {
-        (HostDeviceKind::Pci(one), HostDeviceKind::Pci(other)) => one.function == other.function,
-        (HostDeviceKind::Mdev(one), HostDeviceKind::Mdev(other)) => one.uuid == other.uuid,
-        (HostDeviceKind::Usb(one), HostDeviceKind::Usb(other)) => one.port == other.port,
-        _ => false,
-    }
 }
 
 fn pick<T: Clone>(all: &[T], wanted: impl Fn(&T) -> bool) -> Vec<T> {

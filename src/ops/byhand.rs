@@ -5,8 +5,9 @@ use super::device_error::DeviceError;
 use super::driver::Function;
 use super::hostdir::{Alive, HostLock, alive};
 use super::sysfs::Place;
+use crate::handover::Extent;
 use crate::ids::PciRef;
-use crate::plan::step::{Step, lease_key};
+use crate::plan::step::Step;
 
 /// Gives a function to a driver until [`unbind`]. Whether anything was to be done.
 ///
@@ -20,7 +21,7 @@ pub fn bind(place: &Place, device: PciRef, driver: &str) -> Result<bool, DeviceE
     if from.driver.as_deref() == Some(driver) {
         return Ok(false);
     }
-    let key = lease_key(device);
+    let key = device.key();
     let undo = match place.host.bound_by_hand(&key)? {
         // What was there before the first time is what counts.
         Some(before) if before.trusted => before.content.undo,
@@ -48,7 +49,7 @@ pub fn bind(place: &Place, device: PciRef, driver: &str) -> Result<bool, DeviceE
 /// A guest has it, or it cannot be given back.
 pub fn unbind(place: &Place, device: PciRef) -> Result<bool, DeviceError> {
     let lock = place.host.lock()?;
-    let found = place.host.bound_by_hand(&lease_key(device))?;
+    let found = place.host.bound_by_hand(&device.key())?;
     let Some(found) = found.filter(|record| record.trusted) else {
         return Ok(false);
     };
@@ -69,13 +70,17 @@ fn give_back(place: &Place, lock: &HostLock, undo: &Step) -> Result<(), DeviceEr
     if let Some(function) = Function::find(place, *device) {
         function.give_back(driver, from)?;
     }
-    place.host.forget_by_hand(lock, &lease_key(*device))
+    place.host.forget_by_hand(lock, &device.key())
 }
 
+/// That no guest has it, or a part of it, or what it is a part of.
 fn expect_no_guest(place: &Place, device: PciRef) -> Result<(), DeviceError> {
-    let key = lease_key(device);
+    let wanted = Extent::pci(device);
     let leases = place.host.leases()?;
-    match leases.into_iter().find(|lease| lease.key == key) {
+    let theirs = leases
+        .into_iter()
+        .find(|lease| wanted.excludes(&lease.extent()));
+    match theirs {
         Some(lease) if alive(&lease.content.run_dir) == Alive::Yes => Err(DeviceError::Leased {
             device: lease.content.device,
             guest: lease.content.guest,

@@ -2,9 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::byhand::{bind, unbind};
-use super::standin;
+use super::{lock, standin};
+use crate::handover::Extent;
 use crate::hosts::{self, Kernel, difference, snapshot};
 use crate::ids::PciRef;
+use crate::plan::step::User;
 
 const NIC: &str = "0000:3b:00.1";
 
@@ -85,5 +87,52 @@ fn what_cannot_be_taken_is_as_it_was_and_says_why() {
         error.to_string(),
         "this kernel has no driver `no-such-driver`"
     );
+    standin::set(None);
+}
+
+#[test]
+fn nothing_is_taken_by_hand_of_which_a_guest_has_a_part() {
+    let tree = hosts::Host::new("server-nics");
+    let top = tempfile::tempdir().unwrap();
+    standin::set(Some(tree.root()));
+    let place = standin::place(&top.path().join("host")).unwrap();
+    let user = User {
+        guest: "web".to_owned(),
+        run_dir: top.path().join("web"),
+    };
+    std::fs::create_dir(&user.run_dir).unwrap();
+    let _life = lock::take(&user.run_dir.join("lock")).unwrap();
+    let pf: PciRef = NIC.parse().unwrap();
+    let vf: PciRef = format!("vf:1@{NIC}").parse().unwrap();
+    let part_of = |key: &str| Extent {
+        key: key.to_owned(),
+        part_of: Some(pf),
+    };
+    let parts = [Extent::pci(vf), part_of("usb-1-3"), part_of("mdev-x")];
+    for (theirs, ours) in parts
+        .iter()
+        .map(|part| (part, pf))
+        .chain([(&Extent::pci(pf), vf)])
+    {
+        let held = place.host.lock().unwrap();
+        let free = |_: &str| None;
+        let take = place.host.take_lease(&held, theirs, "it", &user, &free);
+        take.unwrap();
+        drop(held);
+        let error = bind(&place, ours, "vfio-pci").unwrap_err();
+        assert_eq!(error.to_string(), "it is guest `web`'s", "{ours}");
+        let held = place.host.lock().unwrap();
+        place.host.release_lease(&held, &theirs.key, &user).unwrap();
+    }
+    // The same for what was taken before.
+    assert!(bind(&place, pf, "vfio-pci").unwrap());
+    let held = place.host.lock().unwrap();
+    let take = place
+        .host
+        .take_lease(&held, &parts[1], "it", &user, &|_| None);
+    take.unwrap();
+    drop(held);
+    let error = unbind(&place, pf).unwrap_err();
+    assert_eq!(error.to_string(), "it is guest `web`'s");
     standin::set(None);
 }

@@ -77,6 +77,14 @@ pub enum DeviceError {
         /// The processes.
         by: String,
     },
+    /// Something is made of it that somebody else may have.
+    #[error("{device} has {parts}, which would go with its driver")]
+    InParts {
+        /// The device.
+        device: String,
+        /// What is made of it.
+        parts: String,
+    },
     /// It is not there.
     #[error("this host has no {device}")]
     Gone {
@@ -265,6 +273,9 @@ impl Hint for DeviceError {
             Self::LeftBehind { run_dir, .. } => format!(
                 "`mvm recover` of the user who owns {} gives it back",
                 run_dir.display()
+            ),
+            Self::InParts { device, .. } => format!(
+                "`mvm devices pci {device}` and `mvm devices mdev` show who has them; they have to be removed first"
             ),
             Self::InUse { .. } => "end those processes".to_owned(),
             Self::Gone { .. } => "`mvm devices` lists what there is".to_owned(),

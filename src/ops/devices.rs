@@ -4,6 +4,7 @@ use super::device_error::DeviceError;
 use super::driver::{self, Function};
 use super::sysfs::Place;
 use super::{console, holders, mdev, usb, vfio, vfnet, vfs};
+use crate::handover::Extent;
 use crate::ids::PciRef;
 use crate::plan::step::{Step, VfNetState};
 
@@ -36,9 +37,20 @@ pub(crate) fn run(place: &Place, step: &Step) -> Result<bool, DeviceError> {
         place.host.note_undo(&lock, key, &undo)?;
     }
     match step {
-        Step::TakeLease { key, device, user } => {
+        Step::TakeLease {
+            key,
+            device,
+            part_of,
+            user,
+        } => {
             let in_use = |key: &str| who_has(place, key);
-            place.host.take_lease(&lock, key, device, user, &in_use)?;
+            let wanted = Extent {
+                key: key.clone(),
+                part_of: *part_of,
+            };
+            place
+                .host
+                .take_lease(&lock, &wanted, device, user, &in_use)?;
         }
         Step::ReleaseLease { key, user } => place.host.release_lease(&lock, key, user)?,
         Step::MakeVfs {

@@ -8,6 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::device_error::DeviceError;
 use super::sysfs::{Device, Place, plain};
 use super::{OpsError, holders, process};
@@ -112,8 +114,34 @@ impl<'a> Function<'a> {
         })
     }
 
+    /// That nothing is made of it: virtual functions and mediated devices go with its driver, or keep it
+    /// waiting for whoever has them.
+    fn expect_whole(&self) -> Result<(), DeviceError> {
+        let refuse = |count: usize, one: &'static str| {
+            Err(DeviceError::InParts {
+                device: self.address.to_string(),
+                parts: match count {
+                    1 => format!("a {one}"),
+                    count => format!("{count} {one}s"),
+                },
+            })
+        };
+        let vfs = self.device.read(self.dir.join("sriov_numvfs"))?;
+        let vfs = vfs.and_then(|text| text.parse().ok()).unwrap_or(0);
+        if vfs > 0 {
+            return refuse(vfs, "virtual function");
+        }
+        let inside = self.place.list(&self.dir);
+        let mdevs = inside.iter().filter(|name| Uuid::parse_str(name).is_ok());
+        match mdevs.count() {
+            0 => Ok(()),
+            count => refuse(count, "mediated device"),
+        }
+    }
+
     /// Gives it to a driver.
     pub(crate) fn bind(&self, driver: &str) -> Result<(), DeviceError> {
+        self.expect_whole()?;
         // Whoever bound it already, by hand or before, keeps it so: nothing is written then, which an
         // ordinary user could not.
         if self.driver().as_deref() == Some(driver) {

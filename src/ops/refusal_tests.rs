@@ -133,3 +133,35 @@ fn names_that_lead_elsewhere_are_refused() {
     let differs = difference(&before, &snapshot(setting.tree.root()));
     assert!(differs.is_empty(), "{differs:#?}");
 }
+
+#[test]
+fn what_others_have_parts_of_is_not_taken_from_its_driver() {
+    let bind = |device: &str| Step::BindDriver {
+        device: device.parse().unwrap(),
+        driver: "vfio-pci".to_owned(),
+        from: Bound {
+            driver: Some("ixgbe".to_owned()),
+            ..Bound::default()
+        },
+    };
+    // Made by whomever, between the look at the host and the lease.
+    let on = Setting::new("server-nics");
+    let pf = "0000:3b:00.0";
+    let file = format!("sys/bus/pci/devices/{pf}/sriov_numvfs");
+    let file = on.tree.root().join(file);
+    let kernel = Kernel::at(on.tree.root());
+    kernel.write(&file, b"2\n").unwrap();
+    let before = snapshot(on.tree.root());
+    let error = on.host.run(&bind(pf)).unwrap_err();
+    let said = "0000:3b:00.0 has 2 virtual functions, which would go with its driver";
+    assert_eq!(error.to_string(), said);
+    assert!(!error.hints().is_empty());
+    assert_eq!(difference(&before, &snapshot(on.tree.root())), [""; 0]);
+
+    let on = Setting::new("intel-i915-gvtg");
+    let before = snapshot(on.tree.root());
+    let error = on.host.run(&bind("0000:00:02.0")).unwrap_err();
+    let said = "0000:00:02.0 has a mediated device, which would go with its driver";
+    assert_eq!(error.to_string(), said);
+    assert_eq!(difference(&before, &snapshot(on.tree.root())), [""; 0]);
+}

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::uevents::Uevents;
 use super::{Hotplug, HotplugError, Inner, blocking, qom};
 use crate::host::Roots;
-use crate::host::devices::{DeviceFacts, Holder, UsbDevice};
+use crate::host::devices::{DeviceFacts, Holder, Lease, UsbDevice};
 use crate::host::links::LinkFacts;
 use crate::ids::Id;
 use crate::machine::{HostDevice, HostDeviceKind, HostUsb, Machine, UsbAsk};
@@ -190,10 +190,9 @@ fn is_still_there(usb: &HostUsb, facts: &DeviceFacts) -> bool {
 
 /// Whether neither the host nor another guest has it.
 fn is_free(of_guest: &HostDevice, facts: &DeviceFacts, device: &UsbDevice) -> bool {
-    let leased = facts
-        .leases
-        .iter()
-        .any(|lease| lease.usb().as_ref() == Some(&device.port) && lease.holder != Holder::Gone);
+    let wanted = device.extent();
+    let held = |lease: &Lease| lease.holder != Holder::Gone && wanted.excludes(&lease.extent());
+    let leased = facts.leases.iter().any(held);
     let ours = matches!(&of_guest.kind, HostDeviceKind::Usb(usb) if usb.port == device.port);
     let used = !of_guest.take_from_host && !device.used_by_host.is_empty();
     if used {
@@ -214,6 +213,7 @@ fn moved(usb: &HostUsb, device: &UsbDevice) -> HostUsb {
     let number = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
     HostUsb {
         port: device.port.clone(),
+        part_of: device.extent().part_of,
         bus: number(device.bus),
         address: number(device.address),
         hostport: hostport(device).to_owned(),
@@ -249,6 +249,7 @@ mod tests {
     fn asked(ask: UsbAsk) -> HostUsb {
         let usb = HostUsb {
             port: "1-3".parse().unwrap(),
+            part_of: None,
             bus: 0,
             address: 0,
             hostport: String::new(),

@@ -10,6 +10,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::handover::Extent;
 use crate::ids::{PciRef, UsbPort};
 
 /// More than any record has, in bytes.
@@ -23,6 +24,10 @@ pub struct Lease {
     pub key: String,
     /// The device as its guest names it.
     pub device: String,
+    /// The PCI function that it comes and goes with: a USB device's controller, what a mediated device is
+    /// made of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<PciRef>,
     /// The guest.
     pub guest: String,
     /// Its run-time directory, whose `lock` QEMU holds.
@@ -51,6 +56,14 @@ pub enum Holder {
 }
 
 impl Lease {
+    /// Which device it is of.
+    pub fn extent(&self) -> Extent {
+        Extent {
+            key: self.key.clone(),
+            part_of: self.part_of,
+        }
+    }
+
     /// The PCI function, if it is one.
     pub fn pci(&self) -> Option<PciRef> {
         PciRef::from_key(&self.key)

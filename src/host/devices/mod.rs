@@ -143,6 +143,11 @@ impl DeviceFacts {
         Some((Bdf::from_routing_id(pf.domain, id), true))
     }
 
+    /// The PCI function that makes mediated devices under that name, if it is one.
+    pub fn mdev_parent(&self, name: &str) -> Option<PciRef> {
+        name.parse().ok().map(|bdf| self.name(bdf))
+    }
+
     /// The types of mediated device that a function can make.
     pub fn mdev_types(&self, bdf: Bdf) -> &[MdevType] {
         self.mdev_parents

@@ -6,7 +6,8 @@ pub(super) mod read;
 use serde::{Deserialize, Serialize};
 
 use super::uses::HostUse;
-use crate::ids::{Bdf, UsbPort};
+use crate::handover::Extent;
+use crate::ids::{Bdf, PciRef, UsbPort};
 
 pub use kind::UsbKind;
 pub(super) use kind::kinds_named;
@@ -49,6 +50,13 @@ pub struct UsbDevice {
     pub hub: bool,
     /// What the host does with it.
     pub used_by_host: Vec<HostUse>,
+}
+
+impl UsbDevice {
+    /// What a lease of it is of.
+    pub fn extent(&self) -> Extent {
+        Extent::usb(&self.port, self.controller.map(PciRef::Function))
+    }
 }
 
 /// An interface of a USB device.

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use super::{DeviceFacts, Holder, HostUse, Mdev, PciDevice, UsbDevice};
-use crate::ids::{Bdf, PciRef};
+use crate::handover::Extent;
+use crate::ids::Bdf;
 
 /// Something that keeps a device from being given to a guest as things are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +111,7 @@ impl DeviceFacts {
         let uses = device.used_by_host.iter();
         let uses = uses.filter(|used| !matches!(used, HostUse::ConsoleGpu { .. }));
         all.extend(uses.cloned().map(WhyNot::Host));
-        all.extend(self.guests_with(device));
+        all.extend(self.guests_with(&Extent::pci(device.reference())));
         all
     }
 
@@ -127,73 +128,42 @@ impl DeviceFacts {
         bound.collect()
     }
 
-    /// Guests that have the function, its physical function, or one of its virtual ones.
-    fn guests_with(&self, device: &PciDevice) -> Vec<WhyNot> {
-        let own = device.reference();
+    /// Guests that have the device, a part of it, or what it is a part of.
+    fn guests_with(&self, own: &Extent) -> Vec<WhyNot> {
         let mut all = Vec::new();
         for lease in &self.leases {
-            let Some(theirs) = lease.pci() else { continue };
-            let related = theirs.physical() == own.physical()
-                && (theirs == own || is_function(theirs) || is_function(own));
-            if related {
-                all.push(WhyNot::Guest {
-                    guest: lease.guest.clone(),
-                    device: (theirs != own).then(|| theirs.to_string()),
-                    gone: lease.holder == Holder::Gone,
-                });
+            if !own.excludes(&lease.extent()) {
+                continue;
             }
+            let controller = own.key.starts_with("usb-") && lease.pci().is_some();
+            let device = match lease.shown() {
+                _ if lease.key == own.key => None,
+                shown if controller => Some(format!("its controller {shown}")),
+                shown => Some(shown),
+            };
+            all.push(WhyNot::Guest {
+                guest: lease.guest.clone(),
+                device,
+                gone: lease.holder == Holder::Gone,
+            });
         }
         all
     }
 
     /// What keeps a mediated device from being given to a guest as things are; empty where nothing does.
     pub fn why_not_mdev(&self, device: &Mdev) -> Vec<WhyNot> {
-        let theirs = self.leases.iter();
-        let theirs = theirs.filter(|lease| lease.mdev() == Some(device.uuid));
-        theirs
-            .map(|lease| WhyNot::Guest {
-                guest: lease.guest.clone(),
-                device: None,
-                gone: lease.holder == Holder::Gone,
-            })
-            .collect()
+        let parent = self.mdev_parent(&device.parent);
+        self.guests_with(&Extent::mdev(device.uuid, parent))
     }
 
     /// What keeps a USB device from being given to a guest as things are; empty where nothing does.
     pub fn why_not_usb(&self, device: &UsbDevice) -> Vec<WhyNot> {
-        let mut all: Vec<WhyNot> = Vec::new();
         if device.hub {
             return vec![WhyNot::Bridge];
         }
-        all.extend(device.used_by_host.iter().cloned().map(WhyNot::Host));
-        let theirs = self
-            .leases
-            .iter()
-            .filter(|lease| lease.usb().as_ref() == Some(&device.port));
-        all.extend(theirs.map(|lease| WhyNot::Guest {
-            guest: lease.guest.clone(),
-            device: None,
-            gone: lease.holder == Holder::Gone,
-        }));
-        // With its controller it is gone from the host altogether.
-        if let Some(controller) = device.controller.and_then(|bdf| self.function(bdf)) {
-            all.extend(
-                self.guests_with(controller)
-                    .into_iter()
-                    .map(|why| match why {
-                        WhyNot::Guest { guest, gone, .. } => WhyNot::Guest {
-                            guest,
-                            device: Some(format!("its controller {}", controller.bdf)),
-                            gone,
-                        },
-                        other => other,
-                    }),
-            );
-        }
+        let uses = device.used_by_host.iter().cloned();
+        let mut all: Vec<WhyNot> = uses.map(WhyNot::Host).collect();
+        all.extend(self.guests_with(&device.extent()));
         all
     }
-}
-
-const fn is_function(pci: PciRef) -> bool {
-    matches!(pci, PciRef::Function(_))
 }

@@ -123,13 +123,25 @@ pub enum DeviceError {
         /// The guests that have some.
         guests: Vec<String>,
     },
-    /// A function and its virtual functions cannot both be the guest's.
-    #[error("{first} is the whole of {device}, and {second} a virtual function of it")]
-    WholeAndVf {
+    /// It has mediated devices.
+    #[error("{what}: {device} has {count} mediated device{}, which would go with it", if *count == 1 { "" } else { "s" })]
+    LiveMdevs {
+        /// The table.
+        what: String,
+        /// The device.
+        device: String,
+        /// How many.
+        count: u32,
+    },
+    /// A function and what is a part of it cannot both be the guest's.
+    #[error("{first} is the whole of {device}, and {second} a {part} of it")]
+    WholeAndPart {
         /// The one.
         first: String,
         /// The other.
         second: String,
+        /// What the other is.
+        part: &'static str,
         /// The device.
         device: String,
     },
@@ -358,6 +370,10 @@ impl Hint for DeviceError {
             Self::LiveVfs { pf, .. } => vec![format!(
                 "once nobody uses them, `echo 0 > /sys/bus/pci/devices/{pf}/sriov_numvfs` removes them"
             )],
+            Self::LiveMdevs { .. } => vec![
+                "`mvm devices mdev` shows who has them; one that nobody has goes when `1` is written to its `remove`"
+                    .to_owned(),
+            ],
             Self::NoSriov { can, .. } => listed("these can", can),
             Self::VfCount { pf, .. } => vec![
                 "mvm does not change the number of virtual functions that it did not make"
@@ -400,7 +416,7 @@ impl Hint for DeviceError {
             Self::NoPci { .. }
             | Self::NoGroup { .. }
             | Self::Bridge { .. }
-            | Self::WholeAndVf { .. }
+            | Self::WholeAndPart { .. }
             | Self::Twice { .. }
             | Self::VfRange { .. }
             | Self::NoNet { .. }
@@ -414,7 +430,7 @@ impl Hint for DeviceError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::NoPci { .. }
-            | Self::WholeAndVf { .. }
+            | Self::WholeAndPart { .. }
             | Self::Twice { .. }
             | Self::NotIgd { .. }
             | Self::NoPlace { .. } => ExitCode::Profile,

@@ -1,9 +1,25 @@
 //! Whether a function may be the guest's: the IOMMU, the host, other guests.
 
 use super::error::DeviceError;
-use super::resolve::{Taking, shown};
+use super::resolve::{Asked, Taking, shown};
+use crate::handover::Extent;
 use crate::host::devices::{Holder, HostUse, Lease, PciDevice};
 use crate::ids::{Bdf, PciRef};
+
+impl<'a> Asked<'a> {
+    /// The lease of another guest that is in the way.
+    pub(super) fn other_guest(self, wanted: &Extent) -> Option<&'a Lease> {
+        self.others().find(|lease| wanted.excludes(&lease.extent()))
+    }
+
+    /// What other guests have.
+    fn others(self) -> impl Iterator<Item = &'a Lease> {
+        let own = self.name.as_str();
+        let leases = self.devices().leases.iter();
+        // What a guest left behind is given back before this one starts.
+        leases.filter(move |lease| lease.holder != Holder::Gone && lease.guest != own)
+    }
+}
 
 impl<'a> Taking<'a> {
     /// Whether the guest may have a function that exists; the rest of its group is not looked at.
@@ -29,7 +45,18 @@ impl<'a> Taking<'a> {
                 guests: self.guests_of(device.bdf),
             });
         }
-        self.leased(what, device.reference())?;
+        self.leased(what, &Extent::pci(device.reference()))?;
+        let mdevs = device.used_by_host.iter().find_map(|used| match used {
+            HostUse::LiveMdevs { count } => Some(*count),
+            _ => None,
+        });
+        if let Some(count) = mdevs {
+            return Err(DeviceError::LiveMdevs {
+                what: what.to_owned(),
+                device: shown(device),
+                count,
+            });
+        }
         let uses = host_uses(device);
         if !take && !uses.is_empty() {
             return Err(DeviceError::Host {
@@ -70,40 +97,22 @@ impl<'a> Taking<'a> {
         Ok(())
     }
 
-    /// Whether another guest has the function, its physical function, or a virtual one of it.
-    pub(super) fn leased(&self, what: &str, function: PciRef) -> Result<(), DeviceError> {
-        match self.other_guest(function) {
-            Some((lease, theirs)) => Err(DeviceError::Guest {
+    /// Whether another guest has it, a part of it, or what it is a part of. Nobody insists on that.
+    pub(super) fn leased(&self, what: &str, wanted: &Extent) -> Result<(), DeviceError> {
+        match self.asked.other_guest(wanted) {
+            Some(lease) => Err(DeviceError::Guest {
                 what: what.to_owned(),
-                device: theirs.to_string(),
+                device: lease.shown(),
                 guest: lease.guest.clone(),
             }),
             None => Ok(()),
         }
     }
 
-    /// The lease of another guest that is in the way.
-    pub(super) fn other_guest(&self, function: PciRef) -> Option<(&'a Lease, PciRef)> {
-        let whole = |function| matches!(function, PciRef::Function(_));
-        self.others().find(|(_, theirs)| {
-            *theirs == function
-                || theirs.physical() == function.physical() && (whole(*theirs) || whole(function))
-        })
-    }
-
     /// The lease of another guest on that very function.
     pub(super) fn own_lease(&self, function: PciRef) -> Option<&'a Lease> {
-        let found = self.others().find(|(_, theirs)| *theirs == function);
-        found.map(|(lease, _)| lease)
-    }
-
-    /// The PCI functions that other guests have.
-    fn others(&self) -> impl Iterator<Item = (&'a Lease, PciRef)> {
-        let own = self.asked.name.as_str();
-        // What a guest left behind is given back before this one starts.
-        let held = move |lease: &&Lease| lease.holder != Holder::Gone && lease.guest != own;
-        let leases = self.facts().leases.iter().filter(held);
-        leases.filter_map(|lease| Some((lease, lease.pci()?)))
+        let key = function.key();
+        self.asked.others().find(|lease| lease.key == key)
     }
 
     /// The other guests that have virtual functions of a device, each once.
@@ -120,13 +129,18 @@ impl<'a> Taking<'a> {
     }
 }
 
-/// What the host does with a function, in words. Its console is left out, as that is given back, and virtual
-/// functions, which are told apart.
+/// What the host does with a function, in words. Its console is left out, as that is given back, and what is
+/// made of it, which is told apart.
 pub(super) fn host_uses(device: &PciDevice) -> Vec<String> {
     device
         .used_by_host
         .iter()
-        .filter(|used| !matches!(used, HostUse::ConsoleGpu { .. } | HostUse::LiveVfs { .. }))
+        .filter(|used| {
+            !matches!(
+                used,
+                HostUse::ConsoleGpu { .. } | HostUse::LiveVfs { .. } | HostUse::LiveMdevs { .. }
+            )
+        })
         .map(ToString::to_string)
         .collect()
 }

@@ -6,7 +6,8 @@ use super::error::DeviceError;
 use super::gpu::{self, GPU, igd_spot};
 use super::resolve::{Asked, Spot, shown};
 use super::{GuestPlace, GuestSide, HostDevice, HostDeviceKind, HostMdev, Igd};
-use crate::host::devices::{Holder, MdevParent, MdevType, find};
+use crate::handover::Extent;
+use crate::host::devices::{MdevParent, MdevType, find};
 use crate::ids::{Bdf, Id};
 use crate::machine::{BoardKind, names};
 
@@ -42,11 +43,11 @@ pub(super) fn mdevs(
             Some(uuid) => existing(asked, &ask, uuid)?,
             None => made(asked, &ask, &out, notes)?,
         };
-        if let Some(lease) = held(asked, mdev.uuid) {
+        if let Some(lease) = asked.other_guest(&Extent::mdev(mdev.uuid, mdev.part_of)) {
             return Err(DeviceError::Guest {
                 what: ask.what,
-                device: mdev.uuid.to_string(),
-                guest: lease,
+                device: lease.shown(),
+                guest: lease.guest.clone(),
             });
         }
         let gpu = asked.layer.gpu.as_ref().filter(|_| ask.gpu);
@@ -121,14 +122,6 @@ fn asks<'a>(asked: Asked<'a>) -> Vec<Ask<'a>> {
     asks
 }
 
-/// The guest other than this one that has it.
-fn held(asked: Asked<'_>, uuid: Uuid) -> Option<String> {
-    let mut leases = asked.devices().leases.iter();
-    let lease = leases.find(|lease| lease.mdev() == Some(uuid))?;
-    let ours = lease.guest == asked.name.as_str() || lease.holder == Holder::Gone;
-    (!ours).then(|| lease.guest.clone())
-}
-
 fn existing(
     asked: Asked<'_>,
     ask: &Ask<'_>,
@@ -150,6 +143,7 @@ fn existing(
     let mdev = HostMdev {
         uuid,
         parent: found.parent.clone(),
+        part_of: asked.devices().mdev_parent(&found.parent),
         type_id: Some(found.type_id.clone()),
         create: false,
         keep: true,
@@ -212,8 +206,8 @@ fn made(
             kind: kind.to_owned(),
             parent: names.join(" or "),
             users: exist
-                .map(|uuid| match held(asked, *uuid) {
-                    Some(guest) => format!("{uuid} (guest {guest})"),
+                .map(|uuid| match asked.other_guest(&Extent::mdev(*uuid, None)) {
+                    Some(lease) => format!("{uuid} (guest {})", lease.guest),
                     None => uuid.to_string(),
                 })
                 .collect(),
@@ -229,6 +223,7 @@ fn made(
     let mdev = HostMdev {
         uuid,
         parent: parent.name.clone(),
+        part_of: facts.mdev_parent(&parent.name),
         type_id: Some(one.id.clone()),
         create: there.is_none(),
         keep: ask.keep || there.is_some(),

@@ -23,6 +23,7 @@ pub use error::DeviceError;
 pub use limits::{PhysBits, backend};
 pub use resolve::{Asked, resolve, wants};
 
+use crate::handover::Extent;
 pub use crate::handover::{ConsoleRef, Provision, VfNet};
 use crate::ids::{Bdf, Id, PciRef, UsbPort};
 
@@ -53,6 +54,17 @@ impl HostDevice {
             HostDeviceKind::Pci(_) => format!("pci.{id}"),
             HostDeviceKind::Mdev(_) => format!("mdev.{id}"),
             HostDeviceKind::Usb(_) => format!("usb.{id}"),
+        }
+    }
+}
+
+impl HostDeviceKind {
+    /// What the guest's lease of it is of.
+    pub fn extent(&self) -> Extent {
+        match self {
+            Self::Pci(pci) => Extent::pci(pci.function),
+            Self::Mdev(mdev) => Extent::mdev(mdev.uuid, mdev.part_of),
+            Self::Usb(usb) => Extent::usb(&usb.port, usb.part_of),
         }
     }
 }
@@ -116,6 +128,9 @@ pub struct HostMdev {
     pub uuid: Uuid,
     /// Its parent's name in `/sys/class/mdev_bus`: a PCI address, or that of a virtual device.
     pub parent: String,
+    /// The PCI function that its parent is, if it is one.
+    #[serde(default)]
+    pub part_of: Option<PciRef>,
     /// Its type, where it is known.
     pub type_id: Option<String>,
     /// Whether mvm makes it.
@@ -129,6 +144,9 @@ pub struct HostMdev {
 pub struct HostUsb {
     /// The port that it is plugged into.
     pub port: UsbPort,
+    /// The controller that it is behind.
+    #[serde(default)]
+    pub part_of: Option<PciRef>,
     /// The bus of the half of the port that it uses.
     pub bus: u8,
     /// Its number on that bus, which changes when it is plugged in again.

@@ -2,7 +2,8 @@
 //! taken, and what goes along. Pure.
 
 use super::error::DeviceError;
-use super::{GuestSide, HostDevice, HostDevices, HostPci, VfSet};
+use super::{GuestSide, HostDevice, HostDeviceKind, HostDevices, HostPci, VfSet};
+use crate::handover::Extent;
 use crate::host::devices::{DeviceFacts, PciDevice, find};
 use crate::host::{HostFacts, Images, QemuCaps};
 use crate::ids::{Bdf, GuestName, Id, PciRef};
@@ -124,8 +125,34 @@ pub fn resolve(asked: Asked<'_>, notes: &mut Vec<String>) -> Result<HostDevices,
     out.devices.append(&mut more);
     out.devices
         .extend(super::usb::usbs(asked, &mut taking.notes)?);
+    whole_or_part(&out.devices)?;
     notes.append(&mut taking.notes);
     Ok(out)
+}
+
+/// That no USB or mediated device is asked for together with the function that it would go away with.
+fn whole_or_part(devices: &[HostDevice]) -> Result<(), DeviceError> {
+    for part in devices {
+        let extent = part.kind.extent();
+        let whole = |other: &&HostDevice| {
+            other.id != part.id && matches!(other.kind, HostDeviceKind::Pci(_))
+        };
+        let word = match part.kind {
+            HostDeviceKind::Pci(_) => continue,
+            HostDeviceKind::Mdev(_) => "mediated device",
+            HostDeviceKind::Usb(_) => "USB device",
+        };
+        let mut wholes = devices.iter().filter(whole);
+        if let Some(whole) = wholes.find(|whole| whole.kind.extent().excludes(&extent)) {
+            return Err(DeviceError::WholeAndPart {
+                first: format!("`[{}]`", whole.key()),
+                second: format!("`[{}]`", part.key()),
+                part: word,
+                device: extent.part_of.map(|of| of.to_string()).unwrap_or_default(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The line by which people know a function.
@@ -273,9 +300,10 @@ impl<'a> Taking<'a> {
                 } else {
                     (new.what, old.what.clone())
                 };
-                return Err(DeviceError::WholeAndVf {
+                return Err(DeviceError::WholeAndPart {
                     first,
                     second,
+                    part: "virtual function",
                     device: new.function.physical().to_string(),
                 });
             }
@@ -285,7 +313,7 @@ impl<'a> Taking<'a> {
         } else {
             let pf = self.facts().function(new.function.physical());
             self.iommu(&new.what, pf, &new.function.to_string())?;
-            self.leased(&new.what, new.function)?;
+            self.leased(&new.what, &Extent::pci(new.function))?;
         }
         self.taken.push(new);
         Ok(())
@@ -304,7 +332,7 @@ impl<'a> Taking<'a> {
                     (None, Some(pf)) => format!("a virtual function of {}", pf.line()),
                     (None, None) => String::new(),
                 },
-                kind: super::HostDeviceKind::Pci(HostPci {
+                kind: HostDeviceKind::Pci(HostPci {
                     function: taken.function,
                     address: taken.address,
                     predicted: taken.predicted,

@@ -223,6 +223,42 @@ fn a_usb_device_is_one_guests() {
 }
 
 #[test]
+fn nobody_insists_on_what_a_guest_has_a_part_of() {
+    let mut devices = intel();
+    lease(&mut devices, "usb-1-5", Holder::Alive);
+    devices.leases[0].part_of = "0000:00:14.0".parse().ok();
+    let whole = "[pci.usb]\naddress = '00:14.0'\ntake-from-host = true";
+    insta::assert_snapshot!(told(whole, &devices), @r#"
+    `[pci.usb]`: guest other has usb 1-5
+    `mvm stop other` or `mvm detach` gives it back
+    "#);
+    insta::assert_snapshot!(told(&format!("{whole}\ngroup = 'all'\n[usb.k]\nport = '1-3'"), &intel()), @r#"
+    `[pci.usb]` is the whole of 0000:00:14.0, and `[usb.k]` a USB device of it
+    "#);
+
+    let mut devices = read("intel-i915-gvtg");
+    let uuid = uuid::Uuid::from_u128(7);
+    lease(&mut devices, &format!("mdev-{uuid}"), Holder::Alive);
+    // Before it is made, and when it is there.
+    devices.leases[0].part_of = "0000:00:02.0".parse().ok();
+    let whole = "[gpu]\nwhole = true\ntake-from-host = true";
+    insta::assert_snapshot!(told(whole, &devices), @r#"
+    `[gpu]`: guest other has mdev 00000000-0000-0000-0000-000000000007
+    `mvm stop other` or `mvm detach` gives it back
+    "#);
+    devices.leases.clear();
+    insta::assert_snapshot!(told(whole, &devices), @r#"
+    `[gpu]`: 0000:00:02.0 Intel Corporation UHD Graphics 620 [8086:5917] has 1 mediated device, which would go with it
+    `mvm devices mdev` shows who has them; one that nobody has goes when `1` is written to its `remove`
+    "#);
+    lease(&mut devices, "pci-0000:00:02.0", Holder::Alive);
+    insta::assert_snapshot!(told("[gpu]\nmdev = 'i915-GVTg_V5_8'", &devices), @r#"
+    `[gpu]`: guest other has 0000:00:02.0
+    `mvm stop other` or `mvm detach` gives it back
+    "#);
+}
+
+#[test]
 fn addresses_end_where_the_iommu_does() {
     let mut facts = with(intel());
     facts.kvm.state = KvmState::Healthy;

@@ -3,8 +3,8 @@
 use super::error::DeviceError;
 use super::resolve::Asked;
 use super::{GuestSide, HostDevice, HostDeviceKind, HostUsb, UsbAsk};
-use crate::host::devices::{Holder, UsbDevice, find};
-use crate::ids::{Id, PciRef};
+use crate::host::devices::{UsbDevice, find};
+use crate::ids::Id;
 use crate::profile::schema::UsbTable;
 
 /// The USB devices of the guest.
@@ -95,23 +95,15 @@ fn take(
             device: text,
         });
     }
-    for lease in &asked.devices().leases {
-        let ours = lease.guest == asked.name.as_str() || lease.holder == Holder::Gone;
-        let controller = device.controller.map(PciRef::Function);
-        let held = if lease.usb().as_ref() == Some(&device.port) {
-            Some(text.clone())
-        } else {
-            // With its controller it is gone from the host altogether.
-            let theirs = lease.pci().filter(|theirs| Some(*theirs) == controller);
-            theirs.map(|theirs| format!("its controller {theirs}"))
-        };
-        if let Some(device) = held.filter(|_| !ours) {
-            return Err(DeviceError::Guest {
-                what: what(),
-                device,
-                guest: lease.guest.clone(),
-            });
-        }
+    if let Some(lease) = asked.other_guest(&device.extent()) {
+        return Err(DeviceError::Guest {
+            what: what(),
+            device: match lease.pci() {
+                Some(controller) => format!("its controller {controller}"),
+                None => text,
+            },
+            guest: lease.guest.clone(),
+        });
     }
     let take_from_host = table.take_from_host.or(asked.layer.take_from_host);
     let take_from_host = take_from_host.unwrap_or(false);
@@ -133,6 +125,7 @@ fn take(
         text: device.line(),
         kind: HostDeviceKind::Usb(HostUsb {
             port: device.port.clone(),
+            part_of: device.extent().part_of,
             bus: number(device.bus),
             address: number(device.address),
             hostport: hostport.to_owned(),

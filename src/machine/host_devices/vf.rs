@@ -4,6 +4,7 @@ use super::error::DeviceError;
 use super::may::host_uses;
 use super::resolve::{Taking, shown};
 use super::{Provision, VfNet, VfSet};
+use crate::handover::Extent;
 use crate::host::devices::{PciDevice, find, is_harmless_driver};
 use crate::ids::{Bdf, MacAddr, PciRef};
 use crate::machine::error::ResolveError;
@@ -200,7 +201,7 @@ impl<'a> Taking<'a> {
         }
         let own = |index| PciRef::Vf { pf: pf.bdf, index };
         let used = (1..=limit)
-            .filter(|index| self.other_guest(own(*index)).is_some())
+            .filter(|index| self.asked.other_guest(&Extent::pci(own(*index))).is_some())
             .count();
         let candidate = |index, doubtful| Candidate {
             pf,
@@ -235,7 +236,7 @@ impl<'a> Taking<'a> {
         if self.taken.iter().any(|taken| taken.function == function) {
             return Some("this guest has it already".to_owned());
         }
-        if let Some((lease, _)) = self.other_guest(function) {
+        if let Some(lease) = self.asked.other_guest(&Extent::pci(function)) {
             return Some(format!("guest {} has it", lease.guest));
         }
         let device = self.facts().get(function)?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Alive, HostDir, HostLock, Record, alive, is_root, now};
+use crate::handover::Extent;
+use crate::ids::PciRef;
 use crate::ops::device_error::DeviceError;
 use crate::plan::step::{Step, User};
 
@@ -16,6 +18,9 @@ pub struct Lease {
     pub key: String,
     /// The device as people name it.
     pub device: String,
+    /// The PCI function that it comes and goes with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub part_of: Option<PciRef>,
     /// The guest.
     pub guest: String,
     /// Its run-time directory, whose `lock` it holds as long as it lives.
@@ -44,6 +49,14 @@ pub struct ByHand {
 }
 
 impl Record<Lease> {
+    /// Which device it is of; the file's name counts.
+    pub fn extent(&self) -> Extent {
+        Extent {
+            key: self.key.clone(),
+            part_of: self.content.part_of,
+        }
+    }
+
     /// What is carried out, newest first, where the guest's journal is gone: what gives this lease's own
     /// device back, and nothing else that the file may say.
     pub fn take_back(&self) -> Vec<Step> {
@@ -104,14 +117,15 @@ impl HostDir {
     pub fn take_lease(
         &self,
         _lock: &HostLock,
-        key: &str,
+        wanted: &Extent,
         device: &str,
         user: &User,
         in_use: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(), DeviceError> {
+        let key = wanted.key.as_str();
         for found in self.leases()? {
             let lease = &found.content;
-            if !excludes(key, &found.key) {
+            if !wanted.excludes(&found.extent()) {
                 continue;
             }
             if lease.run_dir == user.run_dir {
@@ -145,6 +159,7 @@ impl HostDir {
         let lease = Lease {
             key: key.to_owned(),
             device: device.to_owned(),
+            part_of: wanted.part_of,
             guest: user.guest.clone(),
             run_dir: user.run_dir.clone(),
             uid: nix::unistd::Uid::effective().as_raw(),
@@ -170,7 +185,7 @@ impl HostDir {
         // Users have no lock in common with root: whoever was faster with a function of the same is seen now.
         for found in self.leases()? {
             let theirs = found.key != key && found.content.run_dir != user.run_dir;
-            if theirs && excludes(key, &found.key) {
+            if theirs && wanted.excludes(&found.extent()) {
                 self.remove(LEASES, key)?;
                 return Err(DeviceError::Leased {
                     device: found.content.device,
@@ -287,16 +302,6 @@ impl HostDir {
     pub fn forget_by_hand(&self, _lock: &HostLock, key: &str) -> Result<(), DeviceError> {
         self.remove(BOUND, key)
     }
-}
-
-/// Whether two leases cannot be different guests': the same device, or a physical function and one of
-/// its virtual ones.
-fn excludes(wanted: &str, there: &str) -> bool {
-    let vf_of = |a: &str, b: &str| {
-        a.strip_prefix(b)
-            .is_some_and(|rest| rest.starts_with("-vf"))
-    };
-    wanted == there || vf_of(wanted, there) || vf_of(there, wanted)
 }
 
 #[cfg(test)]

@@ -117,6 +117,7 @@ impl HostDir {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::handover::Extent;
     use crate::plan::step::{Step, User};
     use std::os::unix::fs::{chown, symlink};
 
@@ -198,8 +199,12 @@ mod tests {
             guest: guest.to_owned(),
             run_dir: top.path().join(guest),
         };
+        let usb = |key: &str| Extent {
+            key: key.to_owned(),
+            part_of: None,
+        };
         let roots = dir.lock().unwrap();
-        dir.take_lease(&roots, "usb-1-1", "x", &user("roots"), &|_| None)
+        dir.take_lease(&roots, &usb("usb-1-1"), "x", &user("roots"), &|_| None)
             .unwrap();
         fs::create_dir(top.path().join("roots")).unwrap();
         let _life = crate::ops::lock::take(&top.path().join("roots/lock")).unwrap();
@@ -209,11 +214,11 @@ mod tests {
         // Root is at work meanwhile.
         let held = dir.lock().unwrap();
         let (us, undo) = (user("us"), Step::RemoveFile { path: "/x".into() });
-        dir.take_lease(&held, "usb-1-2", "x", &us, &|_| None)
+        dir.take_lease(&held, &usb("usb-1-2"), "x", &us, &|_| None)
             .unwrap();
         dir.note_undo(&held, "usb-1-2", &undo).unwrap();
         assert!(dir.has_undo("usb-1-2", &undo).unwrap());
-        let error = dir.take_lease(&held, "usb-1-1", "x", &us, &|_| None);
+        let error = dir.take_lease(&held, &usb("usb-1-1"), "x", &us, &|_| None);
         assert!(
             matches!(error, Err(DeviceError::Leased { .. })),
             "{error:?}"

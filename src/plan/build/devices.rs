@@ -1,11 +1,9 @@
 //! The steps that take devices of the host.
 
-use crate::handover::ConsoleRef;
+use crate::handover::{ConsoleRef, Extent};
 use crate::ids::PciRef;
 use crate::machine::{HostDevice, HostDeviceKind, HostPci, Machine, VfSet};
-use crate::plan::step::{
-    Bound, Interface, Step, User, VfNetState, VfioDevice, lease_key, mdev_lease_key, usb_lease_key,
-};
+use crate::plan::step::{Bound, Interface, Step, User, VfNetState, VfioDevice};
 
 /// What is taken together: with a start, or with a device that a running guest gets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -44,28 +42,23 @@ pub fn user(machine: &Machine) -> User {
 /// leases, virtual functions, mediated devices, consoles, drivers, and at last a look whether it works.
 pub fn steps(wanted: &Wanted<'_>, user: &User) -> Vec<Step> {
     let mut steps = Vec::new();
-    let lease = |key: String, device: String| Step::TakeLease {
-        key,
+    let lease = |of: Extent, device: String| Step::TakeLease {
+        key: of.key,
         device,
+        part_of: of.part_of,
         user: user.clone(),
     };
     for device in wanted.devices {
-        let (key, name) = match &device.kind {
-            HostDeviceKind::Pci(pci) => (lease_key(pci.function), pci.function.to_string()),
-            HostDeviceKind::Mdev(mdev) => (
-                mdev_lease_key(mdev.uuid),
-                format!("mediated device {}", mdev.uuid),
-            ),
-            HostDeviceKind::Usb(usb) => (
-                usb_lease_key(&usb.port),
-                format!("USB device at {}", usb.port),
-            ),
+        let name = match &device.kind {
+            HostDeviceKind::Pci(pci) => pci.function.to_string(),
+            HostDeviceKind::Mdev(mdev) => format!("mediated device {}", mdev.uuid),
+            HostDeviceKind::Usb(usb) => format!("USB device at {}", usb.port),
         };
-        steps.push(lease(key, name));
+        steps.push(lease(device.kind.extent(), name));
     }
     for companion in wanted.companions {
         let function = companion.function;
-        steps.push(lease(lease_key(function), function.to_string()));
+        steps.push(lease(Extent::pci(function), function.to_string()));
     }
     for set in wanted.vfs {
         steps.push(Step::MakeVfs {

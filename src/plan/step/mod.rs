@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::handover::{ConsoleRef, Provision};
+use crate::handover::{ConsoleRef, Extent, Provision};
 use crate::ids::{Bdf, PciRef, UsbPort};
 use crate::profile::schema::DiskFormat;
 pub use device::{Attribute, Bound, Interface, User, VfNetState, VfioDevice};
@@ -81,10 +81,14 @@ pub enum Step {
     },
     /// Takes a device for a guest: nobody else gets it until it is released.
     TakeLease {
-        /// The lease's name ([`lease_key`] and its like).
+        /// The lease's name (that of [`Extent`]).
         key: String,
         /// The device as people name it.
         device: String,
+        /// The PCI function that it comes and goes with: a USB device's controller, what a mediated
+        /// device is made of.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        part_of: Option<PciRef>,
         /// Who takes it.
         user: User,
     },
@@ -211,24 +215,6 @@ pub enum Step {
     },
 }
 
-/// The name of a PCI function's lease.
-pub fn lease_key(device: PciRef) -> String {
-    match device {
-        PciRef::Function(bdf) => format!("pci-{bdf}"),
-        PciRef::Vf { pf, index } => format!("pci-{pf}-vf{index}"),
-    }
-}
-
-/// The name of a mediated device's lease.
-pub fn mdev_lease_key(uuid: Uuid) -> String {
-    format!("mdev-{uuid}")
-}
-
-/// The name of a USB port's lease.
-pub fn usb_lease_key(port: &UsbPort) -> String {
-    format!("usb-{port}")
-}
-
 impl Step {
     /// The step that takes this one back; `None` where there is nothing to take back.
     pub fn inverse(&self) -> Option<Self> {
@@ -303,17 +289,18 @@ impl Step {
     pub fn lease(&self) -> Option<String> {
         match self {
             Self::TakeLease { key, .. } | Self::ReleaseLease { key, .. } => Some(key.clone()),
-            Self::BindDriver { device, .. } | Self::GiveBack { device, .. } => {
-                Some(lease_key(*device))
+            Self::BindDriver { device, .. } | Self::GiveBack { device, .. } => Some(device.key()),
+            Self::SetVfNet { pf, index, .. } => Some(
+                PciRef::Vf {
+                    pf: *pf,
+                    index: *index,
+                }
+                .key(),
+            ),
+            Self::MakeMdev { uuid, .. } | Self::RemoveMdev { uuid } => {
+                Some(Extent::mdev(*uuid, None).key)
             }
-            Self::SetVfNet { pf, index, .. } => Some(lease_key(PciRef::Vf {
-                pf: *pf,
-                index: *index,
-            })),
-            Self::MakeMdev { uuid, .. } | Self::RemoveMdev { uuid } => Some(mdev_lease_key(*uuid)),
-            Self::TakeUsb { port, .. } | Self::GiveBackUsb { port, .. } => {
-                Some(usb_lease_key(port))
-            }
+            Self::TakeUsb { port, .. } | Self::GiveBackUsb { port, .. } => Some(port.key()),
             _ => None,
         }
     }
