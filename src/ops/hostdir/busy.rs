@@ -1,7 +1,7 @@
 //! Who is at work on a device right now.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use super::{BusyLock, HostDir, open_or_create, safe};
+use super::{BusyLock, HostDir, note, open_or_create, safe};
 use crate::ops::device_error::DeviceError;
 use crate::ops::lock;
 
@@ -51,11 +51,8 @@ pub(crate) fn take(
             if !lock::is_at(&file, &path) {
                 continue;
             }
-            let note = format!("{what} (process {})\n", std::process::id());
-            let noted = file
-                .set_len(0)
-                .and_then(|()| (&file).write_all(note.as_bytes()));
-            noted.map_err(DeviceError::host_dir(&path))?;
+            note(&file, &format!("{what} (process {})\n", std::process::id()))
+                .map_err(DeviceError::host_dir(&path))?;
             return Ok(file.into());
         }
         wait_or_tell(key, &path, end)?;

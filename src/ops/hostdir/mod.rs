@@ -126,9 +126,7 @@ impl HostDir {
                 continue;
             }
             // Who has it is told to those who wait in vain: not worth an error.
-            let _ = file
-                .set_len(0)
-                .and_then(|()| (&file).write_all(format!("{}\n", std::process::id()).as_bytes()));
+            let _ = note(&file, &format!("{}\n", std::process::id()));
             return Ok(HostLock { lock: Some(file) });
         }
     }
@@ -268,18 +266,20 @@ impl HostDir {
         let temporary = dir.join(format!(".{key}.{}", std::process::id()));
         let write = || -> io::Result<()> {
             let text = serde_json::to_vec(content)?;
-            // Of a process that had our number and died.
-            if let Err(error) = fs::remove_file(&temporary) {
-                if error.kind() != io::ErrorKind::NotFound {
-                    return Err(error);
+            let make = || {
+                let mut options = OpenOptions::new();
+                options.write(true).create_new(true).mode(0o644);
+                options.open(&temporary)
+            };
+            let mut file = match make() {
+                // Of a process that had our number and died.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    fs::remove_file(&temporary)?;
+                    make()?
                 }
-            }
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o644)
-                .open(&temporary)?;
-            file.set_permissions(fs::Permissions::from_mode(0o644))?;
+                made => made?,
+            };
+            give_mode(&file, 0o644)?;
             file.write_all(&text)?;
             file.sync_all()?;
             into_place(&temporary, &path)?;
@@ -338,7 +338,7 @@ fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
         }
         match options.create_new(true).mode(mode).open(path) {
             Ok(file) => {
-                file.set_permissions(fs::Permissions::from_mode(mode))?;
+                give_mode(&file, mode)?;
                 return Ok(file);
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -346,6 +346,23 @@ fn open_or_create(path: &Path, mode: u32) -> io::Result<File> {
         }
     }
     Err(io::ErrorKind::ResourceBusy.into())
+}
+
+/// A new file's mode, whatever the mask of modes took of it.
+fn give_mode(file: &File, mode: u32) -> io::Result<()> {
+    if file.metadata()?.mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode))
+}
+
+/// What a lock's file is to say.
+fn note(file: &File, text: &str) -> io::Result<()> {
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
+    let mut file = file;
+    file.write_all(text.as_bytes())
 }
 
 /// Whether the process that a half written record's name names is there.
