@@ -42,6 +42,13 @@ pub(super) fn run(args: &DetachArgs, context: &Context) -> Result<(), Failure> {
             Format::Json => output::print_json(&done)?,
             Format::Table => {
                 output::progress(&format!("{} has left {}", args.id, seen.name));
+                let waits = done["waits"].as_array().into_iter().flatten();
+                for function in waits.filter_map(|one| one.as_str()) {
+                    output::note(&format!(
+                        "{function} is given back with the last device of its IOMMU group that {} has",
+                        seen.name
+                    ));
+                }
             }
         }
         Ok(())

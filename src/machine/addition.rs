@@ -6,7 +6,7 @@ use super::host_devices::{self, GuestPlace, HostDeviceKind, HostDevices};
 use super::resolve::{Inputs, ids, no_nul};
 use super::{Bus, Disk, Firmware, HostDevice, Machine, Nic, ResolveError, board, check, disk, net};
 use crate::error::{ExitCode, Hint};
-use crate::ids::Id;
+use crate::ids::{Id, PciRef};
 use crate::profile::schema::{DiskBus, Layer, Media};
 
 /// Devices on their way into a guest that runs, or out of it.
@@ -294,6 +294,12 @@ impl Machine {
         };
         let some = part.ids().next().is_some();
         some.then_some(part)
+    }
+
+    /// The PCI functions of the host that the guest has.
+    pub fn functions(&self) -> impl Iterator<Item = PciRef> {
+        let devices = self.host_devices.iter();
+        devices.filter_map(|device| device.kind.function())
     }
 
     /// The names of all that could be detached.

@@ -10,8 +10,8 @@ use super::sysfs::Place;
 const CLOSING: Duration = Duration::from_secs(10);
 
 /// The processes that have any of these files open, by the paths that `/proc/PID/fd` shows; but not
-/// ourselves. `pid (command)` each.
-fn of(place: &Place, paths: &[String]) -> Vec<String> {
+/// ourselves.
+fn processes(place: &Place, paths: &[String]) -> Vec<u32> {
     let us = std::process::id();
     let processes = fs::read_dir(&place.proc).into_iter().flatten().flatten();
     let mut found = Vec::new();
@@ -20,24 +20,47 @@ fn of(place: &Place, paths: &[String]) -> Vec<String> {
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        if pid == us {
-            continue;
-        }
-        let fds = fs::read_dir(process.path().join("fd"))
-            .into_iter()
-            .flatten();
-        let has = fds.flatten().any(|fd| {
-            fs::read_link(fd.path()).is_ok_and(|to| {
-                to.to_str()
-                    .is_some_and(|to| paths.iter().any(|path| path == to))
-            })
-        });
-        if has {
-            let comm = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            found.push(format!("process {pid} ({})", comm.trim()));
+        if pid != us && has_open(&process.path(), paths) {
+            found.push(pid);
         }
     }
     found
+}
+
+fn has_open(process: &Path, paths: &[String]) -> bool {
+    let fds = fs::read_dir(process.join("fd")).into_iter().flatten();
+    fds.flatten().any(|fd| {
+        fs::read_link(fd.path()).is_ok_and(|to| {
+            to.to_str()
+                .is_some_and(|to| paths.iter().any(|path| path == to))
+        })
+    })
+}
+
+/// The same in words: `process pid (command)` each.
+fn of(place: &Place, paths: &[String]) -> Vec<String> {
+    let in_words = |pid: u32| {
+        let comm = place.proc.join(pid.to_string()).join("comm");
+        let comm = fs::read_to_string(comm).unwrap_or_default();
+        format!("process {pid} ({})", comm.trim())
+    };
+    processes(place, paths).into_iter().map(in_words).collect()
+}
+
+/// Whether those who have the device's IOMMU group open are the guest whose lock that is: its QEMU inherits
+/// the lock. `dir` is the device's directory, relative to `/sys`.
+pub(crate) fn is_group_of(place: &Place, dir: &Path, lock: &Path) -> bool {
+    let Some(group) = place.link_name(dir.join("iommu_group")) else {
+        return false;
+    };
+    // As the kernel tells it, wherever our own `/dev` is.
+    let open = processes(place, &[format!("/dev/vfio/{group}")]);
+    let Ok(lock) = fs::canonicalize(lock) else {
+        return false;
+    };
+    let lock = [lock.to_string_lossy().into_owned()];
+    let theirs = |pid: &u32| has_open(&place.proc.join(pid.to_string()), &lock);
+    !open.is_empty() && open.iter().all(theirs)
 }
 
 /// The files by which a process has a device open through VFIO: its group, and its own node for iommufd.

@@ -68,6 +68,11 @@ pub trait Ops {
     fn observe(&self, step: &Step) -> Result<Step, OpsError> {
         Ok(step.clone())
     }
+
+    /// The IOMMU group of a function that exists.
+    fn group_of(&self, _device: PciRef) -> Option<u32> {
+        None
+    }
 }
 
 /// The host that mvm runs on.
@@ -159,5 +164,11 @@ impl Ops for Host {
 
     fn observe(&self, step: &Step) -> Result<Step, OpsError> {
         Ok(devices::observe(&self.place, step)?)
+    }
+
+    fn group_of(&self, device: PciRef) -> Option<u32> {
+        let function = driver::Function::find(&self.place, device)?;
+        let group = self.place.link_name(function.dir.join("iommu_group"))?;
+        group.parse().ok()
     }
 }

@@ -12,8 +12,9 @@ use vfio_ioctls::{VfioContainer, VfioDevice as Opened, VfioError};
 
 use super::device_error::DeviceError;
 use super::driver::{Function, load_iommu_backend};
+use super::hostdir::{Lease, Record};
 use super::sysfs::Place;
-use super::{mdev, process, session};
+use super::{holders, mdev, process, session};
 use crate::plan::step::VfioDevice;
 
 /// For all devices of a guest to be opened; each is reset then.
@@ -47,7 +48,7 @@ pub enum Kind {
 }
 
 /// Opens the devices as QEMU will, in a process that can be left behind: the kernel resets a device that
-/// is opened.
+/// is opened. One of a group that the guest has open already is not opened: a group is one process's at a time.
 ///
 /// # Errors
 /// The first that does not open, with the cause.
@@ -56,20 +57,27 @@ pub(crate) fn confirm(place: &Place, devices: &[VfioDevice]) -> Result<(), Devic
         return Ok(());
     }
     let mut dirs = Vec::new();
+    let mut opened = Vec::new();
     for device in devices {
         let dir = match device {
             VfioDevice::Pci(pci) => Function::get(place, *pci)?.dir,
             VfioDevice::Mdev(uuid) => mdev::dir_of(*uuid),
         };
         expect_ready(place, device, &dir)?;
-        dirs.push(place.path(dir));
+        if !is_guests_already(place, device, &dir)? {
+            dirs.push(place.path(dir));
+            opened.push(device);
+        }
+    }
+    if dirs.is_empty() {
+        return Ok(());
     }
     if !place.is_real() {
         return Ok(());
     }
     load_iommu_backend(place);
     let found = in_child(&dirs).map_err(|error| DeviceError::Vfio {
-        device: names(devices),
+        device: names(&opened),
         what: error.to_string(),
         hint: None,
     })?;
@@ -77,12 +85,25 @@ pub(crate) fn confirm(place: &Place, devices: &[VfioDevice]) -> Result<(), Devic
         return Ok(());
     };
     let at = dirs.iter().position(|dir| *dir == refusal.device);
-    let device = at.map_or_else(|| names(devices), |at| devices[at].to_string());
+    let device = at.map_or_else(|| names(&opened), |at| opened[at].to_string());
     Err(explain(place, &refusal, device))
 }
 
-fn names(devices: &[VfioDevice]) -> String {
-    let names: Vec<String> = devices.iter().map(ToString::to_string).collect();
+/// Whether the guest that the device is for has its group open, through another device of the group.
+fn is_guests_already(place: &Place, device: &VfioDevice, dir: &Path) -> Result<bool, DeviceError> {
+    let VfioDevice::Pci(pci) = device else {
+        return Ok(false);
+    };
+    let lease = place.host.lease(&pci.key())?;
+    let ours = |lease: &Record<Lease>| {
+        let lock = lease.content.run_dir.join("lock");
+        lease.trusted && holders::is_group_of(place, dir, &lock)
+    };
+    Ok(lease.is_some_and(|lease| ours(&lease)))
+}
+
+fn names(devices: &[&VfioDevice]) -> String {
+    let names: Vec<String> = devices.iter().map(|one| one.to_string()).collect();
     names.join(", ")
 }
 
@@ -257,5 +278,55 @@ fn explain(place: &Place, refusal: &Refusal, device: String) -> DeviceError {
         device,
         what,
         hint: Some(hint),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::handover::Extent;
+    use crate::hosts;
+    use crate::ids::PciRef;
+    use crate::ops::standin;
+    use crate::plan::step::User;
+
+    #[test]
+    fn a_group_that_the_guest_has_open_is_not_opened_again() {
+        let tree = hosts::Host::new("intel-i915-7vf");
+        let top = tempfile::tempdir().unwrap();
+        standin::set(Some(tree.root()));
+        let place = standin::place(&top.path().join("host")).unwrap();
+        standin::set(None);
+        let sound: PciRef = "0000:00:1f.3".parse().unwrap();
+        let user = User {
+            guest: "g".to_owned(),
+            run_dir: top.path().join("g"),
+        };
+        std::fs::create_dir(&user.run_dir).unwrap();
+        let lock = user.run_dir.join("lock");
+        std::fs::write(&lock, "").unwrap();
+        let held = place.host.lock().unwrap();
+        let wanted = Extent::pci(sound);
+        let take = place
+            .host
+            .take_lease(&held, &wanted, "it", &user, &|_| None);
+        take.unwrap();
+        let dir = Function::get(&place, sound).unwrap().dir;
+        let already = || is_guests_already(&place, &VfioDevice::Pci(sound), &dir).unwrap();
+        assert!(!already(), "nobody has it open");
+        let open = |pid: &str, fd: &str, to: &Path| {
+            let fds = place.proc.join(pid).join("fd");
+            std::fs::create_dir_all(&fds).unwrap();
+            symlink(to, fds.join(fd)).unwrap();
+        };
+        open("4242", "3", Path::new("/dev/vfio/11"));
+        assert!(!already(), "somebody has it open");
+        open("4242", "4", &lock.canonicalize().unwrap());
+        assert!(already(), "its QEMU has it open");
+        open("4243", "3", Path::new("/dev/vfio/11"));
+        assert!(!already(), "and somebody else has it open too");
     }
 }

@@ -188,9 +188,25 @@ pub fn attach(
     let mut book = Journal::open(journal).map_err(refused)?;
     let next = before.iter().map(|entry| entry.step + 1).max().unwrap_or(0);
     let mut made = Made;
+    let known = |step: &Step| {
+        let undo = step.inverse();
+        let known = before
+            .iter()
+            .any(|entry| Some(&entry.undo) == undo.as_ref());
+        known && matches!(step, Step::TakeLease { .. })
+    };
     for (index, step) in (next..).zip(steps) {
         let group = std::slice::from_ref(step);
-        if let Err(stop) = one_group(ops, group, index, Some(device), &mut book, &mut made) {
+        let done = if known(step) {
+            // A device that the guest let go and that waits for its group: released twice, it would be
+            // anybody's before it is given back.
+            ops.run(step)
+                .map(drop)
+                .map_err(|error| stopped(step.clone(), error))
+        } else {
+            one_group(ops, group, index, Some(device), &mut book, &mut made)
+        };
+        if let Err(stop) = done {
             let (step, why) = *stop;
             drop(book);
             let left = journal::take_back_device(ops, journal, device).unwrap_or_else(|error| {

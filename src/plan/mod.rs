@@ -3,6 +3,8 @@
 pub mod apply;
 mod attachment;
 pub mod build;
+#[cfg(test)]
+mod group_tests;
 pub mod journal;
 pub mod render;
 pub mod step;

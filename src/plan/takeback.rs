@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::journal::{self, Entry, Journal, JournalError};
 use super::step::Step;
-use crate::ids::{Bdf, Id};
+use crate::ids::{Bdf, Id, PciRef};
 use crate::ops::{Ops, OpsError};
 
 /// Takes back what the entries say, newest first, past errors. A directory is left alone once
@@ -41,6 +41,16 @@ pub fn roll_back(ops: &dyn Ops, entries: &[Entry], journal: Option<&Path>) -> Ve
     back.errors
 }
 
+/// What came of taking back something of a guest that goes on running.
+#[derive(Debug, Default)]
+pub struct TakenBack {
+    /// What the host refused.
+    pub errors: Vec<OpsError>,
+    /// Functions that the guest has let go and that cannot be the host's yet: it has others of their IOMMU
+    /// groups.
+    pub held: Vec<PciRef>,
+}
+
 /// Takes back what was done for one device of a guest that goes on running: each inverse that was
 /// carried out is struck out.
 ///
@@ -51,11 +61,16 @@ pub fn take_back_device(
     journal: &Path,
     device: &Id,
 ) -> Result<Vec<OpsError>, JournalError> {
-    take_back_entries(ops, journal, |entry| entry.device.as_ref() == Some(device))
+    let chosen = |entry: &Entry| entry.device.as_ref() == Some(device);
+    Ok(take_back_entries(ops, journal, chosen, |_| true)?.errors)
 }
 
-/// The same for the entries that are chosen. Virtual functions stay as long as the guest has another of
-/// them, whichever entry made them.
+/// The same for the entries that are chosen; `keeps` says which functions the guest goes on having.
+///
+/// Functions of one IOMMU group are the guest's together: the kernel lets no other driver than VFIO's have
+/// one as long as a process has the group open. What leaves while the guest keeps another of the group stays
+/// bound and leased, and is given back with the last of them. Virtual functions stay as long as the guest
+/// has another of them, whichever entry made them.
 ///
 /// # Errors
 /// As [`take_back_device`].
@@ -63,10 +78,16 @@ pub fn take_back_entries(
     ops: &dyn Ops,
     path: &Path,
     chosen: impl Fn(&Entry) -> bool,
-) -> Result<Vec<OpsError>, JournalError> {
+    keeps: impl Fn(PciRef) -> bool,
+) -> Result<TakenBack, JournalError> {
     let entries = journal::read(path)?;
     let mut book = Journal::open(path)?;
-    let mut back = TakingBack::default();
+    let groups = Groups::new(ops, &entries, &chosen, &keeps);
+    let chosen = |entry: &Entry| chosen(entry) || groups.leave_with(entry);
+    let mut back = TakingBack {
+        taken: groups.held.iter().map(|function| function.key()).collect(),
+        ..TakingBack::default()
+    };
     let of_pf = |entry: &Entry, pf: &Bdf| {
         let prefix = format!("pci-{pf}-vf");
         let lease = entry.undo.lease();
@@ -78,6 +99,7 @@ pub fn take_back_entries(
             let touched = chosen(entry) || leases.clone().any(&chosen);
             touched && leases.all(&chosen)
         }
+        Step::GiveBack { device, .. } if groups.held.contains(device) => false,
         _ => chosen(entry),
     };
     for entry in entries.iter().rev().filter(wanted) {
@@ -85,7 +107,92 @@ pub fn take_back_entries(
             book.strike(&entry.undo)?;
         }
     }
-    Ok(back.errors)
+    Ok(TakenBack {
+        errors: back.errors,
+        held: groups.held,
+    })
+}
+
+/// The function that an entry gives back.
+const fn function(entry: &Entry) -> Option<PciRef> {
+    match entry.undo {
+        Step::GiveBack { device, .. } => Some(device),
+        _ => None,
+    }
+}
+
+/// Which functions wait for others of their groups, and which have waited long enough.
+#[derive(Default)]
+struct Groups {
+    /// Chosen, but the guest keeps another of the group.
+    held: Vec<PciRef>,
+    /// Of groups of which the guest keeps nothing.
+    leave: Vec<PciRef>,
+    /// What was done for devices of which all functions leave.
+    devices: Vec<Id>,
+}
+
+impl Groups {
+    fn new(
+        ops: &dyn Ops,
+        entries: &[Entry],
+        chosen: &impl Fn(&Entry) -> bool,
+        keeps: &impl Fn(PciRef) -> bool,
+    ) -> Self {
+        struct Member<'a> {
+            function: PciRef,
+            group: u32,
+            entry: &'a Entry,
+            leaves: bool,
+        }
+        let member = |entry| {
+            let function = function(entry)?;
+            Some(Member {
+                function,
+                group: ops.group_of(function)?,
+                entry,
+                leaves: chosen(entry),
+            })
+        };
+        let members: Vec<Member<'_>> = entries.iter().filter_map(member).collect();
+        let mut found = Self::default();
+        for one in members.iter().filter(|one| one.leaves) {
+            let group = || members.iter().filter(|other| other.group == one.group);
+            let leaves = |function| group().any(|one| one.leaves && one.function == function);
+            let stays = |other: &Member<'_>| !leaves(other.function) && keeps(other.function);
+            if group().any(stays) {
+                found.held.push(one.function);
+            } else {
+                found.leave.extend(group().map(|other| other.function));
+            }
+        }
+        for functions in [&mut found.held, &mut found.leave] {
+            functions.sort_unstable();
+            functions.dedup();
+        }
+        let leaves = |one: &Member<'_>| found.leave.contains(&one.function);
+        let whole = |id: &&Id| {
+            let mut own = members
+                .iter()
+                .filter(|one| one.entry.device.as_ref() == Some(*id));
+            own.all(leaves)
+        };
+        let ids = members.iter().filter(|one| leaves(one));
+        let ids = ids.filter_map(|one| one.entry.device.as_ref());
+        found.devices = ids.filter(whole).cloned().collect();
+        found
+    }
+
+    /// Whether an entry is about something whose group leaves.
+    fn leave_with(&self, entry: &Entry) -> bool {
+        match entry.undo.lease() {
+            Some(key) => self.leave.iter().any(|function| function.key() == key),
+            None => entry
+                .device
+                .as_ref()
+                .is_some_and(|id| self.devices.contains(id)),
+        }
+    }
 }
 
 /// An error with its causes on one line.

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::book::{Made, Phase, Record};
 use super::{Hotplug, HotplugError, Inner, blocking, qom};
+use crate::ids::PciRef;
 use crate::ops::Host;
 use crate::plan::is_for;
 use crate::plan::journal::{self, Entry};
@@ -75,7 +76,21 @@ impl Hotplug {
             }
             return Err(error);
         }
-        Ok(json!({ "id": record.id }))
+        Ok(json!({ "id": record.id, "waits": self.waiting(&record) }))
+    }
+
+    /// The functions of a device that is gone which are not given back yet: the guest has others of their
+    /// IOMMU groups.
+    fn waiting(&self, record: &Record) -> Vec<PciRef> {
+        let entries = journal::read(&self.run.journal()).unwrap_or_default();
+        let theirs = record.addition.host.devices.iter();
+        let functions = theirs.filter_map(|device| device.kind.function());
+        functions
+            .filter(|function| {
+                let mut entries = entries.iter();
+                entries.any(|entry| entry.undo.lease() == Some(function.key()))
+            })
+            .collect()
     }
 
     /// The record of that device, also of one that the guest was started with.
@@ -249,15 +264,22 @@ impl Hotplug {
         let (journal, id) = (self.run.journal(), record.id.clone());
         let host = Host::sharing(self.run.host());
         let (machine, addition) = (self.plan()?.machine, record.addition.clone());
+        let kept = machine.without(&addition);
         let back = blocking(move || {
             let chosen = |entry: &Entry| match &entry.device {
                 Some(device) => *device == id,
                 None => is_for(&entry.undo, &addition, &machine),
             };
-            Ok(journal::take_back_entries(&host, &journal, chosen)?)
+            let keeps = |function| kept.functions().any(|one| one == function);
+            Ok(journal::take_back_entries(&host, &journal, chosen, keeps)?)
         });
         match back.await {
-            Ok(errors) => wrong.extend(errors.iter().map(journal::in_words)),
+            Ok(back) => {
+                wrong.extend(back.errors.iter().map(journal::in_words));
+                for function in back.held {
+                    tracing::info!("{function} is given back with the last of its IOMMU group");
+                }
+            }
             Err(error) => wrong.push(error.to_string()),
         }
         let done = if wrong.is_empty() {

@@ -59,6 +59,14 @@ impl HostDevice {
 }
 
 impl HostDeviceKind {
+    /// The PCI function, if it is one.
+    pub const fn function(&self) -> Option<PciRef> {
+        match self {
+            Self::Pci(pci) => Some(pci.function),
+            Self::Mdev(_) | Self::Usb(_) => None,
+        }
+    }
+
     /// What the guest's lease of it is of.
     pub fn extent(&self) -> Extent {
         match self {

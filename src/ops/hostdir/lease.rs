@@ -86,6 +86,14 @@ impl HostDir {
         self.records(LEASES)
     }
 
+    /// The lease of that name.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn lease(&self, key: &str) -> Result<Option<Record<Lease>>, DeviceError> {
+        self.record(LEASES, key)
+    }
+
     /// Root's: removes leases of other users' guests that are gone and whose device nobody has open, without
     /// carrying out what they say, so that nobody keeps a device from root for ever.
     ///
