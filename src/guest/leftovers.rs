@@ -116,8 +116,8 @@ fn carry_out(host: &Host, user: &User, what: String, steps: &[Step]) -> Leftover
         if waits && !leftover.left.is_empty() {
             continue;
         }
-        match host.run(step) {
-            Ok(_) => leftover.done.push(render::describe(step)),
+        match host.take_back(step, &user.run_dir) {
+            Ok(()) => leftover.done.push(render::describe(step)),
             Err(error) => leftover.left.push(Report::from(error).chain.join(": ")),
         }
     }
@@ -240,6 +240,36 @@ mod tests {
         assert_eq!(bound().trim(), "1", "{found:?}");
         assert!(shared_dir.leases().unwrap().is_empty());
         assert_eq!(difference(&before, &snapshot(root)), [""; 0]);
+        set_stand_in(None);
+    }
+
+    #[test]
+    fn a_device_that_is_another_guests_by_now_is_left_to_him() {
+        let wanted = form("sibling-vf");
+        let tree = hosts::Host::new(wanted.host);
+        let top = tempfile::tempdir().unwrap();
+        let top = top.path();
+        set_stand_in(Some(tree.root()));
+        let untouched = snapshot(tree.root());
+        let (host, first) = take(top, "first", &wanted);
+        let run = RunDir::new(&dirs(top), &"first".parse().unwrap());
+        let journal = std::fs::read(run.journal()).unwrap();
+        let undo = journal::read(&run.journal()).unwrap();
+        assert!(journal::roll_back(&host, &undo, Some(&run.journal())).is_empty());
+        drop(first);
+        let (_, second) = take(top, "second", &wanted);
+        let before = snapshot(tree.root());
+        let leases = || host.place().host.leases().unwrap();
+        let theirs = leases();
+        // What was struck out was lost: all of it is done once more.
+        std::fs::create_dir_all(run.path()).unwrap();
+        std::fs::write(run.journal(), journal).unwrap();
+        let undo = journal::read(&run.journal()).unwrap();
+        assert!(journal::roll_back(&host, &undo, Some(&run.journal())).is_empty());
+        assert_eq!(difference(&before, &snapshot(tree.root())), [""; 0]);
+        assert_eq!(leases(), theirs);
+        assert!(journal::roll_back(&host, &second.undo, None).is_empty());
+        assert_eq!(difference(&untouched, &snapshot(tree.root())), [""; 0]);
         set_stand_in(None);
     }
 }

@@ -1,5 +1,7 @@
 //! The steps of host devices, each under the host's lock.
 
+use std::path::Path;
+
 use super::device_error::DeviceError;
 use super::driver::{self, Function};
 use super::sysfs::Place;
@@ -8,18 +10,14 @@ use crate::handover::Extent;
 use crate::ids::PciRef;
 use crate::plan::step::{Step, VfNetState};
 
-/// Carries out one step; `false` where it is none of a device.
+/// Carries out one step. One that takes something back is for the guest of that run-time directory.
 ///
 /// # Errors
 /// What stood in the way.
-pub(crate) fn run(place: &Place, step: &Step) -> Result<bool, DeviceError> {
-    if !is_device_step(step) {
-        return Ok(false);
-    }
+pub(crate) fn run(place: &Place, step: &Step, back_for: Option<&Path>) -> Result<(), DeviceError> {
     if let Step::ConfirmVfio { devices } = step {
         // It changes nothing, and others need not wait for it.
-        vfio::confirm(place, devices)?;
-        return Ok(true);
+        return vfio::confirm(place, devices);
     }
     let lock = place.host.lock()?;
     // The lease itself is no change that it could take back, and is not this guest's yet.
@@ -27,6 +25,12 @@ pub(crate) fn run(place: &Place, step: &Step) -> Result<bool, DeviceError> {
         Step::TakeLease { .. } => None,
         step => step.lease(),
     };
+    if let (Some(key), Some(run_dir)) = (&key, back_for) {
+        if let Some(guest) = place.host.other_guest(key, run_dir)? {
+            tracing::info!(%key, "it was given back before: guest `{guest}` has it");
+            return Ok(());
+        }
+    }
     // What gives the device back is in its lease as well: the guest's journal may go with a login
     // session's directory.
     let undoing = match &key {
@@ -102,7 +106,7 @@ pub(crate) fn run(place: &Place, step: &Step) -> Result<bool, DeviceError> {
     if let (Some(key), true) = (&key, undoing) {
         place.host.strike_undo(&lock, key, step)?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Root's, before it looks for what is lost: what other users' guests that are gone hold on to.
@@ -185,7 +189,8 @@ fn who_has(place: &Place, key: &str) -> Option<String> {
     holders::of_vfio(place, &Function::find(place, device)?.dir)
 }
 
-const fn is_device_step(step: &Step) -> bool {
+/// Whether it is about a device of the host.
+pub(crate) const fn is_device_step(step: &Step) -> bool {
     !matches!(
         step,
         Step::MakeDir { .. }

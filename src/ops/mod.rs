@@ -60,6 +60,15 @@ pub trait Ops {
     /// What stood in the way; the step may then be half done.
     fn run(&self, step: &Step) -> Result<Option<OwnedFd>, OpsError>;
 
+    /// Carries out what takes something back for the guest of that run-time directory. A device that is
+    /// another guest's by now was given back before: nothing is done to it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn take_back(&self, undo: &Step, _run_dir: &Path) -> Result<(), OpsError> {
+        self.run(undo).map(drop)
+    }
+
     /// The step with what the host has right now in the place of what it is to be put back to. It is
     /// asked for just before the inverse is written down.
     ///
@@ -155,11 +164,17 @@ impl Ops for Host {
             Step::RemoveFile { path } => dirs::remove_file(path)?,
             Step::RemoveDir { path } => dirs::remove_dir(path)?,
             Step::DeleteTap { name } => tap::delete(name)?,
-            device => {
-                devices::run(&self.place, device)?;
-            }
+            device => devices::run(&self.place, device, None)?,
         }
         Ok(None)
+    }
+
+    fn take_back(&self, undo: &Step, run_dir: &Path) -> Result<(), OpsError> {
+        if devices::is_device_step(undo) {
+            moment::pass();
+            return Ok(devices::run(&self.place, undo, Some(run_dir))?);
+        }
+        self.run(undo).map(drop)
     }
 
     fn observe(&self, step: &Step) -> Result<Step, OpsError> {

@@ -1,6 +1,6 @@
 //! A roll-back: what the journal says is carried out, newest first, and struck out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::journal::{self, Entry, Journal, JournalError};
 use super::step::Step;
@@ -14,7 +14,7 @@ use crate::ops::{Ops, OpsError};
 /// What was carried out is struck out of the journal, where there is one: its device is anybody's by the
 /// time that the rest is tried again. A journal that cannot be written keeps nobody's device.
 pub fn roll_back(ops: &dyn Ops, entries: &[Entry], journal: Option<&Path>) -> Vec<OpsError> {
-    let mut back = TakingBack::default();
+    let mut back = TakingBack::new(entries, journal);
     if entries.is_empty() {
         return back.errors;
     }
@@ -86,7 +86,7 @@ pub fn take_back_entries(
     let chosen = |entry: &Entry| chosen(entry) || groups.leave_with(entry);
     let mut back = TakingBack {
         taken: groups.held.iter().map(|function| function.key()).collect(),
-        ..TakingBack::default()
+        ..TakingBack::new(&entries, Some(path))
     };
     let of_pf = |entry: &Entry, pf: &Bdf| {
         let prefix = format!("pci-{pf}-vf");
@@ -227,9 +227,26 @@ struct TakingBack {
     errors: Vec<OpsError>,
     /// The leases of devices that are still taken.
     taken: Vec<String>,
+    /// The run-time directory of the guest whose journal it is.
+    run_dir: Option<PathBuf>,
 }
 
 impl TakingBack {
+    fn new(entries: &[Entry], journal: Option<&Path>) -> Self {
+        // As its leases have it; the directory may have more than one path.
+        let user = entries.iter().find_map(|entry| match &entry.undo {
+            Step::ReleaseLease { user, .. }
+            | Step::DropVfs { user, .. }
+            | Step::AttachConsole { user, .. } => Some(user.run_dir.as_path()),
+            _ => None,
+        });
+        let run_dir = user.or_else(|| journal.and_then(Path::parent));
+        Self {
+            run_dir: run_dir.map(Path::to_owned),
+            ..Self::default()
+        }
+    }
+
     /// Whether the entry's inverse was carried out.
     fn one(&mut self, ops: &dyn Ops, entry: &Entry) -> bool {
         let needed = match &entry.undo {
@@ -239,7 +256,11 @@ impl TakingBack {
         if needed {
             return false;
         }
-        let Err(error) = ops.run(&entry.undo) else {
+        let done = match &self.run_dir {
+            Some(run_dir) => ops.take_back(&entry.undo, run_dir),
+            None => ops.run(&entry.undo).map(drop),
+        };
+        let Err(error) = done else {
             return true;
         };
         tracing::warn!(%error, step = entry.step, "cannot take back");

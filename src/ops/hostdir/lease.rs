@@ -1,6 +1,6 @@
 //! Who has a device.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,17 @@ impl HostDir {
     /// It cannot be read.
     pub fn lease(&self, key: &str) -> Result<Option<Record<Lease>>, DeviceError> {
         self.record(LEASES, key)
+    }
+
+    /// The guest that has what that lease is of, where it is another one than that of the run-time
+    /// directory.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn other_guest(&self, key: &str, run_dir: &Path) -> Result<Option<String>, DeviceError> {
+        let found = self.lease(key)?.filter(|lease| lease.trusted);
+        let other = found.filter(|lease| !is_same_dir(&lease.content.run_dir, run_dir));
+        Ok(other.map(|lease| lease.content.guest))
     }
 
     /// Root's: removes leases of other users' guests that are gone and whose device nobody has open, without
@@ -310,6 +321,12 @@ impl HostDir {
     pub fn forget_by_hand(&self, _lock: &HostLock, key: &str) -> Result<(), DeviceError> {
         self.remove(BOUND, key)
     }
+}
+
+/// Whether both name one directory. One that is gone is known by its path alone.
+fn is_same_dir(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().ok();
+    one == other || real(one).is_some_and(|one| Some(one) == real(other))
 }
 
 #[cfg(test)]
