@@ -20,6 +20,7 @@ pub mod host;
 pub mod ids;
 pub mod machine;
 pub mod ops;
+pub mod owner;
 pub mod plan;
 pub mod profile;
 pub mod qemu;

@@ -44,8 +44,16 @@ fn is_lost(user: &User) -> bool {
 pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
     let host = Host::new(dirs);
     let shared_dir = &host.place().host;
-    host.drop_strangers()?;
-    let mut found = Vec::new();
+    let damaged = host.drop_strangers()?.into_iter().map(|gone| Leftover {
+        guest: "?".to_owned(),
+        what: gone.key,
+        done: vec![format!(
+            "removed {}, which could not be read",
+            gone.path.display()
+        )],
+        left: Vec::new(),
+    });
+    let mut found: Vec<Leftover> = damaged.collect();
     for lease in shared_dir.leases()? {
         let user = User {
             guest: lease.content.guest.clone(),

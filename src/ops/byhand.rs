@@ -76,15 +76,15 @@ fn give_back(place: &Place, lock: &HostLock, undo: &Step) -> Result<(), DeviceEr
 /// That no guest has it, or a part of it, or what it is a part of.
 fn expect_no_guest(place: &Place, device: PciRef) -> Result<(), DeviceError> {
     let wanted = Extent::pci(device);
+    if let Some(damaged) = place.host.damaged(&wanted.key) {
+        return Err(damaged.error());
+    }
     let leases = place.host.leases()?;
     let theirs = leases
         .into_iter()
         .find(|lease| wanted.excludes(&lease.extent()));
     match theirs {
-        Some(lease) if alive(&lease.content.run_dir) == Alive::Yes => Err(DeviceError::Leased {
-            device: lease.content.device,
-            guest: lease.content.guest,
-        }),
+        Some(lease) if alive(&lease.content.run_dir) == Alive::Yes => Err(lease.error()),
         Some(lease) => Err(DeviceError::LeftBehind {
             device: lease.content.device,
             guest: lease.content.guest,

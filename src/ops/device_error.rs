@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use crate::error::{ExitCode, Hint};
+use crate::owner::Owner;
 
 /// A device that could not be taken or given back.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +53,22 @@ pub enum DeviceError {
         what: String,
     },
     /// Another guest has it.
-    #[error("{device} is guest `{guest}`'s")]
+    #[error("{device} is guest `{guest}`'s{}", owner.as_ref().map(|owner| format!(", of {owner}")).unwrap_or_default())]
     Leased {
         /// The device.
         device: String,
         /// Who has it.
         guest: String,
+        /// Its user, if another than root and this one.
+        owner: Option<Owner>,
+    },
+    /// Somebody may have it.
+    #[error("whose the device is cannot be read from {}", path.display())]
+    BadLease {
+        /// The lease.
+        path: PathBuf,
+        /// The file's user, if another than root and this one.
+        owner: Option<Owner>,
     },
     /// A guest that is gone has not given it back.
     #[error("{device} was guest `{guest}`'s, which is gone and has not given it back")]
@@ -268,6 +279,14 @@ impl Hint for DeviceError {
             }
             Self::Stuck { .. } | Self::Busy { .. } => {
                 "see `dmesg`; `mvm recover` tries again when the operation has ended, which may need a restart of the host".to_owned()
+            }
+            Self::Leased { guest, owner: Some(owner), .. } => owner.advice(guest),
+            Self::BadLease { owner, .. } => {
+                let whose = owner.as_ref().map(|owner| format!("the file is {owner}'s: "));
+                format!(
+                    "{}root's `mvm recover` removes it when nobody has the device open",
+                    whose.unwrap_or_default()
+                )
             }
             Self::Leased { guest, .. } => format!("end it first (`mvm stop {guest}`), or take another device"),
             Self::LeftBehind { run_dir, .. } => format!(

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::device_error::DeviceError;
 use super::driver::{self, Function};
+use super::hostdir::Damaged;
 use super::sysfs::Place;
 use super::{console, holders, mdev, usb, vfio, vfnet, vfs};
 use crate::handover::Extent;
@@ -109,19 +110,21 @@ pub(crate) fn run(place: &Place, step: &Step, back_for: Option<&Path>) -> Result
     Ok(())
 }
 
-/// Root's, before it looks for what is lost: what other users' guests that are gone hold on to.
+/// Before it is looked for what is lost: what keeps devices from everybody without being a guest's that lives.
+/// Root drops leases of other users' guests that are gone, and everybody what cannot be read, as far as it
+/// is his. What cannot be read and is gone.
 ///
 /// # Errors
 /// The directory that guests share cannot be used.
-pub(crate) fn drop_strangers(place: &Place) -> Result<(), DeviceError> {
+pub(crate) fn drop_strangers(place: &Place) -> Result<Vec<Damaged>, DeviceError> {
     let strange = place.host.leases()?.iter().any(|lease| !lease.trusted);
-    if !strange {
-        return Ok(());
+    if !strange && place.host.damaged_leases()?.is_empty() {
+        return Ok(Vec::new());
     }
     let lock = place.host.lock()?;
-    place
-        .host
-        .drop_strangers(&lock, &|key: &str| who_has(place, key))
+    let in_use = |key: &str| who_has(place, key);
+    place.host.drop_strangers(&lock, &in_use)?;
+    place.host.drop_damaged(&lock, &in_use)
 }
 
 /// The step with what the host has right now in the place of what it is to be put back to.

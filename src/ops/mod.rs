@@ -119,12 +119,12 @@ impl Host {
         driver::address_of(&self.place, device)
     }
 
-    /// Removes, as root, leases of other users' guests that are gone and whose device nobody has open. What
-    /// they say is not carried out.
+    /// Removes, as root, leases of other users' guests that are gone, and what is in the place of leases and is
+    /// none, where nobody has the device open. What the former say is not carried out; the latter are told.
     ///
     /// # Errors
     /// The directory that guests share cannot be used.
-    pub fn drop_strangers(&self) -> Result<(), OpsError> {
+    pub fn drop_strangers(&self) -> Result<Vec<hostdir::Damaged>, OpsError> {
         Ok(devices::drop_strangers(&self.place)?)
     }
 

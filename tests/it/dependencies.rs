@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// What each room may use of the others. The plain vocabulary (`error`, `handover`, `ids`, `units`,
-/// `dirs`) is free.
+/// What each room may use of the others. The plain vocabulary (`error`, `handover`, `ids`, `owner`,
+/// `units`, `dirs`) is free.
 const MAY_USE: [(&str, &[&str]); 8] = [
     ("profile", &[]),
     ("host", &[]),
@@ -20,7 +20,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("settings", &[]),
 ];
 
-const VOCABULARY: [&str; 5] = ["error", "handover", "ids", "units", "dirs"];
+const VOCABULARY: [&str; 6] = ["error", "handover", "ids", "owner", "units", "dirs"];
 
 #[test]
 fn no_room_reaches_up() {

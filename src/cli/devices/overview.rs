@@ -303,7 +303,14 @@ fn guests(facts: &DeviceFacts) -> Part {
         let theirs = facts.leases.iter().filter(|lease| lease.guest == name);
         for (place, lease) in theirs.enumerate() {
             let name = if place == 0 { name } else { "" };
-            cells(&mut lines, [name, &lease.shown(), "", "", ""]);
+            let damaged = lease.damaged.as_ref();
+            let damaged = damaged.map_or_else(String::new, |path| {
+                format!(": {} cannot be read", path.display())
+            });
+            let owner = lease.owner.as_ref();
+            let owner = owner.map_or_else(String::new, |owner| format!(", of {owner}"));
+            let text = format!("{}{damaged}{owner}", lease.shown());
+            cells(&mut lines, [name, &text, "", "", ""]);
         }
     }
     lines

@@ -86,7 +86,7 @@ pub(super) fn verdict(facts: &DeviceFacts, why: &[WhyNot]) -> String {
     };
     // Who has it is what people look for first; then what the host does with it.
     let rank = |why: &WhyNot| match why {
-        WhyNot::Guest { .. } => 0,
+        WhyNot::Guest { .. } | WhyNot::Damaged { .. } => 0,
         WhyNot::Silent | WhyNot::UnderWay(_) => 1,
         WhyNot::Host(_) => 2,
         _ => 3,
@@ -108,6 +108,7 @@ fn brief(facts: &DeviceFacts, why: &WhyNot) -> String {
         WhyNot::NoGroup => "no IOMMU group".to_owned(),
         WhyNot::Silent => "stuck".to_owned(),
         WhyNot::UnderWay(_) => "busy".to_owned(),
+        WhyNot::Damaged { .. } => "damaged lease".to_owned(),
         WhyNot::NoVfio => "no vfio-pci".to_owned(),
         WhyNot::Group { members, .. } => match members.as_slice() {
             [(bdf, _)] => format!("with {}", facts.name(*bdf)),
@@ -128,6 +129,7 @@ fn brief(facts: &DeviceFacts, why: &WhyNot) -> String {
             guest,
             device,
             gone,
+            ..
         } => match (device, gone) {
             (_, true) => format!("left by {guest}"),
             (None, _) => format!("guest {guest}"),

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::handover::Extent;
 use crate::ids::{PciRef, UsbPort};
+use crate::owner::Owner;
 
 /// More than any record has, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -40,6 +41,12 @@ pub struct Lease {
     pub since: u64,
     /// Whether the guest is there; not in the file.
     pub holder: Holder,
+    /// Another user than root and this one, whose file it is; not in the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// The file, where it cannot be read: whose the device is nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damaged: Option<PathBuf>,
 }
 
 /// What is known about the guest that has a lease.
@@ -91,7 +98,7 @@ impl Lease {
 }
 
 /// Reads the leases in a host directory, sorted by key. A file that is no lease, or that may not be
-/// read, is a lease of a guest without a name: the device is not free.
+/// read, is a damaged one: the device is not free.
 pub(super) fn read(host: &Path) -> Vec<Lease> {
     let mut all: Vec<Lease> = fs::read_dir(host.join("leases"))
         .into_iter()
@@ -103,16 +110,33 @@ pub(super) fn read(host: &Path) -> Vec<Lease> {
             if key.starts_with('.') {
                 return None;
             }
-            let text = match text_of(&entry.path()) {
+            let (text, owner) = match text_of(&entry.path()) {
                 // Given back meanwhile.
                 Err(error) if error.kind() == ErrorKind::NotFound => return None,
                 text => text.unwrap_or_default(),
             };
-            let mut lease: Lease = serde_json::from_slice(&text).unwrap_or_default();
-            if lease.guest.is_empty() {
-                lease.guest = "?".to_owned();
-            } else {
-                lease.holder = holder(&lease.run_dir);
+            let lease: Option<Lease> = serde_json::from_slice(&text).ok();
+            let mut lease = lease
+                .filter(|lease| !lease.guest.is_empty())
+                .map(|lease| Lease {
+                    damaged: None,
+                    ..lease
+                })
+                .unwrap_or_else(|| Lease {
+                    guest: "?".to_owned(),
+                    damaged: Some(entry.path()),
+                    ..Lease::default()
+                });
+            // What the file itself says of these does not count.
+            lease.uid = owner.unwrap_or(lease.uid);
+            lease.owner = owner.and_then(Owner::other);
+            lease.holder = match &lease.damaged {
+                Some(_) => Holder::Unknown,
+                None => holder(&lease.run_dir),
+            };
+            if lease.holder == Holder::Alive {
+                let lock = lease.run_dir.join("lock");
+                lease.owner = lease.owner.map(|owner| owner.holding(&lock));
             }
             lease.key = key;
             Some(lease)
@@ -134,11 +158,13 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// What it says, as far as a record can be long.
-fn text_of(path: &Path) -> io::Result<Vec<u8>> {
+/// What it says, as far as a record can be long, and whose it is.
+fn text_of(path: &Path) -> io::Result<(Vec<u8>, Option<u32>)> {
     let mut text = Vec::new();
-    open(path)?.take(LONGEST).read_to_end(&mut text)?;
-    Ok(text)
+    let file = open(path)?;
+    let owner = file.metadata()?.uid();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    Ok((text, Some(owner)))
 }
 
 /// Whether the guest of that run-time directory is there: QEMU holds its lock.
@@ -159,7 +185,7 @@ pub(super) fn under_way(host: &Path) -> Vec<(String, String)> {
         .flatten();
     let held = entries.filter(|entry| is_held(&entry.path()) == Some(true));
     held.filter_map(|entry| {
-        let what = text_of(&entry.path()).unwrap_or_default();
+        let (what, _) = text_of(&entry.path()).unwrap_or_default();
         let what = String::from_utf8_lossy(&what);
         Some((
             entry.file_name().into_string().ok()?,

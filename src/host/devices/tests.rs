@@ -345,6 +345,8 @@ fn guests_keep_what_they_lease_and_what_belongs_to_it() {
     let db = |bdf: &str| whys(&facts, bdf).iter().any(|why| why.contains("guest db"));
     assert!(db("5e:02.1") && db("5e:00.0") && !db("5e:02.0"));
     let torn = &facts.leases[2];
+    let path = host.root().join("run/mvm-host/leases/usb-1-1");
+    assert_eq!(torn.damaged.as_deref(), Some(path.as_path()));
     assert_eq!((torn.guest.as_str(), torn.holder), ("?", Holder::Unknown));
 }
 

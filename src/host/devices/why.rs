@@ -1,10 +1,12 @@
 //! Whether a device can be given to a guest, and if not why.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use super::{DeviceFacts, Holder, HostUse, Mdev, PciDevice, UsbDevice};
 use crate::handover::Extent;
 use crate::ids::Bdf;
+use crate::owner::Owner;
 
 /// Something that keeps a device from being given to a guest as things are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,13 @@ pub enum WhyNot {
         device: Option<String>,
         /// Whether the guest is gone and nobody gave the device back yet.
         gone: bool,
+        /// The user whose guest it is, if another than root and this one.
+        owner: Option<Owner>,
+    },
+    /// Who has it nobody knows.
+    Damaged {
+        /// The lease that cannot be read.
+        path: PathBuf,
     },
 }
 
@@ -63,13 +72,23 @@ impl fmt::Display for WhyNot {
                 guest,
                 device,
                 gone,
+                owner,
             } => {
                 let its = device.as_deref().unwrap_or("it");
+                let of = owner.as_ref();
+                let of = of.map_or_else(String::new, |owner| format!(" of {owner}"));
                 if *gone {
-                    write!(f, "guest {guest} had {its} and is gone: `mvm recover`")
+                    write!(f, "guest {guest}{of} had {its} and is gone: `mvm recover`")
                 } else {
-                    write!(f, "guest {guest} has {its}")
+                    write!(f, "guest {guest}{of} has {its}")
                 }
+            }
+            Self::Damaged { path } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "its lease {path} cannot be read: root's `mvm recover` removes it"
+                )
             }
         }
     }
@@ -135,6 +154,10 @@ impl DeviceFacts {
             if !own.excludes(&lease.extent()) {
                 continue;
             }
+            if let Some(path) = &lease.damaged {
+                all.push(WhyNot::Damaged { path: path.clone() });
+                continue;
+            }
             let controller = own.key.starts_with("usb-") && lease.pci().is_some();
             let device = match lease.shown() {
                 _ if lease.key == own.key => None,
@@ -145,6 +168,7 @@ impl DeviceFacts {
                 guest: lease.guest.clone(),
                 device,
                 gone: lease.holder == Holder::Gone,
+                owner: lease.owner.clone(),
             });
         }
         all

@@ -6,12 +6,14 @@ use crate::host::facts::HostFacts;
 /// Nothing where the host has no PCI devices at all: there is nothing to give.
 pub(super) fn all(facts: &HostFacts) -> Vec<Finding> {
     let devices = &facts.devices;
+    let mut all = leases(facts);
     if devices.pci.is_empty() {
-        return Vec::new();
+        return all;
     }
     if !devices.iommu.on {
         let text = "the IOMMU is off or missing: no PCI device can be given to a guest";
-        return vec![finding("iommu", Level::Info, text).fix(devices.iommu.advice().join("; "))];
+        all.push(finding("iommu", Level::Info, text).fix(devices.iommu.advice().join("; ")));
+        return all;
     }
     let width = devices.iommu.width.map_or_else(String::new, |width| {
         format!(", guests with devices can have {width} bits of addresses")
@@ -20,9 +22,23 @@ pub(super) fn all(facts: &HostFacts) -> Vec<Finding> {
         "IOMMU on: PCI devices are in {} groups{width}",
         devices.iommu.groups.len()
     );
-    let mut all = vec![finding("iommu", Level::Ok, text)];
+    all.push(finding("iommu", Level::Ok, text));
     all.push(vfio(facts));
     all
+}
+
+/// What keeps devices from everybody without a guest that has them.
+fn leases(facts: &HostFacts) -> Vec<Finding> {
+    let damaged = facts.devices.leases.iter().filter_map(|lease| {
+        let path = lease.damaged.as_ref()?.display();
+        let owner = lease.owner.as_ref();
+        let owner = owner.map_or_else(String::new, |owner| format!(", which is {owner}'s,"));
+        let what = lease.shown();
+        let text = format!("the lease {path}{owner} cannot be read: {what} counts as taken");
+        let fix = "`sudo mvm recover` removes it when nobody has the device open";
+        Some(finding("lease", Level::Warn, text).fix(fix))
+    });
+    damaged.collect()
 }
 
 fn vfio(facts: &HostFacts) -> Finding {
@@ -54,6 +70,7 @@ fn vfio(facts: &HostFacts) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::devices::Lease;
     use crate::host::testing::roots;
     use crate::host::{DeviceFacts, Needs};
     use crate::hosts::Host;
@@ -88,7 +105,14 @@ mod tests {
                 facts.vfio.container = false;
                 facts.vfio.iommufd = false;
             }),
-            of("arc", |facts| facts.pci.clear()),
+            of("arc", |facts| {
+                facts.pci.clear();
+                facts.leases.push(Lease {
+                    key: "usb-1-3".to_owned(),
+                    damaged: Some("/run/mvm-host/leases/usb-1-3".into()),
+                    ..Lease::default()
+                });
+            }),
         ];
         insta::assert_snapshot!(hosts.join("\n"), @r#"
         Ok iommu: IOMMU on: PCI devices are in 15 groups, guests with devices can have 39 bits of addresses
@@ -101,6 +125,7 @@ mod tests {
         Info vfio: vfio-pci is not loaded: mvm loads it when it runs as root | `sudo modprobe vfio-pci`
         Ok iommu: IOMMU on: PCI devices are in 13 groups, guests with devices can have 39 bits of addresses
         Warn vfio: vfio-pci is loaded and /dev/vfio/vfio is missing | `sudo modprobe vfio vfio_iommu_type1`; in a container, /dev/vfio has to be given to it
+        Warn lease: the lease /run/mvm-host/leases/usb-1-3 cannot be read: usb 1-3 counts as taken | `sudo mvm recover` removes it when nobody has the device open
         "#);
     }
 }

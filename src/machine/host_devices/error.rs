@@ -1,9 +1,12 @@
 //! Why the guest cannot get a device of the host.
 
+use std::path::PathBuf;
+
 use crate::error::{ExitCode, Hint};
 use crate::host::devices::find::FindError;
 use crate::ids::Bdf;
 use crate::machine::BoardKind;
+use crate::owner::Owner;
 
 /// What stands in the way in a group: a function, as people know it, and the driver that has it.
 pub type Obstacle = (Bdf, String, String);
@@ -76,7 +79,7 @@ pub enum DeviceError {
         functions: bool,
     },
     /// Another guest has a part of the group.
-    #[error("{what}: {device} shares IOMMU group {group} with {member}, which guest {guest} has")]
+    #[error("{what}: {device} shares IOMMU group {group} with {member}, which guest {guest}{} has", of(owner.as_deref()))]
     GroupOfGuest {
         /// The table.
         what: String,
@@ -88,9 +91,11 @@ pub enum DeviceError {
         member: Bdf,
         /// The guest.
         guest: String,
+        /// Its user, if another than root and this one.
+        owner: Option<Box<Owner>>,
     },
     /// Another guest has it.
-    #[error("{what}: guest {guest} has {device}")]
+    #[error("{what}: guest {guest}{} has {device}", of(owner.as_deref()))]
     Guest {
         /// The table.
         what: String,
@@ -98,6 +103,20 @@ pub enum DeviceError {
         device: String,
         /// The guest.
         guest: String,
+        /// Its user, if another than root and this one.
+        owner: Option<Box<Owner>>,
+    },
+    /// Somebody may have it.
+    #[error("{what}: whose {device} is cannot be read from {}", path.display())]
+    BadLease {
+        /// The table.
+        what: String,
+        /// The device, or the part of it.
+        device: String,
+        /// The lease.
+        path: PathBuf,
+        /// The file's user, if another than root and this one.
+        owner: Option<Box<Owner>>,
     },
     /// The host uses it.
     #[error("{what}: the host uses {device}: {}", uses.join("; "))]
@@ -320,6 +339,10 @@ fn listed(members: &[Obstacle]) -> String {
     each.collect::<Vec<_>>().join(", and with ")
 }
 
+fn of(owner: Option<&Owner>) -> String {
+    owner.map_or_else(String::new, |owner| format!(" of {owner}"))
+}
+
 fn set(key: &str, name: &str, value: &str) -> String {
     format!("write `{name} = \"{value}\"` in `[{key}]`, or `--set {key}.{name}={value}`")
 }
@@ -353,8 +376,16 @@ impl Hint for DeviceError {
                 ));
                 hints
             }
-            Self::Guest { guest, .. } | Self::GroupOfGuest { guest, .. } => {
-                vec![format!("`mvm stop {guest}` or `mvm detach` gives it back")]
+            Self::Guest { guest, owner, .. } | Self::GroupOfGuest { guest, owner, .. } => {
+                vec![match owner {
+                    Some(owner) => owner.advice(guest),
+                    None => format!("`mvm stop {guest}` or `mvm detach` gives it back"),
+                }]
+            }
+            Self::BadLease { owner, .. } => {
+                let whose = owner.as_ref().map(|owner| format!("the file is {owner}'s"));
+                let fix = "root's `mvm recover` removes it when nobody has the device open";
+                whose.into_iter().chain([fix.to_owned()]).collect()
             }
             Self::Host { .. } => vec![
                 "`--take-from-host`, or `take-from-host = true` in its table, takes it all the same"

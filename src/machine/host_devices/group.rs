@@ -21,12 +21,16 @@ impl Taking<'_> {
                     continue;
                 }
                 if let Some(lease) = self.own_lease(function) {
+                    if lease.damaged.is_some() {
+                        return Err(super::may::taken(&taken.what, shown(member), lease));
+                    }
                     return Err(DeviceError::GroupOfGuest {
                         what: taken.what.clone(),
                         device: shown(device),
                         group,
                         member: member.bdf,
                         guest: lease.guest.clone(),
+                        owner: lease.owner.clone().map(Box::new),
                     });
                 }
                 let driver = member.driver.as_deref();

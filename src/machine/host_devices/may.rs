@@ -100,11 +100,7 @@ impl<'a> Taking<'a> {
     /// Whether another guest has it, a part of it, or what it is a part of. Nobody insists on that.
     pub(super) fn leased(&self, what: &str, wanted: &Extent) -> Result<(), DeviceError> {
         match self.asked.other_guest(wanted) {
-            Some(lease) => Err(DeviceError::Guest {
-                what: what.to_owned(),
-                device: lease.shown(),
-                guest: lease.guest.clone(),
-            }),
+            Some(lease) => Err(taken(what, lease.shown(), lease)),
             None => Ok(()),
         }
     }
@@ -126,6 +122,26 @@ impl<'a> Taking<'a> {
         guests.sort();
         guests.dedup();
         guests
+    }
+}
+
+/// The refusal of a device that somebody else has, by that lease.
+pub(super) fn taken(what: &str, device: String, lease: &Lease) -> DeviceError {
+    let what = what.to_owned();
+    let owner = lease.owner.clone().map(Box::new);
+    match lease.damaged.clone() {
+        Some(path) => DeviceError::BadLease {
+            what,
+            device,
+            path,
+            owner,
+        },
+        None => DeviceError::Guest {
+            what,
+            device,
+            guest: lease.guest.clone(),
+            owner,
+        },
     }
 }
 

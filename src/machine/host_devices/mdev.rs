@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::error::DeviceError;
 use super::gpu::{self, GPU, igd_spot};
+use super::may::taken;
 use super::resolve::{Asked, Spot, shown};
 use super::{GuestPlace, GuestSide, HostDevice, HostDeviceKind, HostMdev, Igd};
 use crate::handover::Extent;
@@ -44,11 +45,7 @@ pub(super) fn mdevs(
             None => made(asked, &ask, &out, notes)?,
         };
         if let Some(lease) = asked.other_guest(&Extent::mdev(mdev.uuid, mdev.part_of)) {
-            return Err(DeviceError::Guest {
-                what: ask.what,
-                device: lease.shown(),
-                guest: lease.guest.clone(),
-            });
+            return Err(taken(&ask.what, lease.shown(), lease));
         }
         let gpu = asked.layer.gpu.as_ref().filter(|_| ask.gpu);
         let parent = mdev.parent.parse::<Bdf>().ok();

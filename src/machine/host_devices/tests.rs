@@ -11,6 +11,7 @@ use crate::hosts::Host;
 use crate::ids::Bdf;
 use crate::machine::testing::{facts, machine_on};
 use crate::machine::{AccelKind, Machine};
+use crate::owner::{Owner, Process};
 
 fn read(name: &str) -> DeviceFacts {
     let host = Host::new(name);
@@ -219,6 +220,31 @@ fn a_usb_device_is_one_guests() {
     insta::assert_snapshot!(told("[usb.stick]\nport = '1-5'", &devices), @r#"
     `[usb.stick]`: guest other has its controller 0000:00:14.0
     `mvm stop other` or `mvm detach` gives it back
+    "#);
+}
+
+#[test]
+fn who_keeps_a_device_is_told_and_how_to_end_it() {
+    let mut devices = intel();
+    lease(&mut devices, "usb-1-5", Holder::Alive);
+    let mut owner = Owner::other(54_321).unwrap();
+    owner.processes = vec![Process {
+        pid: 77,
+        command: "sleep".to_owned(),
+    }];
+    devices.leases[0].owner = Some(owner);
+    let said = told("[usb.stick]\nport = '1-5'", &devices);
+    assert!(
+        said.contains("guest other of user 54321, process 77 (sleep) has 1-5"),
+        "{said}"
+    );
+    assert!(said.contains("54321 can stop it"), "{said}");
+
+    devices.leases[0].damaged = Some("/run/mvm-host/leases/usb-1-5".into());
+    devices.leases[0].owner = None;
+    insta::assert_snapshot!(told("[usb.stick]\nport = '1-5'", &devices), @r#"
+    `[usb.stick]`: whose 1-5 SanDisk Ultra Fit [0781:5583] 4C530001230915116391 is cannot be read from /run/mvm-host/leases/usb-1-5
+    root's `mvm recover` removes it when nobody has the device open
     "#);
 }
 

@@ -1,6 +1,7 @@
 //! USB devices.
 
 use super::error::DeviceError;
+use super::may::taken;
 use super::resolve::Asked;
 use super::{GuestSide, HostDevice, HostDeviceKind, HostUsb, UsbAsk};
 use crate::host::devices::{UsbDevice, find};
@@ -96,14 +97,11 @@ fn take(
         });
     }
     if let Some(lease) = asked.other_guest(&device.extent()) {
-        return Err(DeviceError::Guest {
-            what: what(),
-            device: match lease.pci() {
-                Some(controller) => format!("its controller {controller}"),
-                None => text,
-            },
-            guest: lease.guest.clone(),
-        });
+        let device = match lease.pci() {
+            Some(controller) => format!("its controller {controller}"),
+            None => text,
+        };
+        return Err(taken(&what(), device, lease));
     }
     let take_from_host = table.take_from_host.or(asked.layer.take_from_host);
     let take_from_host = take_from_host.unwrap_or(false);

@@ -1,7 +1,7 @@
 //! Virtual functions: which one, and whether there are enough.
 
 use super::error::DeviceError;
-use super::may::host_uses;
+use super::may::{host_uses, taken};
 use super::resolve::{Taking, shown};
 use super::{Provision, VfNet, VfSet};
 use crate::handover::Extent;
@@ -193,11 +193,7 @@ impl<'a> Taking<'a> {
             });
         }
         if let Some(lease) = self.own_lease(PciRef::Function(pf.bdf)) {
-            return Err(DeviceError::Guest {
-                what: what(),
-                device: pf.bdf.to_string(),
-                guest: lease.guest.clone(),
-            });
+            return Err(taken(ask.what, pf.bdf.to_string(), lease));
         }
         let own = |index| PciRef::Vf { pf: pf.bdf, index };
         let used = (1..=limit)

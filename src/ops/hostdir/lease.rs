@@ -74,7 +74,7 @@ impl Record<Lease> {
     }
 }
 
-const LEASES: &str = "leases";
+pub(super) const LEASES: &str = "leases";
 const BOUND: &str = "bound";
 
 impl HostDir {
@@ -121,7 +121,7 @@ impl HostDir {
         for found in self.leases()?.iter().filter(|found| !found.trusted) {
             let gone = alive(&found.content.run_dir) == Alive::No;
             if gone && in_use(&found.key).is_none() {
-                tracing::warn!(lease = %found.key, uid = found.content.uid, "removed another user's");
+                tracing::warn!(lease = %found.key, uid = found.uid, "removed another user's");
                 self.remove(LEASES, &found.key)?;
             }
         }
@@ -158,8 +158,7 @@ impl HostDir {
             }
             let device = lease.device.clone();
             if alive(&lease.run_dir) == Alive::Yes {
-                let guest = lease.guest.clone();
-                return Err(DeviceError::Leased { device, guest });
+                return Err(found.error());
             }
             if let Some(by) = in_use(&found.key) {
                 return Err(DeviceError::InUse { device, by });
@@ -188,28 +187,27 @@ impl HostDir {
         };
         if !self.write_new(LEASES, key, &lease)? {
             // Another user was faster, or it is none.
-            let taken = |guest: String| DeviceError::Leased {
-                device: device.to_owned(),
-                guest,
-            };
-            match self.record::<Lease>(LEASES, key) {
-                Ok(found) => {
-                    return Err(taken(
-                        found.map_or_else(|| "?".to_owned(), |f| f.content.guest),
-                    ));
-                }
-                Err(_) => self.write(LEASES, key, &lease)?,
+            if let Some(faster) = self.lease(key).ok().flatten() {
+                return Err(faster.error());
             }
+            if let Some(damaged) = self.damaged(key) {
+                if let Some(by) = in_use(key) {
+                    let device = device.to_owned();
+                    return Err(DeviceError::InUse { device, by });
+                }
+                if !damaged.is_removable() {
+                    return Err(damaged.error());
+                }
+                self.remove_damaged(&damaged)?;
+            }
+            self.write(LEASES, key, &lease)?;
         }
         // Users have no lock in common with root: whoever was faster with a function of the same is seen now.
         for found in self.leases()? {
             let theirs = found.key != key && found.content.run_dir != user.run_dir;
             if theirs && wanted.excludes(&found.extent()) {
                 self.remove(LEASES, key)?;
-                return Err(DeviceError::Leased {
-                    device: found.content.device,
-                    guest: found.content.guest,
-                });
+                return Err(found.error());
             }
         }
         Ok(())

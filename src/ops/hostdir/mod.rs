@@ -15,6 +15,7 @@
 //! user.
 
 pub(crate) mod busy;
+mod damaged;
 mod lease;
 mod safe;
 mod shared;
@@ -32,6 +33,7 @@ use serde::de::DeserializeOwned;
 
 use super::device_error::DeviceError;
 use super::{OpsError, lock, moment};
+pub use damaged::Damaged;
 pub use lease::{ByHand, Lease};
 pub use shared::{Last, Shared};
 
@@ -70,6 +72,8 @@ pub struct Record<T> {
     pub content: T,
     /// Whether it belongs to root or to this user.
     pub trusted: bool,
+    /// The user whose file it is.
+    pub uid: u32,
 }
 
 impl HostDir {
@@ -225,6 +229,7 @@ impl HostDir {
             key: key.to_owned(),
             content,
             trusted: meta.uid() == us || meta.uid() == 0,
+            uid: meta.uid(),
         }))
     }
 

@@ -132,6 +132,7 @@ fn only_what_gives_the_leases_own_device_back_is_carried_out() {
             undo,
         },
         trusted: true,
+        uid: 0,
     };
     assert_eq!(record.take_back(), [own]);
     record.trusted = false;
