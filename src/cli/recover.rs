@@ -83,31 +83,42 @@ pub(super) fn run(args: &RecoverArgs, context: &Context) -> Result<(), Failure> 
 }
 
 fn recover(args: &RecoverArgs, name: &str, context: &Context) -> Result<Row, Failure> {
-    let row = |outcome, ended| Row {
+    let found = guest::recover(&context.dirs, &name.parse()?)?;
+    if found != Recovered::Orphan || args.no_adopt {
+        return Ok(row(name, found));
+    }
+    let words: [OsString; 4] = [
+        "recover".into(),
+        "--supervisor".into(),
+        "--".into(),
+        name.into(),
+    ];
+    match background::start(&words, context, args.timeout.duration()) {
+        Ok(_) => Ok(Row {
+            outcome: "adopted",
+            ..row(name, found)
+        }),
+        // A guest may switch itself off just then.
+        Err(failure) => match guest::recover(&context.dirs, &name.parse()?)? {
+            Recovered::Orphan | Recovered::Supervised => Err(failure),
+            ended => Ok(row(name, ended)),
+        },
+    }
+}
+
+fn row(name: &str, found: Recovered) -> Row {
+    let (outcome, ended, devices) = match found {
+        Recovered::Nothing => ("absent", None, Vec::new()),
+        Recovered::Supervised => ("running", None, Vec::new()),
+        Recovered::Orphan => ("left", None, Vec::new()),
+        Recovered::CleanedUp { ended, devices } => ("cleaned-up", ended, devices),
+    };
+    Row {
         name: name.to_owned(),
         outcome,
         ended,
-        devices: Vec::new(),
-    };
-    Ok(match guest::recover(&context.dirs, &name.parse()?)? {
-        Recovered::Nothing => row("absent", None),
-        Recovered::Supervised => row("running", None),
-        Recovered::CleanedUp { ended, devices } => Row {
-            devices,
-            ..row("cleaned-up", ended)
-        },
-        Recovered::Orphan if args.no_adopt => row("left", None),
-        Recovered::Orphan => {
-            let words: [OsString; 4] = [
-                "recover".into(),
-                "--supervisor".into(),
-                "--".into(),
-                name.into(),
-            ];
-            background::start(&words, context, args.timeout.duration())?;
-            row("adopted", None)
-        }
-    })
+        devices,
+    }
 }
 
 /// Devices of guests whose directories are gone.

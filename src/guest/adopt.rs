@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::claim::Claim;
+use super::claim::{self, Claim};
 use super::connect::{Connected, Sockets, Wanted, connect};
 use super::end::End;
 use super::error::StartError;
@@ -35,7 +35,7 @@ const GONE: Duration = Duration::from_secs(5);
 pub(crate) enum Adopted {
     /// It was supervised to its end.
     Ended(Ended),
-    /// Its start had not been finished: it was ended and taken back.
+    /// Its start had not been finished, or it ended meanwhile: all is taken back.
     Unfinished(OnReady),
 }
 
@@ -59,8 +59,12 @@ pub(crate) async fn orphan(
     };
     let monitor = timeout(CONNECT, mvm_qmp::connect(&run.monitor()))
         .await
-        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-        .map_err(StartError::io("connect to", &run.monitor()))?;
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let monitor = match monitor {
+        // It ends just now.
+        Err(error) if is_gone(error.kind()) => return ended(run, claim, on_ready),
+        monitor => monitor.map_err(StartError::io("connect to", &run.monitor()))?,
+    };
     let pid = qemu_pid(run, &state, &monitor)
         .ok_or_else(|| StartError::NothingToAdopt(run.name().to_string()))?;
     let wanted = Wanted::of(&plan.machine);
@@ -83,6 +87,7 @@ pub(crate) async fn orphan(
         Err(_) if state.state == Condition::Starting => {
             return unfinished(run, Some(process), claim, on_ready).await;
         }
+        Err(error) if error.is_closed() => return ended(run, claim, on_ready),
         Err(error) => {
             return Err(StartError::io("talk QMP on", &run.monitor())(
                 io::Error::other(error),
@@ -123,6 +128,21 @@ pub(crate) async fn orphan(
     let ended = end.of(dirs, run, outcome).await?;
     drop(claim);
     Ok(Adopted::Ended(ended))
+}
+
+fn is_gone(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Takes back what a QEMU had that ended before it could be talked to.
+fn ended(run: &RunDir, claim: Claim, on_ready: OnReady) -> Result<Adopted, StartError> {
+    claim::has_ended(run)?;
+    recover::take_back(run)?;
+    drop(claim);
+    Ok(Adopted::Unfinished(on_ready))
 }
 
 /// Ends it and takes its start back, all under the claim.

@@ -12,6 +12,8 @@ use crate::ops::{OpsError, dirs, lock};
 
 /// From a supervisor's fork to its child's exec, on a busy host.
 const FORKED: Duration = Duration::from_secs(2);
+/// From QEMU's last words to its end: for the kernel to take apart its memory and its devices.
+const ENDING: Duration = Duration::from_secs(60);
 
 /// The right to start, supervise or recover a guest: its supervisor lock.
 #[derive(Debug)]
@@ -75,7 +77,10 @@ pub(crate) fn take(run: &RunDir) -> Result<Claimed, StartError> {
             Err(error) => return Err(error.into()),
         };
         if lock::is_held(&run.lock())? {
-            return Ok(Claimed::Orphan(claim));
+            if !is_ending(run) {
+                return Ok(Claimed::Orphan(claim));
+            }
+            has_ended(run)?;
         }
         if !recover::has_leftovers(run) {
             return Ok(Claimed::Free(claim));
@@ -88,6 +93,31 @@ pub(crate) fn take(run: &RunDir) -> Result<Claimed, StartError> {
         guest: run.name().to_string(),
         what: format!("{} comes back again and again", run.path().display()),
     })
+}
+
+/// Whether its QEMU is about to be gone: it has removed its monitor, and with it nobody can adopt it. The
+/// kernel may still have to take apart what it had, which takes long with much memory or many devices.
+fn is_ending(run: &RunDir) -> bool {
+    !run.monitor().exists()
+}
+
+/// Waits until nothing is left of a QEMU that is ending.
+///
+/// # Errors
+/// It takes too long.
+pub(crate) fn has_ended(run: &RunDir) -> Result<(), StartError> {
+    let end = Instant::now() + ENDING;
+    while lock::is_held(&run.lock())? {
+        if Instant::now() >= end {
+            return Err(StartError::Ending {
+                guest: run.name().to_string(),
+                pid: lock::holder(&run.lock()),
+                seconds: ENDING.as_secs(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// Does something that must not happen while the guest runs, with every start of it held off.
@@ -153,6 +183,27 @@ mod tests {
         std::fs::write(run.journal(), "").unwrap();
         second.abandon(&run);
         assert!(run.plan().exists() && run.journal().exists());
+    }
+
+    #[test]
+    fn a_qemu_without_monitor_is_waited_for() {
+        let top = tempfile::tempdir().unwrap();
+        let mut dirs = Dirs::new(0, &|_| None);
+        dirs.runtime = top.path().join("run");
+        let run = RunDir::new(&dirs, &"g".parse().unwrap());
+        std::fs::create_dir_all(run.path()).unwrap();
+        let qemu = lock::take(&run.lock()).unwrap();
+        std::fs::write(run.monitor(), "").unwrap();
+        assert!(matches!(take(&run), Ok(Claimed::Orphan(_))));
+        std::fs::remove_file(run.monitor()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(qemu);
+            });
+            let claimed = take(&run);
+            assert!(matches!(claimed, Ok(Claimed::Free(_))), "{claimed:?}");
+        });
     }
 
     /// Whoever waits for a guest's name gets it when the one before is done, and never takes that one

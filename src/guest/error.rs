@@ -53,6 +53,16 @@ pub enum StartError {
         /// What is in the way.
         what: String,
     },
+    /// QEMU has given up its monitor and does not end.
+    #[error("the QEMU of guest `{guest}`{} has not ended within {seconds} s of its last words", pid.map_or_else(String::new, |pid| format!(" (process {pid})")))]
+    Ending {
+        /// The guest.
+        guest: String,
+        /// Its process, where it is known.
+        pid: Option<u32>,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// There is nothing to adopt.
     #[error("guest `{0}` has no QEMU that could be adopted")]
     NothingToAdopt(String),
@@ -115,6 +125,10 @@ impl Hint for StartError {
                     .map_or_else(|| source.kind().into(), io::Error::from_raw_os_error);
                 OpsError::io(what, path)(source).hints()
             }
+            Self::Ending { guest, .. } => vec![
+                format!("end it: `mvm kill {guest}`"),
+                "where that does not help it hangs in the kernel, mostly on a disk or a device: see `dmesg`".to_owned(),
+            ],
             Self::Leftovers { guest, .. } => vec![format!("see `mvm recover {guest}`")],
             _ => Vec::new(),
         }
