@@ -18,6 +18,16 @@ pub struct Settings {
     pub image_folders: Vec<PathBuf>,
     /// The QEMU program of an architecture, instead of the one in `PATH`.
     pub qemu: BTreeMap<Arch, PathBuf>,
+    /// The rights of guests.
+    pub security: Security,
+}
+
+/// `[security]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Security {
+    /// The user as whom QEMU runs where the profile does not say.
+    pub user: Option<String>,
 }
 
 /// `mvm.toml` is not what it should be.
@@ -68,6 +78,8 @@ impl Settings {
             for (arch, binary) in system.qemu {
                 settings.qemu.entry(arch).or_insert(binary);
             }
+            let user = &mut settings.security.user;
+            *user = user.take().or(system.security.user);
         }
         Ok(settings)
     }

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Context, Failure, output};
 use crate::error::{ExitCode, Report};
 use crate::host::devices::{HostUse, find};
-use crate::host::{DeviceFacts, Roots};
+use crate::host::{DeviceFacts, Roots, users};
 use crate::ids::PciRef;
 use crate::ops::{Host, byhand};
 
@@ -22,6 +22,7 @@ use crate::ops::{Host, byhand};
   mvm bind 03:00.0
   mvm bind wi-fi
   mvm bind 01:00.0 01:00.1
+  mvm bind 04:00.0 --for ann
   mvm bind --driver mlx5_vfio_pci 0000:3b:00.2")]
 pub(super) struct BindArgs {
     /// The functions: addresses, ids or words
@@ -30,6 +31,9 @@ pub(super) struct BindArgs {
     /// The driver that they go to
     #[arg(long, default_value = "vfio-pci", value_name = "NAME")]
     driver: String,
+    /// Who may open the device: that user's guests can have it then, without root
+    #[arg(long = "for", value_name = "USER")]
+    user: Option<String>,
     /// Even what the host itself uses: its disk, its network, its console
     #[arg(long)]
     take_from_host: bool,
@@ -39,6 +43,7 @@ pub(super) fn run(args: &BindArgs, context: &Context) -> Result<(), Failure> {
     let roots = Roots::host(Some(context.dirs.cache.clone()));
     let facts = DeviceFacts::read(&roots);
     let host = Host::new(&context.dirs);
+    let uid = args.user.as_deref().map(uid).transpose()?;
     // All are looked at before the first is touched.
     let mut found = Vec::new();
     for text in &args.devices {
@@ -46,13 +51,21 @@ pub(super) fn run(args: &BindArgs, context: &Context) -> Result<(), Failure> {
     }
     let mut failures = Vec::new();
     for (device, line) in found {
-        match byhand::bind(host.place(), device, &args.driver) {
+        match byhand::bind(host.place(), device, &args.driver, uid) {
             Ok(true) => output::progress(&format!("{} has {line}", args.driver)),
             Ok(false) => output::progress(&format!("{} had it already: {line}", args.driver)),
             Err(error) => failures.push(Report::from(error).into()),
         }
     }
     Failure::collect(failures)
+}
+
+/// The number of the user of that name.
+fn uid(name: &str) -> Result<u32, Failure> {
+    let asked = users::find(name);
+    asked.map(|found| found.uid).ok_or_else(|| {
+        Failure::message(ExitCode::Host, format!("this host knows no user `{name}`"))
+    })
 }
 
 /// The function that is meant, if it may be taken from the host.

@@ -37,6 +37,10 @@ pub(super) fn run(args: &DoctorArgs, context: &Context) -> Result<(), Failure> {
             firmware: true,
             devices: true,
             fresh: args.fresh,
+            user: settings
+                .security
+                .user
+                .filter(|_| nix::unistd::Uid::effective().is_root()),
             ..Needs::default()
         },
     );

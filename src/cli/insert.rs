@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Context, Failure, block_on, disk, drive};
+use super::{Context, Failure, attach, block_on, disk, drive, guests};
 use crate::units::Span;
 
 /// Put a CD image into a guest's drive
@@ -33,6 +33,9 @@ pub(super) struct InsertArgs {
 
 pub(super) fn run(args: &InsertArgs, context: &Context) -> Result<(), Failure> {
     let (path, format) = disk::existing(&args.image, context)?;
+    let seen = guests::find(&context.dirs, &args.name)?;
+    let running = attach::running(&seen.run)?.machine;
+    running.expect_rights_to_read("medium", &path)?;
     block_on(async {
         let drive = drive::find(&args.name, args.drive.as_deref(), context).await?;
         drive.empty(args.force, args.timeout).await?;

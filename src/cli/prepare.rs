@@ -96,7 +96,7 @@ impl Wanted {
     /// The plan that starts it under that name.
     pub(super) fn plan(&self, context: &Context, name: &GuestName) -> Result<Plan, Failure> {
         let settings = Settings::load(&context.dirs)?;
-        let layer = &self.profile.layer;
+        let layer = &with_defaults(&self.profile.layer, &settings);
         let facts = HostFacts::read(
             &Roots::host(Some(context.dirs.cache.clone())),
             &needs(layer, &settings),
@@ -111,9 +111,24 @@ impl Wanted {
             images: &images,
             dirs: &context.dirs,
         })?;
+        machine.expect_rights()?;
         let command = qemu::command_line(&machine);
         Ok(build::build(machine, command, &facts.links))
     }
+}
+
+/// The profile with what `mvm.toml` says where it says nothing.
+fn with_defaults(layer: &Layer, settings: &Settings) -> Layer {
+    let mut layer = layer.clone();
+    // An ordinary user's QEMU is his own.
+    if nix::unistd::Uid::effective().is_root() {
+        let security = layer.security.get_or_insert_default();
+        security.user = security
+            .user
+            .take()
+            .or_else(|| settings.security.user.clone());
+    }
+    layer
 }
 
 /// What has to be known about the host for this profile. What is not needed is not looked at: it would
@@ -131,6 +146,7 @@ fn needs(layer: &Layer, settings: &Settings) -> Needs {
         profile_binary: own.map(|path| (arch, path.into())).into_iter().collect(),
         firmware: firmware == Some(FirmwareWord::Uefi),
         devices: machine::host_devices::wants(layer),
+        user: machine::run_as::user(layer).map(str::to_owned),
         ..Needs::default()
     }
 }

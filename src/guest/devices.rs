@@ -8,19 +8,16 @@ use crate::ops::{DeviceError, Host, memlock};
 use crate::plan::Plan;
 use crate::qemu;
 
-/// What a device's own registers and QEMU's tables take of the limit.
-const OVERHEAD: u64 = 1 << 30;
-
 /// Lets QEMU keep the guest's memory in place, which devices write to by themselves.
 ///
 /// # Errors
 /// This user may not have that much.
 pub(crate) fn allow_memory(machine: &Machine) -> Result<(), DeviceError> {
-    let needed = needed(machine);
+    let needed = machine.locked_memory();
     if needed == 0 {
         return Ok(());
     }
-    memlock::allow(needed)
+    memlock::allow(needed, machine.run_as.is_some())
 }
 
 /// The same for a QEMU that runs.
@@ -28,29 +25,11 @@ pub(crate) fn allow_memory(machine: &Machine) -> Result<(), DeviceError> {
 /// # Errors
 /// This user may not have that much.
 pub(crate) fn allow_memory_of(pid: u32, machine: &Machine) -> Result<(), DeviceError> {
-    let needed = needed(machine);
+    let needed = machine.locked_memory();
     if needed == 0 {
         return Ok(());
     }
-    memlock::allow_process(pid, needed)
-}
-
-/// In bytes; 0 where no device needs it.
-fn needed(machine: &Machine) -> u64 {
-    let devices = machine
-        .host_devices
-        .iter()
-        .filter(|device| !matches!(device.kind, HostDeviceKind::Usb(_)));
-    let mut count = u64::try_from(devices.count()).unwrap_or(u64::MAX);
-    if count == 0 {
-        return 0;
-    }
-    if !machine.board.virtio_iommu {
-        // They share what they see of the memory.
-        count = 1;
-    }
-    let memory = machine.memory.as_bytes().saturating_mul(count);
-    memory.saturating_add(OVERHEAD)
+    memlock::allow_process(pid, needed, machine.run_as.is_some())
 }
 
 /// Puts the addresses that virtual functions really have in the place of those that were expected, and

@@ -11,6 +11,7 @@ use command_fds::{CommandFdExt, FdMapping};
 
 use super::error::StartError;
 use super::process::Process;
+use crate::machine::RunAs;
 use crate::ops::{self, session};
 use crate::plan::apply::Prepared;
 use crate::qemu::command::{CommandLine, FIRST_FD, FdSource};
@@ -29,13 +30,14 @@ pub(crate) struct Launched {
     pub(crate) log_from: u64,
 }
 
-/// Starts QEMU: in its own session, with nothing to read, its words in the log, and with no
+/// Starts QEMU: as the user who is to run it, in its own session, with nothing to read, its words in the log, and with no
 /// descriptor but those of the command line.
 ///
 /// # Errors
 /// A descriptor cannot be opened, or the program cannot be run.
 pub(crate) fn spawn(
     command: &CommandLine,
+    run_as: Option<&RunAs>,
     prepared: &mut Prepared,
     log: &Path,
 ) -> Result<Launched, StartError> {
@@ -67,6 +69,13 @@ pub(crate) fn spawn(
         .fd_mappings(mappings(command, prepared)?)
         .map_err(|error| StartError::Setup(std::io::Error::other(error)))?;
     session::detach(&mut process);
+    if let Some(RunAs {
+        uid, gid, groups, ..
+    }) = run_as
+    {
+        // Last: what is opened and set before is done with our own rights.
+        session::become_user(&mut process, *uid, *gid, groups);
+    }
     let child = process
         .spawn()
         .map_err(StartError::io("run", &command.program))?;

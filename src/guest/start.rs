@@ -135,7 +135,12 @@ fn prepare(
     write_state(run, &state)?;
     let wanted = Wanted::of(&plan.machine);
     let sockets = Sockets::new(run, &wanted, &mut prepared.listeners)?;
-    let launched = launch::spawn(&plan.command, &mut prepared, &run.qemu_log())?;
+    let launched = launch::spawn(
+        &plan.command,
+        plan.machine.run_as.as_ref(),
+        &mut prepared,
+        &run.qemu_log(),
+    )?;
     // QEMU lives: nothing below may fail, and the plan is taken back when it has ended.
     let undo = std::mem::take(&mut rolling.undo);
     state.pid = Some(launched.process.pid());

@@ -40,8 +40,16 @@ pub(super) struct Form {
     lost: Vec<&'static str>,
     /// A write that the host itself did before: a file, and what.
     before: Option<(&'static str, &'static str)>,
+    /// QEMU runs as another user, and reaches VFIO by the devices' own nodes.
+    user: Option<bool>,
     /// Another guest has this virtual function all the time.
     sibling: Option<&'static str>,
+}
+
+/// A user who is not this one, where this one may give anything to others.
+fn stranger() -> u32 {
+    let us = nix::unistd::Uid::effective();
+    if us.is_root() { 65534 } else { us.as_raw() }
 }
 
 fn device(kind: HostDeviceKind) -> HostDevice {
@@ -209,6 +217,18 @@ pub(super) fn form(name: &str) -> Form {
             lost: vec!["1-5:1.0"],
             ..form("i915-vf")
         },
+        "user-usb" => Form {
+            user: Some(false),
+            ..form("usb")
+        },
+        "user-iommufd" => Form {
+            user: Some(true),
+            ..form("i915-whole")
+        },
+        "user-group" => Form {
+            user: Some(false),
+            ..form("nvidia-whole")
+        },
         other => panic!("no form `{other}`"),
     }
 }
@@ -247,6 +267,8 @@ pub(super) fn take(top: &Path, guest: &str, form: &Form) -> (Host, Prepared) {
         vfs: &form.vfs,
         companions: &form.companions,
         consoles: &form.consoles,
+        user: form.user.map(|_| stranger()),
+        iommufd: form.user == Some(true),
     };
     let host = Host::sharing(run.host());
     let prepared = apply(&host, &plan(&run, &wanted), &run.journal()).unwrap();
@@ -258,6 +280,12 @@ fn take_and_give_back(top: &Path, root: &Path, form: &Form) {
     let run = RunDir::new(&dirs(top), &"swept".parse().unwrap());
     let claim = claim::take(&run).unwrap();
     let (host, prepared) = take(top, "swept", form);
+    if form.user.is_some() {
+        let given = format!(", {} 600", stranger());
+        let all = snapshot(root);
+        let mut nodes = all.iter().filter(|line| line.starts_with("dev/"));
+        assert!(nodes.any(|line| line.ends_with(&given)), "no node is given");
+    }
     for interface in &form.lost {
         let unbind = format!("sys/bus/usb/devices/{interface}/driver/unbind");
         let file = root.join(unbind);
@@ -316,6 +344,26 @@ fn recovered(top: &Path) {
     }
 }
 
+/// What stands for the nodes that the kernel makes for USB devices and, with iommufd, the directory of
+/// VFIO's.
+fn nodes(root: &Path, own: bool) {
+    if own {
+        std::fs::create_dir_all(root.join("dev/vfio/devices")).unwrap();
+    }
+    let devices = root.join("sys/bus/usb/devices");
+    for entry in std::fs::read_dir(devices).into_iter().flatten().flatten() {
+        let number = |file| {
+            let text = std::fs::read_to_string(entry.path().join(file)).ok()?;
+            text.trim().parse::<u32>().ok()
+        };
+        if let (Some(bus), Some(device)) = (number("busnum"), number("devnum")) {
+            let node = root.join(format!("dev/bus/usb/{bus:03}/{device:03}"));
+            std::fs::create_dir_all(node.parent().unwrap()).unwrap();
+            std::fs::write(node, "").unwrap();
+        }
+    }
+}
+
 /// Every point of a form; how many there are.
 fn sweep(name: &str) -> i64 {
     use std::os::unix::process::ExitStatusExt;
@@ -326,6 +374,9 @@ fn sweep(name: &str) -> i64 {
     let top = tempfile::tempdir().unwrap();
     let top = top.path();
     set_stand_in(Some(&root));
+    if let Some(own) = wanted.user {
+        nodes(&root, own);
+    }
     if let Some((file, text)) = wanted.before {
         let file = root.join(file);
         Kernel::at(&root).write(&file, text.as_bytes()).unwrap();
@@ -410,4 +461,7 @@ sweeps! {
     sibling_vf = "sibling-vf";
     usb_devices = "usb";
     two_vfs_and_usb = "two-vfs-and-usb";
+    user_usb = "user-usb";
+    user_iommufd = "user-iommufd";
+    user_group = "user-group";
 }

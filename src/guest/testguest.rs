@@ -288,6 +288,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         hotplug_ports: 0,
         qemu_args: vec![],
         stop_timeout: Span::secs(20),
+        run_as: None,
         qemu: Qemu {
             binary: "qemu-system-x86_64".into(),
             version: (7, 2, 0),

@@ -15,6 +15,7 @@ use super::node::DeviceNode;
 use super::os::OsRelease;
 use super::qemu::QemuFacts;
 use super::sysfs::Sysfs;
+use super::users::UserFacts;
 use crate::dirs::Dirs;
 use crate::ids::Arch;
 
@@ -45,6 +46,9 @@ pub struct HostFacts {
     /// Devices that a guest can be given; empty if they were not asked for.
     #[serde(default)]
     pub devices: DeviceFacts,
+    /// Who runs mvm, and the user as whom QEMU is to run.
+    #[serde(default)]
+    pub users: UserFacts,
     /// QEMU, for the architectures that were asked for.
     pub qemu: BTreeMap<Arch, QemuFacts>,
     /// UEFI and other firmware images with a descriptor; empty if it was not asked for.
@@ -69,6 +73,8 @@ pub struct Needs {
     pub firmware: bool,
     /// Read what can be given to a guest: PCI, mediated and USB devices, and who has which.
     pub devices: bool,
+    /// Look that user up.
+    pub user: Option<String>,
     /// Do not believe cached results (`mvm doctor --fresh`).
     pub fresh: bool,
 }
@@ -148,6 +154,7 @@ impl HostFacts {
                 DeviceFacts::default()
             },
             tun: DeviceNode::probe(roots, "/dev/net/tun"),
+            users: UserFacts::read(roots, needs.user.as_deref()),
             qemu: needs
                 .qemu
                 .iter()

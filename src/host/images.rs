@@ -174,6 +174,20 @@ fn facts(path: PathBuf, meta: &Metadata) -> ImageFacts {
     }
 }
 
+/// The image below an image, as its header names it; `None` where there is none, or none that is a file.
+pub(super) fn backing(path: &Path) -> Option<PathBuf> {
+    let Content::Qcow2 { backing, .. } = content(&head(path)?) else {
+        return None;
+    };
+    let name = backing?;
+    match name.strip_prefix("file:") {
+        Some(path) => Some(path.into()),
+        // `json:…`, `nbd://…`: a colon before any slash makes it something else than a path.
+        None if name.split('/').next()?.contains(':') => None,
+        None => Some(name.into()),
+    }
+}
+
 /// Enough for a qcow2 header and the name of its backing file, which follows it in the first cluster.
 const HEAD: u64 = 4096;
 

@@ -17,10 +17,12 @@ pub mod node;
 pub mod os;
 pub mod packages;
 pub mod qemu;
+pub mod rights;
 mod store;
 pub mod sysfs;
 #[cfg(test)]
 mod testing;
+pub mod users;
 
 pub use cpu::{CpuCluster, CpuFacts};
 pub use devices::DeviceFacts;
@@ -34,3 +36,4 @@ pub use node::DeviceNode;
 pub use os::OsRelease;
 pub use qemu::{QemuCaps, QemuFacts};
 pub use sysfs::Sysfs;
+pub use users::UserFacts;

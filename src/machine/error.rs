@@ -11,6 +11,7 @@ use super::files::FileError;
 use super::host_devices::DeviceError;
 use super::net::NetError;
 use super::ports::PortError;
+use super::run_as::RunAsError;
 use super::slots::SlotError;
 use crate::error::{ExitCode, Hint};
 
@@ -50,6 +51,9 @@ pub enum ResolveError {
     /// This QEMU lacks something.
     #[error(transparent)]
     Lack(#[from] LackError),
+    /// QEMU cannot run as the user that it is to run as.
+    #[error(transparent)]
+    RunAs(#[from] RunAsError),
     /// What cannot come to a guest that runs.
     #[error(transparent)]
     Addition(#[from] AdditionError),
@@ -99,6 +103,7 @@ impl Hint for ResolveError {
             Self::Device(e) => e.hints(),
             Self::Slot(e) => e.hints(),
             Self::Lack(e) => e.hints(),
+            Self::RunAs(e) => e.hints(),
             Self::Addition(e) => e.hints(),
             Self::SameName { .. } => vec![
                 "disks, network cards, shares and devices of the host share one set of names: rename one"
@@ -121,6 +126,7 @@ impl Hint for ResolveError {
             Self::Device(e) => e.exit_code(),
             Self::Slot(e) => e.exit_code(),
             Self::Lack(e) => e.exit_code(),
+            Self::RunAs(e) => e.exit_code(),
             Self::Addition(e) => e.exit_code(),
             Self::NotUtf8(_) => ExitCode::Host,
             Self::Nul(_) | Self::SameName { .. } | Self::ReservedName { .. } => ExitCode::Profile,

@@ -15,6 +15,7 @@ mod names;
 pub mod net;
 pub mod ports;
 mod resolve;
+pub mod run_as;
 pub mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -31,6 +32,7 @@ pub use host_devices::{
     ConsoleRef, HostDevice, HostDeviceKind, HostMdev, HostPci, HostUsb, UsbAsk, VfSet,
 };
 pub use resolve::{Inputs, arch, image_folders, resolve};
+pub use run_as::{RunAs, RunAsError};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,9 @@ use crate::profile::schema::{
     WatchdogModel,
 };
 use crate::units::{Size, Span};
+
+/// What a device's own registers and QEMU's tables take of the memory that stays in place.
+const LOCKED_OVERHEAD: u64 = 1 << 30;
 
 /// A guest with every question answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +118,9 @@ pub struct Machine {
     pub stop_timeout: Span,
     /// The QEMU.
     pub qemu: Qemu,
+    /// As whom it runs, where that is another user than the one who runs mvm.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run_as: Option<RunAs>,
     /// What the user should know before the start, one sentence each.
     pub notes: Vec<String>,
     /// The guest's run-time directory.
@@ -127,6 +135,25 @@ impl Machine {
         self.agent
             || !self.channels.is_empty()
             || self.consoles.iter().any(|console| console.virtio)
+    }
+
+    /// How much of QEMU's memory stays in place, in bytes, as devices write to it by themselves; 0 where no
+    /// device does.
+    pub fn locked_memory(&self) -> u64 {
+        let devices = self
+            .host_devices
+            .iter()
+            .filter(|device| !matches!(device.kind, HostDeviceKind::Usb(_)));
+        let mut count = u64::try_from(devices.count()).unwrap_or(u64::MAX);
+        if count == 0 {
+            return 0;
+        }
+        if !self.board.virtio_iommu {
+            // They share what they see of the memory.
+            count = 1;
+        }
+        let memory = self.memory.as_bytes().saturating_mul(count);
+        memory.saturating_add(LOCKED_OVERHEAD)
     }
 
     /// Replaces predicted addresses by those that the virtual functions really got. Says whether any

@@ -6,7 +6,7 @@ use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Machine, Qemu, board, boot, check, cpu,
-    disk, extras, host_devices, names, net, ports, slots,
+    disk, extras, host_devices, names, net, ports, run_as, slots,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -118,6 +118,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         arch,
     };
     let cpu = limit.apply(&cpu_table, cpu)?;
+    let run_as = run_as::resolve(layer, &facts.users, accel.chosen)?;
     let machine = Machine {
         name: name.clone(),
         profile: profile.to_owned(),
@@ -154,6 +155,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
             .and_then(|lifecycle| lifecycle.stop_timeout)
             .unwrap_or(STOP_TIMEOUT),
         qemu: qemu(layer, caps)?,
+        run_as,
         notes,
         run_dir,
         state_dir,
@@ -161,6 +163,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     ids(&machine)?;
     slots::check(&machine)?;
     check::check(&machine, caps)?;
+    run_as::check(&machine)?;
     Ok(machine)
 }
 

@@ -191,6 +191,7 @@ pub(crate) fn facts() -> HostFacts {
             ("mytap", LinkKind::Tap { vnet_hdr: true }),
         ])),
         devices: crate::host::DeviceFacts::default(),
+        users: crate::host::UserFacts::default(),
         qemu: Arch::ALL
             .into_iter()
             .map(|arch| (arch, QemuFacts::Found(Box::new(caps(arch)))))

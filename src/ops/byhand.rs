@@ -4,43 +4,103 @@
 use super::device_error::DeviceError;
 use super::driver::Function;
 use super::hostdir::{Alive, HostLock, alive};
+use super::node;
 use super::sysfs::Place;
 use crate::handover::Extent;
 use crate::ids::PciRef;
-use crate::plan::step::Step;
+use crate::plan::step::{Node, Owner, Step, VfioDevice};
 
-/// Gives a function to a driver until [`unbind`]. Whether anything was to be done.
+/// Gives a function to a driver until [`unbind`], and its node to a user. Whether anything was to be done.
 ///
 /// # Errors
 /// A guest has it, or it cannot be taken: then it is as it was.
-pub fn bind(place: &Place, device: PciRef, driver: &str) -> Result<bool, DeviceError> {
+pub fn bind(
+    place: &Place,
+    device: PciRef,
+    driver: &str,
+    user: Option<u32>,
+) -> Result<bool, DeviceError> {
     let lock = place.host.lock()?;
     expect_no_guest(place, device)?;
     let function = Function::get(place, device)?;
     let from = function.observe()?;
-    if from.driver.as_deref() == Some(driver) {
+    let has_it = from.driver.as_deref() == Some(driver);
+    if has_it && user.is_none() {
         return Ok(false);
     }
     let key = device.key();
-    let undo = match place.host.bound_by_hand(&key)? {
-        // What was there before the first time is what counts.
-        Some(before) if before.trusted => before.content.undo,
-        _ => Step::GiveBack {
-            device,
-            driver: driver.to_owned(),
-            from,
-        },
+    let before = place.host.bound_by_hand(&key)?;
+    // What was there before the first time is what counts.
+    let (undo, nodes) = match before.filter(|before| before.trusted) {
+        Some(before) => (before.content.undo, before.content.nodes),
+        None => {
+            let driver = driver.to_owned();
+            let undo = Step::GiveBack {
+                device,
+                driver,
+                from,
+            };
+            (undo, Vec::new())
+        }
     };
-    place
-        .host
-        .note_by_hand(&lock, &key, &device.to_string(), &undo)?;
-    let Err(error) = function.bind(driver) else {
-        return Ok(true);
+    let note = |nodes: &[Step]| {
+        let name = device.to_string();
+        place.host.note_by_hand(&lock, &key, &name, &undo, nodes)
     };
-    if let Err(stays) = give_back(place, &lock, &undo) {
-        tracing::warn!(error = %stays, "cannot put it back");
+    note(&nodes)?;
+    let done = function
+        .bind(driver)
+        .and_then(|()| user.map_or(Ok(!has_it), |uid| give(place, device, uid, &nodes, &note)));
+    if let Err(error) = done {
+        let noted = place.host.bound_by_hand(&key)?;
+        let nodes = noted.map_or(nodes, |noted| noted.content.nodes);
+        if let Err(stays) = give_back(place, &lock, &undo, &nodes) {
+            tracing::warn!(error = %stays, "cannot put it back");
+        }
+        return Err(error);
     }
-    Err(error)
+    done
+}
+
+/// Gives the function's nodes to a user, each noted before. Whether any was another's.
+fn give(
+    place: &Place,
+    device: PciRef,
+    uid: u32,
+    before: &[Step],
+    note: &dyn Fn(&[Step]) -> Result<(), DeviceError>,
+) -> Result<bool, DeviceError> {
+    let to = Owner::alone(uid);
+    let device = VfioDevice::Pci(device);
+    let mut steps = Vec::new();
+    let mut gives = Vec::new();
+    for node in [Node::Group(device.clone()), Node::Own(device.clone())] {
+        let Some(now) = node::observe(place, &node)? else {
+            continue;
+        };
+        let first = before.iter().find_map(|step| match step {
+            Step::TakeNodeBack {
+                node: noted, from, ..
+            } if *noted == node => *from,
+            _ => None,
+        });
+        steps.push(Step::TakeNodeBack {
+            node: node.clone(),
+            to,
+            from: first.or(Some(now)),
+        });
+        gives.push((node, now != to));
+    }
+    if gives.is_empty() {
+        return Err(DeviceError::Gone {
+            device: Node::Group(device).to_string(),
+        });
+    }
+    note(&steps)?;
+    for (node, _) in &gives {
+        node::give(place, node, to)?;
+    }
+    Ok(gives.iter().any(|(_, changes)| *changes))
 }
 
 /// Gives back what [`bind`] took, as it was. Whether anything was taken.
@@ -54,11 +114,21 @@ pub fn unbind(place: &Place, device: PciRef) -> Result<bool, DeviceError> {
         return Ok(false);
     };
     expect_no_guest(place, device)?;
-    give_back(place, &lock, &found.content.undo)?;
+    give_back(place, &lock, &found.content.undo, &found.content.nodes)?;
     Ok(true)
 }
 
-fn give_back(place: &Place, lock: &HostLock, undo: &Step) -> Result<(), DeviceError> {
+fn give_back(
+    place: &Place,
+    lock: &HostLock,
+    undo: &Step,
+    nodes: &[Step],
+) -> Result<(), DeviceError> {
+    for step in nodes {
+        if let Step::TakeNodeBack { node, to, from } = step {
+            node::take_back(place, node, *to, *from)?;
+        }
+    }
     let Step::GiveBack {
         device,
         driver,

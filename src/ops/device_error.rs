@@ -34,6 +34,14 @@ pub enum DeviceError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The owner of a device node cannot be changed.
+    #[error("cannot change owner and mode of {}", path.display())]
+    Node {
+        /// The node.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// A write is still under way after its deadline: the device's driver hangs.
     #[error("writing `{text}` to {} is not done after {seconds} s: the device is stuck and left alone", path.display())]
     Stuck {
@@ -259,6 +267,7 @@ impl DeviceError {
         match self {
             Self::Write { source, .. }
             | Self::Read { source, .. }
+            | Self::Node { source, .. }
             | Self::HostDir { source, .. }
             | Self::Net { source, .. } => source.raw_os_error(),
             _ => None,
@@ -271,7 +280,7 @@ impl Hint for DeviceError {
         let number = self.os_error();
         let refused = matches!(number, Some(libc::EPERM | libc::EACCES));
         let hint = match self {
-            Self::Write { .. } | Self::Read { .. } if refused => {
+            Self::Write { .. } | Self::Read { .. } | Self::Node { .. } if refused => {
                 "taking devices from the host needs root".to_owned()
             }
             Self::Write { hint, .. } | Self::NotBound { hint, .. } | Self::Vfio { hint, .. } => {
@@ -320,7 +329,7 @@ impl Hint for DeviceError {
             ),
             Self::Net { .. } if refused => "this needs root or CAP_NET_ADMIN".to_owned(),
             Self::Net { .. } => "leave out `mac` or `vlan`, or set it inside the guest".to_owned(),
-            Self::BadName { .. } | Self::HostDir { .. } | Self::Damaged { .. } | Self::NoLink { .. } | Self::Read { .. } => {
+            Self::BadName { .. } | Self::HostDir { .. } | Self::Damaged { .. } | Self::NoLink { .. } | Self::Read { .. } | Self::Node { .. } => {
                 return Vec::new();
             }
         };

@@ -6,7 +6,7 @@ use super::device_error::DeviceError;
 use super::driver::{self, Function};
 use super::hostdir::Damaged;
 use super::sysfs::Place;
-use super::{console, holders, mdev, usb, vfio, vfnet, vfs};
+use super::{console, holders, mdev, node, usb, vfio, vfnet, vfs};
 use crate::handover::Extent;
 use crate::ids::PciRef;
 use crate::plan::step::{Step, VfNetState};
@@ -101,6 +101,8 @@ pub(crate) fn run(place: &Place, step: &Step, back_for: Option<&Path>) -> Result
                 function.give_back(driver, from)?;
             }
         }
+        Step::GiveNode { node, to, .. } => node::give(place, node, *to)?,
+        Step::TakeNodeBack { node, to, from } => node::take_back(place, node, *to, *from)?,
         Step::GiveBackUsb { port, interfaces } => usb::give_back(place, port, interfaces)?,
         _ => {}
     }
@@ -134,9 +136,10 @@ pub(crate) fn drop_strangers(place: &Place) -> Result<Vec<Damaged>, DeviceError>
 pub(crate) fn observe(place: &Place, step: &Step) -> Result<Step, DeviceError> {
     let mut seen = step.clone();
     let _lock = match step {
-        Step::BindDriver { .. } | Step::SetVfNet { .. } | Step::MakeMdev { .. } => {
-            Some(place.host.lock()?)
-        }
+        Step::BindDriver { .. }
+        | Step::SetVfNet { .. }
+        | Step::MakeMdev { .. }
+        | Step::GiveNode { .. } => Some(place.host.lock()?),
         _ => None,
     };
     match &mut seen {
@@ -148,6 +151,7 @@ pub(crate) fn observe(place: &Place, step: &Step) -> Result<Step, DeviceError> {
         } => *from = vfnet::observe(place, *pf, *index)?,
         // One that was there before stays.
         Step::MakeMdev { uuid, keep, .. } => *keep |= mdev::exists(place, *uuid),
+        Step::GiveNode { node, from, .. } => *from = node::observe(place, node)?,
         Step::TakeUsb { interfaces, .. } => *interfaces = usb::observe(place, interfaces),
         _ => {}
     }
@@ -202,6 +206,8 @@ pub(crate) const fn is_device_step(step: &Step) -> bool {
             | Step::CreateOverlay { .. }
             | Step::CreateTap { .. }
             | Step::Listen { .. }
+            | Step::OpenDir { .. }
+            | Step::GiveFile { .. }
             | Step::RemoveFile { .. }
             | Step::RemoveDir { .. }
             | Step::DeleteTap { .. }

@@ -9,9 +9,9 @@ use super::device_error::DeviceError;
 ///
 /// # Errors
 /// As [`allow`].
-pub fn allow_process(pid: u32, needed: u64) -> Result<(), DeviceError> {
+pub fn allow_process(pid: u32, needed: u64, as_other: bool) -> Result<(), DeviceError> {
     use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    let root = nix::unistd::Uid::effective().is_root();
+    let root = nix::unistd::Uid::effective().is_root() && !as_other;
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         return Ok(());
     };
@@ -39,10 +39,10 @@ pub fn allow_process(pid: u32, needed: u64) -> Result<(), DeviceError> {
 /// Raises this process's limit, which QEMU inherits, to that many bytes.
 ///
 /// # Errors
-/// The hard limit is lower and this user may not raise it. Root needs no limit: the kernel does not
-/// count for who has `CAP_IPC_LOCK`.
-pub fn allow(needed: u64) -> Result<(), DeviceError> {
-    let root = nix::unistd::Uid::effective().is_root();
+/// The hard limit is lower and this user may not raise it. Root's own QEMU (`as_other` false) needs no
+/// limit: the kernel does not count for who has `CAP_IPC_LOCK`.
+pub fn allow(needed: u64, as_other: bool) -> Result<(), DeviceError> {
+    let root = nix::unistd::Uid::effective().is_root() && !as_other;
     let (soft, hard) = match getrlimit(Resource::RLIMIT_MEMLOCK) {
         Ok(limits) => limits,
         Err(error) => {

@@ -22,7 +22,9 @@ mod mdev;
 pub mod memlock;
 pub mod memory;
 pub(crate) mod moment;
+mod node;
 mod overlay;
+mod owner;
 pub mod process;
 mod provision;
 #[cfg(test)]
@@ -161,6 +163,8 @@ impl Ops for Host {
                 vnet_hdr,
             } => tap::create(name, bridge.as_deref(), address.as_deref(), *vnet_hdr)?,
             Step::Listen { path } => return socket::listen(path).map(Some),
+            Step::OpenDir { path, group } => owner::open_dir(path, *group)?,
+            Step::GiveFile { path, uid, gid } => owner::give_file(path, *uid, *gid)?,
             Step::RemoveFile { path } => dirs::remove_file(path)?,
             Step::RemoveDir { path } => dirs::remove_dir(path)?,
             Step::DeleteTap { name } => tap::delete(name)?,

@@ -37,6 +37,25 @@ pub fn inherit_nothing(command: &mut Command) {
     }
 }
 
+/// Lets the program run as another user, with the rights that it has then and no more: no program that it
+/// runs can have others (`PR_SET_NO_NEW_PRIVS`). Limits that are this process's go with it.
+pub fn become_user(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
+    use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    // SAFETY: the closure runs between fork and exec, in the only thread that there is then. It makes four
+    // system calls with numbers and a slice that was made before the fork, and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            setgroups(&groups)?;
+            setresgid(gid, gid, gid)?;
+            setresuid(uid, uid, uid)?;
+            nix::sys::prctl::set_no_new_privs()?;
+            Ok(())
+        });
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {

@@ -117,6 +117,11 @@ fn step_text(step: &Step) -> String {
         Step::GiveBack { device, .. } => format!("cannot give {device} back"),
         Step::TakeUsb { port, .. } => format!("cannot take the USB device at {port}"),
         Step::GiveBackUsb { port, .. } => format!("cannot give the USB device at {port} back"),
+        Step::OpenDir { path, .. } | Step::GiveFile { path, .. } => {
+            format!("cannot let QEMU's user at {}", path.display())
+        }
+        Step::GiveNode { node, .. } => format!("cannot give {node} to QEMU's user"),
+        Step::TakeNodeBack { node, .. } => format!("cannot put the owner of {node} back"),
         Step::ConfirmVfio { .. } => "the devices cannot be opened through VFIO".to_owned(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Context;
 use super::args::{Args, Object, path};
+use super::command::FdSource;
 use super::disk::USB;
 use crate::machine::drivers::{self, Virtio};
 use crate::machine::host_devices::GuestPlace;
@@ -9,16 +10,23 @@ use crate::machine::slots::{Single, usb_port};
 use crate::machine::{BoardKind, HostDevice, HostDeviceKind, HostPci, HostUsb, Machine, UsbAsk};
 
 const IOMMUFD: &str = "mvm-iommufd";
+/// Its descriptor.
+const IOMMUFD_FD: &str = "iommu";
 
 pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
     if machine.virtio_gpu {
         args.device(gpu(context));
     }
     if machine.iommufd {
-        args.json(
-            "-object",
-            Object::new("qom-type", drivers::IOMMUFD).set("id", IOMMUFD),
-        );
+        let object = Object::new("qom-type", drivers::IOMMUFD).set("id", IOMMUFD);
+        if machine.run_as.is_some() {
+            // It is for all devices of the host: another user gets it open, and not the node.
+            let real = object.clone().set("fd", format!("{{fd:{IOMMUFD_FD}}}"));
+            args.json_fd("-object", real, object);
+            args.fd(IOMMUFD_FD, FdSource::Device("/dev/iommu".into()));
+        } else {
+            args.json("-object", object);
+        }
     }
     let mut usbs = 0;
     for device in &machine.host_devices {

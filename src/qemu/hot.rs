@@ -153,6 +153,13 @@ impl Call {
         bus.strip_prefix(FREE_PORT)?.strip_suffix('}')
     }
 
+    /// Whether it names that descriptor.
+    pub fn uses_fd(&self, name: &str) -> bool {
+        let word = format!("{{fd:{name}}}");
+        let arguments = self.arguments.as_object().into_iter().flatten();
+        arguments.into_iter().any(|(_, value)| *value == word)
+    }
+
     /// The arguments with the port's id in place of the word, and each descriptor's name at QEMU.
     pub fn settled(&self, port: Option<&str>, fd: impl Fn(&str) -> String) -> Value {
         let mut arguments = self.arguments.clone();

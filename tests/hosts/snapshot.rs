@@ -1,6 +1,7 @@
 //! A directory of a host as lines, to compare what it was with what it is.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Every directory, link and file below `dir`, one line each, sorted; `/.standin` of the root is left out.
@@ -22,7 +23,17 @@ pub(crate) fn snapshot(dir: &Path) -> Vec<String> {
                 format!("{rel} -> {}", std::fs::read_link(&path).unwrap().display())
             } else {
                 let bytes = std::fs::read(&path).unwrap();
-                format!("{rel} = {:?}", String::from_utf8_lossy(&bytes))
+                let text = String::from_utf8_lossy(&bytes);
+                // Nodes have owners that matter.
+                if rel.starts_with("dev/") {
+                    format!(
+                        "{rel} = {text:?}, {} {:o}",
+                        kind.uid(),
+                        kind.mode() & 0o7777
+                    )
+                } else {
+                    format!("{rel} = {text:?}")
+                }
             });
         }
     }

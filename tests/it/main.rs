@@ -21,6 +21,7 @@ mod plans;
 mod profiles;
 mod qualcomm;
 mod recovery;
+mod security;
 mod shell;
 mod terminal;
 

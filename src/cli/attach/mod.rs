@@ -115,7 +115,7 @@ pub(super) fn run(args: &AttachArgs, context: &Context) -> Result<(), Failure> {
 }
 
 /// What the guest is made of now.
-fn running(run: &RunDir) -> Result<Plan, Failure> {
+pub(super) fn running(run: &RunDir) -> Result<Plan, Failure> {
     let path = run.plan();
     let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
     let plan = read.and_then(|text| serde_json::from_str(&text).map_err(|error| error.to_string()));
@@ -158,6 +158,7 @@ fn resolve(
         },
         machine,
     )?;
+    machine.expect_rights_for(&addition)?;
     let attachment = Attachment::new(addition, machine, &facts.links)
         .ok_or_else(|| Failure::message(ExitCode::Usage, "nothing is asked for"))?;
     Ok((attachment, notes))

@@ -141,13 +141,13 @@ impl Hotplug {
             attachment.plug = hot::plug(&alone);
             attachment.addition.host.devices = alone.host_devices;
         }
-        self.hand_over(qmp, &attachment.plug).await?;
         let mut there = qom::devices(qmp).await?;
         there.append(&mut qom::objects(qmp).await?);
         let calls = attachment.plug.calls.iter();
         let wanted: Vec<&Call> = calls
             .filter(|call| !call.makes.is_shared() || !there.contains(&call.id))
             .collect();
+        self.hand_over(qmp, &attachment.plug, &wanted).await?;
         let ports = self.ports(qmp, &wanted).await?;
         for call in wanted {
             let port = call.port().and_then(|word| ports.get(word));
@@ -162,9 +162,12 @@ impl Hotplug {
         Ok(ports)
     }
 
-    /// QEMU gets the descriptors under names.
-    async fn hand_over(&self, qmp: &Qmp, plug: &Plug) -> Result<(), HotplugError> {
+    /// QEMU gets the descriptors that the calls name.
+    async fn hand_over(&self, qmp: &Qmp, plug: &Plug, calls: &[&Call]) -> Result<(), HotplugError> {
         for fd in &plug.fds {
+            if !calls.iter().any(|call| call.uses_fd(&fd.name)) {
+                continue;
+            }
             let source = fd.source.clone();
             let Some(open) = blocking(move || Ok(ops::open_source(&source)?)).await? else {
                 continue;

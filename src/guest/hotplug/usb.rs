@@ -16,7 +16,10 @@ use crate::host::devices::{DeviceFacts, Holder, Lease, UsbDevice};
 use crate::host::links::LinkFacts;
 use crate::ids::Id;
 use crate::machine::{HostDevice, HostDeviceKind, HostUsb, Machine, UsbAsk};
-use crate::plan::Attachment;
+use crate::ops::{Host, Ops};
+use crate::plan::build::devices;
+use crate::plan::step::{Owner, Step};
+use crate::plan::{Attachment, Plan, apply};
 
 /// For the kernel to set up what was plugged in, drivers included.
 const SETTLE: Duration = Duration::from_millis(700);
@@ -49,6 +52,11 @@ impl Hotplug {
         loop {
             match events.usb_added().await {
                 Ok(name) => {
+                    // QEMU tries the node a few times and no more: it is not left waiting for the drivers.
+                    let as_other = self.plan().is_ok_and(|plan| plan.machine.run_as.is_some());
+                    if let (true, Some(name)) = (as_other, name.as_deref()) {
+                        self.look(name).await;
+                    }
                     sleep(SETTLE).await;
                     self.plugged_in(name.as_deref()).await;
                 }
@@ -91,6 +99,22 @@ impl Hotplug {
         }
     }
 
+    /// One look at what was plugged in, for a device that is where QEMU looks for it.
+    async fn look(self: &Arc<Self>, name: &str) {
+        let read = blocking(|| Ok(DeviceFacts::read(&Roots::host(None)))).await;
+        let Ok(facts) = read else {
+            return;
+        };
+        for device in facts.usb.iter().filter(|device| device.path == name) {
+            let there = |plan: Plan| usb(&plan.machine).any(|(_, usb)| is_at(usb, device));
+            if self.plan().is_ok_and(there) {
+                if let Err(error) = self.bring_back(&facts, device).await {
+                    tracing::warn!(%error, "{} was not given back", device.port);
+                }
+            }
+        }
+    }
+
     /// The name of the guest's device that this one is, if it had to be moved.
     async fn bring_back(
         self: &Arc<Self>,
@@ -103,7 +127,13 @@ impl Hotplug {
         let Some((of_guest, usb)) = theirs else {
             return Ok(None);
         };
-        if is_at(usb, device) || is_still_there(usb, facts) || !is_free(of_guest, facts, device) {
+        if is_at(usb, device) {
+            if let Some(user) = &machine.run_as {
+                self.give_again(of_guest, user.uid).await?;
+            }
+            return Ok(None);
+        }
+        if is_still_there(usb, facts) || !is_free(of_guest, facts, device) {
             return Ok(None);
         }
         let id = of_guest.id.clone();
@@ -114,6 +144,24 @@ impl Hotplug {
         };
         self.swap(&mut inner, &id, moved).await?;
         Ok(Some(id))
+    }
+
+    /// A device that was plugged in again has a new node, which QEMU's user may not open yet.
+    async fn give_again(&self, device: &HostDevice, uid: u32) -> Result<(), HotplugError> {
+        let host = Host::sharing(self.run.host());
+        let (journal, id) = (self.run.journal(), device.id.clone());
+        let give = devices::give_node(device, uid, false);
+        blocking(move || {
+            let seen = host.observe(&give)?;
+            let theirs = |owner: &Owner| owner.uid == uid;
+            let new =
+                matches!(&seen, Step::GiveNode { from, .. } if !from.as_ref().is_some_and(theirs));
+            if new {
+                apply::attach(&host, &[give], &id, &journal)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Puts `new` in the place of the device of that name.

@@ -4,6 +4,7 @@ mod devices;
 mod dirs;
 mod kvm;
 mod rest;
+mod user;
 
 use std::path::PathBuf;
 
@@ -81,6 +82,7 @@ pub fn findings(facts: &HostFacts, around: &Surroundings) -> Vec<Finding> {
     all.extend(dirs::findings(&around.unwritable));
     all.extend(rest::clusters(facts));
     all.push(kvm::kvm(facts, around));
+    all.extend(user::user(facts));
     for (arch, found) in &facts.qemu {
         all.push(rest::qemu(facts, *arch, found));
         if let Some(caps) = found.caps() {

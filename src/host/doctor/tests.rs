@@ -60,6 +60,7 @@ fn host(kvm: KvmState) -> HostFacts {
         vhost_vsock: node("/dev/vhost-vsock", Some(NodeProblem::Missing)),
         tun: node("/dev/net/tun", None),
         links: LinkFacts::default(),
+        users: crate::host::UserFacts::default(),
         devices: crate::host::DeviceFacts::default(),
         qemu: BTreeMap::from([(arch, caps(arch, Version(7, 2, 0), &["kvm", "tcg"]))]),
         firmware: FirmwareFacts::default(),
@@ -208,5 +209,31 @@ fn ids_are_unique_on_this_host_too() {
     assert!(
         all.iter()
             .all(|f| !f.text.is_empty() && !f.text.ends_with('.'))
+    );
+}
+
+#[test]
+fn the_user_of_the_settings_is_looked_at() {
+    let level = |found: Option<crate::host::users::Ids>, kvm_group| {
+        let mut facts = host(KvmState::Healthy);
+        facts.users = crate::host::UserFacts {
+            asked: Some(crate::host::users::Asked {
+                name: "qemu".to_owned(),
+                found,
+            }),
+            kvm_group,
+            ..crate::host::UserFacts::default()
+        };
+        super::user::user(&facts).map(|finding| finding.level)
+    };
+    assert_eq!(super::user::user(&host(KvmState::Healthy)), None);
+    assert_eq!(level(None, Some(104)), Some(Level::Warn));
+    assert_eq!(
+        level(Some(crate::host::users::Ids::default()), None),
+        Some(Level::Warn)
+    );
+    assert_eq!(
+        level(Some(crate::host::users::Ids::default()), Some(104)),
+        Some(Level::Ok)
     );
 }

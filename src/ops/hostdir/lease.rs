@@ -46,6 +46,9 @@ pub struct ByHand {
     pub since: u64,
     /// What gives it back.
     pub undo: Step,
+    /// What puts the owners of its nodes back, before that.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub nodes: Vec<Step>,
 }
 
 impl Record<Lease> {
@@ -303,11 +306,13 @@ impl HostDir {
         key: &str,
         device: &str,
         undo: &Step,
+        nodes: &[Step],
     ) -> Result<(), DeviceError> {
         let record = ByHand {
             device: device.to_owned(),
             since: now(),
             undo: undo.clone(),
+            nodes: nodes.to_vec(),
         };
         self.write(BOUND, key, &record)
     }

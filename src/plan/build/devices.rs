@@ -3,7 +3,7 @@
 use crate::handover::{ConsoleRef, Extent};
 use crate::ids::PciRef;
 use crate::machine::{HostDevice, HostDeviceKind, HostPci, Machine, VfSet};
-use crate::plan::step::{Bound, Interface, Step, User, VfNetState, VfioDevice};
+use crate::plan::step::{Bound, Interface, Node, Owner, Step, User, VfNetState, VfioDevice};
 
 /// What is taken together: with a start, or with a device that a running guest gets.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +16,10 @@ pub struct Wanted<'a> {
     pub companions: &'a [HostPci],
     /// The consoles that let go first.
     pub consoles: &'a [ConsoleRef],
+    /// The user as whom QEMU runs, where that is another one.
+    pub user: Option<u32>,
+    /// Whether QEMU reaches VFIO through `/dev/iommu`.
+    pub iommufd: bool,
 }
 
 impl<'a> Wanted<'a> {
@@ -26,6 +30,8 @@ impl<'a> Wanted<'a> {
             vfs: &machine.vfs,
             companions: &machine.companions,
             consoles: &machine.detach_consoles,
+            user: machine.run_as.as_ref().map(|user| user.uid),
+            iommufd: machine.iommufd,
         }
     }
 }
@@ -39,7 +45,8 @@ pub fn user(machine: &Machine) -> User {
 }
 
 /// The steps, in an order in which each has what it needs, and in whose reverse each can be taken back:
-/// leases, virtual functions, mediated devices, consoles, drivers, and at last a look whether it works.
+/// leases, virtual functions, mediated devices, consoles, drivers, the nodes that drivers make, and at last
+/// a look whether it works.
 pub fn steps(wanted: &Wanted<'_>, user: &User) -> Vec<Step> {
     let mut steps = Vec::new();
     let lease = |of: Extent, device: String| Step::TakeLease {
@@ -121,10 +128,42 @@ pub fn steps(wanted: &Wanted<'_>, user: &User) -> Vec<Step> {
             companion.had.clone(),
         ));
     }
+    if let Some(uid) = wanted.user {
+        let devices = wanted.devices.iter();
+        steps.extend(devices.map(|device| give_node(device, uid, wanted.iommufd)));
+    }
     if !vfio.is_empty() {
         steps.push(Step::ConfirmVfio { devices: vfio });
     }
     steps
+}
+
+/// The step that gives a device's node to the user as whom QEMU runs.
+pub fn give_node(device: &HostDevice, uid: u32, iommufd: bool) -> Step {
+    Step::GiveNode {
+        node: node(device, iommufd),
+        to: Owner::alone(uid),
+        from: None,
+    }
+}
+
+/// The node by which QEMU opens a device.
+fn node(device: &HostDevice, iommufd: bool) -> Node {
+    let vfio = match &device.kind {
+        HostDeviceKind::Pci(pci) => VfioDevice::Pci(pci.function),
+        HostDeviceKind::Mdev(mdev) => VfioDevice::Mdev(mdev.uuid),
+        HostDeviceKind::Usb(usb) => {
+            return Node::Usb {
+                port: usb.port.clone(),
+                name: format!("{}-{}", usb.bus, usb.hostport),
+            };
+        }
+    };
+    if iommufd {
+        Node::Own(vfio)
+    } else {
+        Node::Group(vfio)
+    }
 }
 
 fn bind(device: PciRef, driver: &str, had: Option<String>) -> Step {

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Plan;
 use super::step::Step;
 use crate::host::links::LinkFacts;
-use crate::machine::{Firmware, Machine, NicBackend};
+use crate::machine::{Firmware, Machine, NicBackend, RunAs};
 use crate::qemu::command::{CommandLine, FdSource};
 
 /// The mode of directories that only their owner may look into.
@@ -28,6 +28,9 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
         make_dir(&machine.state_dir, true),
         make_dir(&machine.state_dir.join("log"), true),
     ];
+    if let Some(user) = &machine.run_as {
+        steps.extend(open_dirs(&machine, user));
+    }
     steps.extend(devices::steps(
         &devices::Wanted::of(&machine),
         &devices::user(&machine),
@@ -41,6 +44,7 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
             to: vars.path.clone(),
             mode: PRIVATE_FILE,
         });
+        steps.extend(give(&machine, &vars.path));
     }
     steps.extend(devices(&machine, links));
     let listen = |path: &Path| Step::Listen {
@@ -75,6 +79,7 @@ pub(super) fn devices(machine: &Machine, links: &LinkFacts) -> Vec<Step> {
                 backing: image.path.clone(),
                 backing_format: image.format,
             });
+            steps.extend(give(machine, overlay));
         }
     }
     for nic in &machine.nics {
@@ -96,6 +101,34 @@ pub(super) fn devices(machine: &Machine, links: &LinkFacts) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// What the user as whom QEMU runs needs to open what mvm makes: a way there, and logs of his own, as he
+/// can make no files there.
+fn open_dirs(machine: &Machine, user: &RunAs) -> Vec<Step> {
+    let (run, state) = (&machine.run_dir, &machine.state_dir);
+    let through = |path: &Path, group| Step::OpenDir {
+        path: path.to_owned(),
+        group,
+    };
+    let log = state.join("log");
+    let above = [run, state].into_iter().filter_map(|dir| dir.parent());
+    let mut steps: Vec<Step> = above.map(|dir| through(dir, None)).collect();
+    steps.extend([run, state, &log].map(|dir| through(dir, Some(user.gid))));
+    let logs = machine.consoles.iter();
+    let logs = logs.map(|console| log.join(format!("console-{}.log", console.id)));
+    let files = std::iter::once(run.join("events.log")).chain(logs);
+    steps.extend(files.filter_map(|path| give(machine, &path)));
+    steps
+}
+
+/// Gives a file of mvm's own to the user as whom QEMU runs, where that is another one.
+fn give(machine: &Machine, path: &Path) -> Option<Step> {
+    machine.run_as.as_ref().map(|user| Step::GiveFile {
+        path: path.to_owned(),
+        uid: user.uid,
+        gid: user.gid,
+    })
 }
 
 fn make_dir(path: &Path, keep: bool) -> Step {

@@ -3,7 +3,7 @@
 use crate::handover::{ConsoleRef, Provision};
 use crate::ids::PciRef;
 use crate::machine::VfSet;
-use crate::plan::step::{Step, VfNetState};
+use crate::plan::step::{Node, Step, VfNetState, VfioDevice};
 
 /// Where a function's files are. A virtual function's address is known once it exists.
 fn dir(device: PciRef) -> String {
@@ -61,7 +61,37 @@ pub(super) fn by_hand(step: &Step) -> Vec<String> {
             lines.push(format!("echo {name} > /sys/bus/pci/drivers_probe"));
             lines
         }
+        Step::GiveNode { node, to, .. } => {
+            let node = node_path(node);
+            vec![format!(
+                "chown {} {node} && chmod {:04o} {node}",
+                to.uid, to.mode
+            )]
+        }
         _ => Vec::new(),
+    }
+}
+
+/// Where a node is, which is known once its device's driver has made it.
+fn node_path(node: &Node) -> String {
+    let of = |device: &VfioDevice| match device {
+        VfioDevice::Pci(pci) => dir(*pci),
+        VfioDevice::Mdev(uuid) => format!("/sys/bus/mdev/devices/{uuid}"),
+    };
+    match node {
+        Node::Group(device) => format!(
+            "\"/dev/vfio/$(basename \"$(readlink -f {}/iommu_group)\")\"",
+            of(device)
+        ),
+        Node::Own(device) => format!("\"/dev/vfio/devices/$(ls {}/vfio-dev)\"", of(device)),
+        Node::Usb { name, .. } => {
+            let number = |file| format!("\"$(cat /sys/bus/usb/devices/{name}/{file})\"");
+            format!(
+                "\"/dev/bus/usb/$(printf %03d/%03d {} {})\"",
+                number("busnum"),
+                number("devnum")
+            )
+        }
     }
 }
 
@@ -169,6 +199,13 @@ pub(super) fn describe(step: &Step) -> String {
                 "note the drivers of the USB device at {port}, which get it back when the guest is gone"
             )
         }
+        Step::GiveNode { node, to, .. } => {
+            format!(
+                "give {node} to the user {}, back when the guest is gone",
+                to.uid
+            )
+        }
+        Step::TakeNodeBack { node, .. } => format!("put the owner of {node} back"),
         Step::GiveBackUsb { port, .. } => format!("give the USB device at {port} back"),
         Step::ConfirmVfio { devices } => {
             let names: Vec<String> = devices.iter().map(ToString::to_string).collect();

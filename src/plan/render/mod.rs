@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::step::Step;
 use super::{Attachment, Plan};
-use crate::machine::AccelKind;
+use crate::machine::{AccelKind, RunAs};
 use crate::qemu::command::{FIRST_FD, FdSource};
 
 /// The plan as one JSON object: `steps`, `program`, `args` (the real ones), `env`, `fds`, `accel`,
@@ -81,6 +81,11 @@ pub fn text(plan: &Plan) -> String {
         let _ = writeln!(text, "# {:>3}. {told}", index + 1);
     }
     text.push_str("\n# What has to be done of that where the command line below is run by hand:\n");
+    let locked = machine.locked_memory();
+    if machine.run_as.is_some() && locked > 0 {
+        // It is not root's QEMU, for which the kernel does not count.
+        let _ = writeln!(text, "ulimit -l {}", locked.div_ceil(1 << 10));
+    }
     let needed = |step: &&Step| devices::existing(step, &machine.vfs).is_none();
     for line in plan.steps.iter().filter(needed).flat_map(by_hand) {
         text.push_str(&line);
@@ -103,7 +108,9 @@ pub fn command(plan: &Plan) -> String {
         .iter()
         .map(|(name, value)| format!("{name}={}", quote(value)));
     let program = quote(&plan.command.program.to_string_lossy());
-    lines[0] = assignments.chain([program]).collect::<Vec<_>>().join(" ");
+    let user = plan.machine.run_as.as_ref().map(setpriv);
+    let words = assignments.chain(user).chain([program]);
+    lines[0] = words.collect::<Vec<_>>().join(" ");
     let mut switch_open = false;
     for arg in plan.command.shown() {
         // A value goes beside its switch.
@@ -120,6 +127,18 @@ pub fn command(plan: &Plan) -> String {
         }
     }
     lines.join(" \\\n  ")
+}
+
+/// What runs the rest of a command line as another user.
+fn setpriv(user: &RunAs) -> String {
+    let groups: Vec<String> = user.groups.iter().map(ToString::to_string).collect();
+    let groups = if groups.is_empty() {
+        "--clear-groups".to_owned()
+    } else {
+        format!("--groups={}", groups.join(","))
+    };
+    let RunAs { uid, gid, .. } = user;
+    format!("setpriv --reuid={uid} --regid={gid} {groups} --no-new-privs")
 }
 
 /// Quoted for a POSIX shell. A NUL cannot be in an argument at all; the resolver refuses it.
@@ -168,6 +187,26 @@ fn by_hand(step: &Step) -> Vec<String> {
             lines.push(format!("ip link set {name} up"));
             lines
         }
+        Step::OpenDir {
+            path: dir,
+            group: None,
+        } => vec![format!("chmod o+x {}", path(dir))],
+        Step::OpenDir {
+            path: dir,
+            group: Some(group),
+        } => {
+            let dir = path(dir);
+            // By hand, QEMU makes its sockets itself.
+            vec![format!("chgrp {group} {dir} && chmod 0770 {dir}")]
+        }
+        Step::GiveFile {
+            path: file,
+            uid,
+            gid,
+        } => {
+            let file = path(file);
+            vec![format!("touch {file} && chown {uid}:{gid} {file}")]
+        }
         Step::Lock { .. }
         | Step::Listen { .. }
         | Step::RemoveFile { .. }
@@ -182,11 +221,13 @@ fn by_hand(step: &Step) -> Vec<String> {
         | Step::GiveBack { .. }
         | Step::TakeUsb { .. }
         | Step::GiveBackUsb { .. }
+        | Step::TakeNodeBack { .. }
         | Step::ConfirmVfio { .. } => Vec::new(),
         Step::MakeVfs { .. }
         | Step::SetVfNet { .. }
         | Step::MakeMdev { .. }
         | Step::DetachConsole { .. }
+        | Step::GiveNode { .. }
         | Step::BindDriver { .. } => devices::by_hand(step),
     }
 }
@@ -239,6 +280,12 @@ pub fn describe(step: &Step) -> String {
             text
         }
         Step::Listen { path } => format!("listen on {} (mode 0600)", path.display()),
+        Step::OpenDir { path, .. } => {
+            format!("let QEMU's user through the directory {}", path.display())
+        }
+        Step::GiveFile { path, uid, .. } => {
+            format!("give {} to the user {uid}", path.display())
+        }
         Step::RemoveFile { path } => format!("remove {}", path.display()),
         Step::RemoveDir { path } => format!("remove the directory {}", path.display()),
         Step::DeleteTap { name } => format!("remove the tap device {name}"),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::ids::{MacAddr, PciRef};
+use crate::ids::{MacAddr, PciRef, UsbPort};
 
 /// Who takes a device, or shares something of the host: a guest by its name and run-time directory.
 ///
@@ -94,5 +94,48 @@ impl fmt::Display for VfioDevice {
             Self::Pci(pci) => pci.fmt(f),
             Self::Mdev(uuid) => uuid.fmt(f),
         }
+    }
+}
+
+/// A device node that QEMU opens by its path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Node {
+    /// The IOMMU group's, `/dev/vfio/14`.
+    Group(VfioDevice),
+    /// The device's own, `/dev/vfio/devices/vfio0`.
+    Own(VfioDevice),
+    /// A USB device's, `/dev/bus/usb/001/004`.
+    Usb {
+        /// The port.
+        port: UsbPort,
+        /// The kernel's name of the half of the port that it uses, `1-3.2`.
+        name: String,
+    },
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Group(device) | Self::Own(device) => write!(f, "the VFIO node of {device}"),
+            Self::Usb { port, .. } => write!(f, "the node of the USB device at {port}"),
+        }
+    }
+}
+
+/// Whose a device node is, and who may open it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The permission bits.
+    pub mode: u32,
+}
+
+impl Owner {
+    /// That user alone.
+    pub const fn alone(uid: u32) -> Self {
+        Self { uid, mode: 0o600 }
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::handover::{ConsoleRef, Extent, Provision};
 use crate::ids::{Bdf, PciRef, UsbPort};
 use crate::profile::schema::DiskFormat;
-pub use device::{Attribute, Bound, Interface, User, VfNetState, VfioDevice};
+pub use device::{Attribute, Bound, Interface, Node, Owner, User, VfNetState, VfioDevice};
 
 /// A change to the host. Steps are idempotent: each compares before it writes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,23 @@ pub enum Step {
     Listen {
         /// The socket.
         path: PathBuf,
+    },
+    /// Lets the user as whom QEMU runs go through one of mvm's own directories; he can neither look into it
+    /// nor change anything in it.
+    OpenDir {
+        /// The directory.
+        path: PathBuf,
+        /// His group; without one everybody may go through.
+        group: Option<u32>,
+    },
+    /// Gives one of mvm's own files to the user as whom QEMU runs; an empty one where there is none.
+    GiveFile {
+        /// The file.
+        path: PathBuf,
+        /// The user.
+        uid: u32,
+        /// His group.
+        gid: u32,
     },
     /// Removes a file that an earlier step made.
     RemoveFile {
@@ -208,6 +225,24 @@ pub enum Step {
         /// Its interfaces.
         interfaces: Vec<Interface>,
     },
+    /// Gives a device node to the user as whom QEMU runs.
+    GiveNode {
+        /// The node.
+        node: Node,
+        /// Who gets it.
+        to: Owner,
+        /// Who had it before.
+        from: Option<Owner>,
+    },
+    /// Puts the owner of a device node back, where the node is still that user's.
+    TakeNodeBack {
+        /// The node.
+        node: Node,
+        /// Who got it.
+        to: Owner,
+        /// Who had it before.
+        from: Option<Owner>,
+    },
     /// Opens devices through VFIO as QEMU will, and closes them again.
     ConfirmVfio {
         /// The devices.
@@ -265,8 +300,14 @@ impl Step {
                 port: port.clone(),
                 interfaces: interfaces.clone(),
             }),
+            Self::GiveNode { node, to, from } => Some(Self::TakeNodeBack {
+                node: node.clone(),
+                to: *to,
+                from: *from,
+            }),
             // The lock goes with the processes that hold it; the file stays, or two starts could
-            // lock two files of one name. A variable store belongs to the guest.
+            // lock two files of one name. A variable store belongs to the guest. What is given to
+            // QEMU's user lies in directories that only mvm can change.
             Self::MakeDir { keep: true, .. }
             | Self::Lock { .. }
             | Self::CopyFile { .. }
@@ -281,6 +322,9 @@ impl Step {
             | Self::AttachConsole { .. }
             | Self::GiveBack { .. }
             | Self::GiveBackUsb { .. }
+            | Self::OpenDir { .. }
+            | Self::GiveFile { .. }
+            | Self::TakeNodeBack { .. }
             | Self::ConfirmVfio { .. } => None,
         }
     }
@@ -290,6 +334,13 @@ impl Step {
         match self {
             Self::TakeLease { key, .. } | Self::ReleaseLease { key, .. } => Some(key.clone()),
             Self::BindDriver { device, .. } | Self::GiveBack { device, .. } => Some(device.key()),
+            Self::GiveNode { node, .. } | Self::TakeNodeBack { node, .. } => Some(match node {
+                Node::Group(VfioDevice::Pci(pci)) | Node::Own(VfioDevice::Pci(pci)) => pci.key(),
+                Node::Group(VfioDevice::Mdev(uuid)) | Node::Own(VfioDevice::Mdev(uuid)) => {
+                    Extent::mdev(*uuid, None).key
+                }
+                Node::Usb { port, .. } => port.key(),
+            }),
             Self::SetVfNet { pf, index, .. } => Some(
                 PciRef::Vf {
                     pf: *pf,

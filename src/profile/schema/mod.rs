@@ -111,6 +111,8 @@ layers! {
     hotplug: HotplugTable,
     /// How the guest is ended.
     lifecycle: LifecycleTable,
+    /// The rights of the guest's QEMU.
+    security: SecurityTable,
     /// The QEMU that runs it.
     qemu: QemuTable,
     /// Trace events that QEMU logs (`-trace`), patterns as in `virtio*`.
@@ -385,6 +387,16 @@ table! {
         /// How long `mvm stop` and a SIGTERM to the supervisor wait for the guest to shut down.
         /// By default `60s`.
         stop_timeout: Span,
+    }
+}
+
+table! {
+    /// `[security]`
+    SecurityTable {
+        /// The user of the host as whom QEMU runs, where mvm is root: it opens nothing that this user could not
+        /// open, but for what mvm hands to it. By default the one that `mvm.toml` names, else the user who runs
+        /// mvm.
+        user: String,
     }
 }
 
