@@ -10,6 +10,7 @@ mod iommu;
 mod lease;
 mod mdev;
 mod names;
+mod near;
 mod pci;
 mod place;
 mod slow;
@@ -55,6 +56,8 @@ pub struct DeviceFacts {
     pub consoles: Vec<BootConsole>,
     /// Which guest has which device.
     pub leases: Vec<Lease>,
+    /// The NUMA nodes that guests are bound to because this process is; empty where it is to none.
+    pub near: Vec<u32>,
 }
 
 impl DeviceFacts {
@@ -93,6 +96,7 @@ impl DeviceFacts {
             mdev_parents: mdev::parents(sysfs, &answers),
             mdevs,
             leases: lease::read(&roots.leases),
+            near: near::read(sysfs, around),
             consoles,
             usb,
             pci,
@@ -154,6 +158,12 @@ impl DeviceFacts {
             .iter()
             .find(|parent| parent.bdf == Some(bdf))
             .map_or(&[], |parent| &parent.types)
+    }
+
+    /// Whether a device is on another NUMA node than those that guests are bound to.
+    pub fn is_far(&self, device: &PciDevice) -> bool {
+        let far = |node: u32| !self.near.is_empty() && !self.near.contains(&node);
+        device.numa.is_some_and(far)
     }
 
     /// The functions of an IOMMU group, in bus order.

@@ -161,6 +161,25 @@ fn of_several_gpus_the_one_with_the_fewest_guests_is_taken() {
 }
 
 #[test]
+fn a_guest_that_is_bound_to_a_node_takes_the_gpu_there() {
+    let mut devices = intel();
+    let mut second = at(&mut devices, "00:02.0").clone();
+    second.bdf = "0000:d8:00.0".parse().unwrap();
+    second.numa = Some(1);
+    devices.pci.push(second);
+    at(&mut devices, "00:02.0").numa = Some(0);
+    let auto = |devices: &DeviceFacts| function(&made("[gpu]\nvf = 'auto'", devices));
+    assert_eq!(auto(&devices), "vf:1@0000:00:02.0");
+    devices.near = vec![1];
+    assert_eq!(auto(&devices), "vf:1@0000:d8:00.0");
+    lease(&mut devices, "pci-0000:d8:00.0-vf1", Holder::Alive);
+    assert_eq!(auto(&devices), "vf:2@0000:d8:00.0");
+    // A far one is better than none.
+    lease(&mut devices, "pci-0000:d8:00.0", Holder::Alive);
+    assert_eq!(auto(&devices), "vf:1@0000:00:02.0");
+}
+
+#[test]
 fn the_number_of_virtual_functions_that_are_there_stays() {
     let devices = server();
     let machine = made("[pci.v]\nvf = { of = '5e:00.0' }", &devices);

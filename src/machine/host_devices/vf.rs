@@ -87,7 +87,8 @@ impl<'a> Taking<'a> {
         })?)
     }
 
-    /// The virtual function that suits best: of the device of which guests have the fewest.
+    /// The virtual function that suits best: of a device near the CPUs and the memory that the guest is bound
+    /// to, and of those of the one of which guests have the fewest.
     pub(super) fn pick(&mut self, ask: VfAsk<'_>) -> Result<Found, DeviceError> {
         let mut candidates = Vec::new();
         let mut errors = Vec::new();
@@ -97,9 +98,10 @@ impl<'a> Taking<'a> {
                 Err(error) => errors.push(error),
             }
         }
-        let best = candidates
-            .into_iter()
-            .min_by_key(|one| (one.doubtful, one.used, one.pf.bdf));
+        let best = candidates.into_iter().min_by_key(|one| {
+            let far = self.facts().is_far(one.pf);
+            (one.doubtful, far, one.used, one.pf.bdf)
+        });
         let Some(Candidate { pf, index, .. }) = best else {
             return Err(match errors.len() {
                 1 => errors.remove(0),
