@@ -2,7 +2,7 @@
 //! recovery's business, as nobody died.
 
 use super::device_error::DeviceError;
-use super::driver::Function;
+use super::driver::{Function, is_same};
 use super::hostdir::{Alive, HostLock, alive};
 use super::node;
 use super::sysfs::Place;
@@ -24,7 +24,7 @@ pub fn bind(
     expect_no_guest(place, device)?;
     let function = Function::get(place, device)?;
     let from = function.observe()?;
-    let has_it = from.driver.as_deref() == Some(driver);
+    let has_it = from.driver.as_ref().is_some_and(|now| is_same(now, driver));
     if has_it && user.is_none() {
         return Ok(false);
     }

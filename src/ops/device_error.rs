@@ -309,6 +309,11 @@ impl Hint for DeviceError {
             Self::Gone { .. } => "`mvm devices` lists what there is".to_owned(),
             Self::NoDriver { driver, why } => {
                 let why = why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+                if driver.contains("vfio") && driver != "vfio-pci" {
+                    return vec![format!(
+                        "`driver = \"vfio-pci\"` in the device's table takes the one for all devices{why}"
+                    )];
+                }
                 format!("a kernel with VFIO has it as a module: `modprobe {driver}`{why}")
             }
             Self::NoSriov { .. } => "its driver must support SR-IOV; `mvm devices pci` shows what does".to_owned(),

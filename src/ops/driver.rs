@@ -144,15 +144,15 @@ impl<'a> Function<'a> {
         self.expect_whole()?;
         // Whoever bound it already, by hand or before, keeps it so: nothing is written then, which an
         // ordinary user could not.
-        if self.driver().as_deref() == Some(driver) {
+        if self.driver().is_some_and(|now| is_same(&now, driver)) {
             return Ok(());
         }
         plain(driver)?;
-        load(self.place, driver)?;
-        self.set_driver_override(Some(driver))?;
+        let driver = load(self.place, driver)?;
+        self.set_driver_override(Some(&driver))?;
         self.unbind()?;
         self.probe()?;
-        self.expect(driver)
+        self.expect(&driver)
     }
 
     /// Puts it back as it was before `ours` got it. A driver that somebody else gave it meanwhile
@@ -166,7 +166,8 @@ impl<'a> Function<'a> {
         }
         self.device.wait_until_quiet()?;
         let now = self.driver();
-        let foreign = now.is_some() && now.as_deref() != Some(ours) && now != from.driver;
+        let other = |now: &String| !is_same(now, ours);
+        let foreign = now.as_ref().is_some_and(other) && now != from.driver;
         if !foreign && now != from.driver {
             if now.is_some() {
                 self.reset();
@@ -273,11 +274,20 @@ pub(crate) fn rebind(function: &Function<'_>, had: &str, now: &Bound) -> Result<
     function.give_back(had, &from)
 }
 
-/// Loads a driver's module where the driver is not there.
-pub(crate) fn load(place: &Place, driver: &str) -> Result<(), DeviceError> {
-    let there = || place.exists(Path::new("bus/pci/drivers").join(driver));
-    if there() {
-        return Ok(());
+/// Whether two names are one driver's: modules have underscores where their drivers may have hyphens
+/// (`xe_vfio_pci`, `xe-vfio-pci`).
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    one.replace('_', "-") == other.replace('_', "-")
+}
+
+/// Loads a driver's module where the driver is not there. The driver's name as the kernel has it.
+pub(crate) fn load(place: &Place, driver: &str) -> Result<String, DeviceError> {
+    let there = || {
+        let mut all = place.list("bus/pci/drivers").into_iter();
+        all.find(|name| is_same(name, driver))
+    };
+    if let Some(name) = there() {
+        return Ok(name);
     }
     let missing = |why| DeviceError::NoDriver {
         driver: driver.to_owned(),
@@ -287,7 +297,7 @@ pub(crate) fn load(place: &Place, driver: &str) -> Result<(), DeviceError> {
         return Err(missing(None));
     }
     modprobe(driver).map_err(|error| missing(Some(error.to_string())))?;
-    if there() { Ok(()) } else { Err(missing(None)) }
+    there().ok_or_else(|| missing(None))
 }
 
 /// Loads the module that sets up a container's IOMMU. `vfio` asks for it by a soft dependency, which

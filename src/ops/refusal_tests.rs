@@ -165,3 +165,34 @@ fn what_others_have_parts_of_is_not_taken_from_its_driver() {
     assert_eq!(error.to_string(), said);
     assert_eq!(difference(&before, &snapshot(on.tree.root())), [""; 0]);
 }
+
+#[test]
+fn a_driver_made_for_the_device_may_be_named_as_its_module_is() {
+    let on = Setting::new("server-nics");
+    let root = on.tree.root();
+    let drivers = root.join("sys/bus/pci/drivers");
+    std::fs::create_dir(drivers.join("mlx5-vfio-pci")).unwrap();
+    for file in ["bind", "unbind", "new_id", "remove_id", "uevent"] {
+        std::fs::write(drivers.join("mlx5-vfio-pci").join(file), "").unwrap();
+    }
+    let bind = |driver: &str| Step::BindDriver {
+        device: "0000:d8:00.0".parse().unwrap(),
+        driver: driver.to_owned(),
+        from: Bound::default(),
+    };
+    let before = snapshot(root);
+    let step = on.host.observe(&bind("mlx5_vfio_pci")).unwrap();
+    on.host.run(&step).unwrap();
+    let device = root.join("sys/bus/pci/devices/0000:d8:00.0");
+    let driver = std::fs::read_link(device.join("driver")).unwrap();
+    assert!(driver.ends_with("mlx5-vfio-pci"), "{}", driver.display());
+    let taken = snapshot(root);
+    on.host.run(&bind("mlx5_vfio_pci")).unwrap();
+    assert_eq!(difference(&taken, &snapshot(root)), [""; 0]);
+    on.host.run(&step.inverse().unwrap()).unwrap();
+    assert_eq!(difference(&before, &snapshot(root)), [""; 0]);
+
+    let error = on.host.run(&bind("xe_vfio_pci")).unwrap_err();
+    assert_eq!(error.to_string(), "this kernel has no driver `xe_vfio_pci`");
+    assert!(error.hints()[0].starts_with("`driver = \"vfio-pci\"`"));
+}

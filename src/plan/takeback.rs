@@ -210,9 +210,9 @@ pub fn in_words(error: &OpsError) -> String {
 /// Whether an inverse waits for the device of that lease, which could not be given back.
 pub(crate) fn waits_for(undo: &Step, taken: &str) -> bool {
     match undo {
-        // What the function is set to is for its user; its lease is the user's as well.
+        // What the function is set to is for its user, and so is its node; its lease is the user's as well.
         Step::ReleaseLease { key, .. } => key == taken,
-        Step::SetVfNet { .. } => undo.lease().as_deref() == Some(taken),
+        Step::SetVfNet { .. } | Step::TakeNodeBack { .. } => undo.lease().as_deref() == Some(taken),
         // With a virtual function still in use, removing it would wait for its user.
         Step::DropVfs { pf, .. } => taken.starts_with(&format!("pci-{pf}-vf")),
         // It would be brought back to a GPU that is not the host's. A virtual function has no screen.

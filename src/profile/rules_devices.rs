@@ -10,6 +10,7 @@ pub(super) fn devices(layer: &Layer, report: &mut Report) {
         let several = pci.id.is_some() || pci.r#match.is_some();
         nth(report, "pci", id, pci.nth, several);
         empty(report, &["pci", id, "match"], pci.r#match.as_deref());
+        driver(report, &["pci", id, "driver"], pci.driver.as_deref());
         if let Some(vf) = &pci.vf {
             virtual_function(report, id, vf);
             let functions = pci.functions.is_some();
@@ -85,6 +86,12 @@ fn gpu(layer: &Layer, report: &mut Report) {
         ),
         ("x-vga", gpu.x_vga.is_some(), whole, "`whole` and `upt`"),
         ("gms", gpu.gms.is_some(), whole, "`whole` and `upt`"),
+        (
+            "driver",
+            gpu.driver.is_some(),
+            whole || gpu.vf.is_some(),
+            "`vf`, `whole` and `upt`",
+        ),
         ("rom", gpu.rom.is_some(), of_host, "a GPU of the host"),
         (
             "rom-bar",
@@ -97,6 +104,7 @@ fn gpu(layer: &Layer, report: &mut Report) {
             report.add(&["gpu", key], format!("is for {of}"));
         }
     }
+    driver(report, &["gpu", "driver"], gpu.driver.as_deref());
     if gpu.count == Some(0) {
         report.add(&["gpu", "count"], "expected at least 1");
     }
@@ -105,6 +113,20 @@ fn gpu(layer: &Layer, report: &mut Report) {
     }
     if gpu.rom.is_some() && gpu.rom_bar == Some(false) {
         report.add(&["gpu", "rom"], "cannot be seen with `rom-bar = false`");
+    }
+}
+
+fn driver(report: &mut Report, path: &[&str], name: Option<&str>) {
+    let is_vfios = |name: &str| name.replace('_', "-").ends_with("vfio-pci");
+    let plain = |name: &str| {
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    };
+    if name.is_some_and(|name| !is_vfios(name) || !plain(name)) {
+        report.add(
+            path,
+            "expected a driver of VFIO, as vfio-pci or mlx5_vfio_pci",
+        );
     }
 }
 

@@ -470,6 +470,10 @@ fn devices_of_the_host() {
     hint: keep one of `vf`, `whole`, `upt`, `mdev`, `virtio`, `none`
     exit 3
     "#);
+    insta::assert_snapshot!(told("[pci.nic]\nmatch = 'x'\ndriver = 'pci-stub'\n"), @r#"
+    error: $HOME/profiles/d.toml:3: `pci.nic.driver`: expected a driver of VFIO, as vfio-pci or mlx5_vfio_pci
+    exit 3
+    "#);
     insta::assert_snapshot!(told("[gpu]\nvirtio = true\ngms = 2\n"), @r#"
     error: $HOME/profiles/d.toml:3: `gpu.gms`: is for `whole` and `upt`
     exit 3

@@ -16,6 +16,7 @@ mod place;
 mod slow;
 mod usb;
 mod uses;
+mod variant;
 mod vfio;
 mod why;
 
@@ -33,6 +34,7 @@ pub use pci::{Names, PciDevice, Sriov};
 pub use slow::child as read_attributes;
 pub use usb::{UsbDevice, UsbInterface, UsbKind};
 pub use uses::HostUse;
+pub use variant::Variant;
 pub use vfio::VfioFacts;
 pub use why::{WhyNot, is_harmless_driver};
 

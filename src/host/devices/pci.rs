@@ -88,6 +88,8 @@ pub struct Sriov {
     pub offset: u32,
     /// How far the routing ids are apart.
     pub stride: u32,
+    /// The device id of each.
+    pub vf_device: Option<u16>,
     /// Whether the kernel looks for a driver for new ones.
     pub autoprobe: bool,
     /// Those that exist, in the order of their numbers (the number of each is in its `physfn`).

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::variant::{self, Variant};
 use crate::host::sysfs::Sysfs;
 
 /// What there is of VFIO.
@@ -22,6 +23,8 @@ pub struct VfioFacts {
     pub iommufd: bool,
     /// The groups that have a node under `/dev/vfio`.
     pub groups: Vec<u32>,
+    /// Drivers beside vfio-pci for devices of one kind.
+    pub variants: Vec<Variant>,
 }
 
 /// Reads it.
@@ -46,6 +49,7 @@ pub(super) fn read(sysfs: &Sysfs, around: Option<&Path>) -> VfioFacts {
         },
         iommufd: dev("iommu"),
         groups,
+        variants: around.map(variant::read).unwrap_or_default(),
     }
 }
 

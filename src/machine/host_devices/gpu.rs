@@ -109,6 +109,7 @@ impl<'a> Taking<'a> {
             predicted,
             take,
             whole_group: gpu.group == Some(GroupWord::All),
+            driver: gpu.driver.clone(),
             guest,
             spot: igd_spot(pf, self.asked.board),
         })?;
@@ -188,6 +189,7 @@ impl<'a> Taking<'a> {
             predicted: false,
             take: self.insists(gpu.take_from_host),
             whole_group: gpu.group == Some(GroupWord::All),
+            driver: gpu.driver.clone(),
             guest,
             spot,
         };

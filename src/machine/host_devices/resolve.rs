@@ -50,6 +50,8 @@ pub(super) struct Taken {
     pub(super) take: bool,
     /// Whether the rest of the group is taken too.
     pub(super) whole_group: bool,
+    /// The driver that was asked for.
+    pub(super) driver: Option<String>,
     pub(super) guest: GuestSide,
     pub(super) spot: Spot,
 }
@@ -190,6 +192,7 @@ impl<'a> Taking<'a> {
                 predicted,
                 take,
                 whole_group,
+                driver: table.driver.clone(),
                 guest,
                 spot: Spot::Next,
             })?;
@@ -205,6 +208,7 @@ impl<'a> Taking<'a> {
             predicted: false,
             take,
             whole_group,
+            driver: table.driver.clone(),
             guest,
             spot: Spot::Next,
         };
@@ -241,6 +245,8 @@ impl<'a> Taking<'a> {
                     id,
                     function: other.reference(),
                     address: other.bdf,
+                    // It is about the function that was named.
+                    driver: None,
                     guest: GuestSide::default(),
                     spot: if one_slot { Spot::Along } else { Spot::Next },
                     ..first.clone()
@@ -337,7 +343,7 @@ impl<'a> Taking<'a> {
                     address: taken.address,
                     predicted: taken.predicted,
                     group: device.and_then(|device| device.group),
-                    driver: super::VFIO_PCI.to_owned(),
+                    driver: self.driver(taken),
                     had: device.and_then(|device| device.driver.clone()),
                 }),
                 take_from_host: taken.take,
@@ -348,6 +354,20 @@ impl<'a> Taking<'a> {
             }
         }));
         next
+    }
+
+    /// The driver that hands a function to the guest: one that it has already, one that is made for it, or
+    /// vfio-pci.
+    fn driver(&self, taken: &Taken) -> String {
+        let facts = self.facts();
+        let has = facts
+            .get(taken.function)
+            .and_then(|device| device.driver.as_deref());
+        let asked = taken.driver.as_deref();
+        let found = asked
+            .or(has.filter(|driver| driver.contains("vfio")))
+            .or_else(|| facts.variant_for(taken.function));
+        found.unwrap_or(super::VFIO_PCI).to_owned()
     }
 
     /// Whether the board has a place for PCI devices.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::{HostDeviceKind, HostPci};
 use crate::error::{Hint as _, Report};
-use crate::host::devices::{DeviceFacts, Holder, Lease, PciDevice};
+use crate::host::devices::{DeviceFacts, Holder, Lease, PciDevice, Variant};
 use crate::host::{HostFacts, KvmState, Roots, Sysfs};
 use crate::hosts::Host;
 use crate::ids::Bdf;
@@ -177,6 +177,30 @@ fn a_guest_that_is_bound_to_a_node_takes_the_gpu_there() {
     // A far one is better than none.
     lease(&mut devices, "pci-0000:d8:00.0", Holder::Alive);
     assert_eq!(auto(&devices), "vf:1@0000:00:02.0");
+}
+
+#[test]
+fn the_driver_is_the_one_made_for_the_device() {
+    let mut devices = intel();
+    devices.vfio.variants = vec![Variant {
+        pattern: "v00008086d*sv*sd*bc03sc*i*".to_owned(),
+        driver: "i915_vfio_pci".to_owned(),
+    }];
+    let driver = |text: &str, devices: &DeviceFacts| match &made(text, devices).host_devices[0].kind
+    {
+        HostDeviceKind::Pci(pci) => pci.driver.clone(),
+        other => panic!("{other:?}"),
+    };
+    let vf = "[gpu]\nvf = 1";
+    assert_eq!(driver(vf, &devices), "i915_vfio_pci");
+    assert_eq!(driver("[pci.s]\naddress = '00:14.3'", &devices), "vfio-pci");
+    let general = format!("{vf}\ndriver = 'vfio-pci'");
+    assert_eq!(driver(&general, &devices), "vfio-pci");
+    // What somebody has bound already stays so: it takes no rights.
+    at(&mut devices, "00:02.0").driver = Some("vfio-pci".to_owned());
+    assert_eq!(driver("[gpu]\nwhole = true", &devices), "vfio-pci");
+    devices.vfio.variants.clear();
+    assert_eq!(driver("[gpu]\nwhole = true", &devices), "vfio-pci");
 }
 
 #[test]

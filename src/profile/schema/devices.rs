@@ -40,6 +40,9 @@ table! {
         x_vga: bool,
         /// `false`: functions that go along get places of their own instead of one slot of the guest.
         multifunction: bool,
+        /// The driver of VFIO that hands it to the guest: `vfio-pci`, or one that is made for the device, such
+        /// as `i915-vfio-pci`. By default the one that the kernel's modules name for it, else vfio-pci.
+        driver: String,
         /// Take it although the host itself uses it.
         take_from_host: bool,
     }
@@ -141,6 +144,8 @@ table! {
         x_vga: bool,
         /// As for `[pci.NAME]`.
         multifunction: bool,
+        /// As for `[pci.NAME]`.
+        driver: String,
         /// Take it although the host itself uses it. Consoles that the host shows on it are let go of anyway.
         take_from_host: bool,
     }

@@ -94,6 +94,8 @@ fn function(sysfs: &Sysfs, bdf: Bdf, numbers: &mut VfNumbers) -> Option<PciDevic
                 current: vfs.len() as u32,
                 offset: number("sriov_offset").unwrap_or(0) as u32,
                 stride: number("sriov_stride").unwrap_or(0) as u32,
+                // Without the `0x` that other ids have.
+                vf_device: text("sriov_vf_device").and_then(|id| u16::from_str_radix(&id, 16).ok()),
                 // Kernels before 4.13 have no such file and always look for a driver.
                 autoprobe: number("sriov_drivers_autoprobe") != Some(0),
                 vfs: vfs.iter().map(|(_, vf)| *vf).collect(),
