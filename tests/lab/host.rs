@@ -245,7 +245,13 @@ impl Host {
     /// request up).
     #[track_caller]
     pub(crate) fn stall_nvme(&self, stall: bool) {
-        let rate = u8::from(stall);
+        self.slow_nvme(u32::from(stall));
+    }
+
+    /// Lets that many bytes a second go to and from the disk of the NVMe device; 0 for as many as can. What takes
+    /// the driver away from the device waits for the requests that are on their way.
+    #[track_caller]
+    pub(crate) fn slow_nvme(&self, rate: u32) {
         let mut qmp = self.qmp.lock().expect("no panic inside");
         qmp.ask(
             "block_set_io_throttle",

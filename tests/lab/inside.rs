@@ -122,7 +122,7 @@ fn check(sweep: &Sweep, before: &Snapshot, run: &Traced) -> Result<(), String> {
         return Err("what was left of it did not end".to_owned());
     }
     if sweep.kill_qemu {
-        kill_qemu()?;
+        kill_qemu(&sweep.spare)?;
     }
     script(&sweep.after, sweep)?;
     settle(before)
@@ -148,11 +148,13 @@ fn snapshot() -> Snapshot {
     Snapshot::parse(&String::from_utf8_lossy(&output.stdout))
 }
 
-/// Every QEMU of this host, and waits until they are gone.
-fn kill_qemu() -> Result<(), String> {
+/// Every QEMU of this host but those of one guest, and waits until they are gone.
+fn kill_qemu(spare: &str) -> Result<(), String> {
     let is_qemu = |pid: &i32| {
         let exe = fs::read_link(format!("/proc/{pid}/exe"));
-        exe.is_ok_and(|path| path.to_string_lossy().contains("/qemu-system-"))
+        let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let spared = !spare.is_empty() && String::from_utf8_lossy(&words).contains(spare);
+        !spared && exe.is_ok_and(|path| path.to_string_lossy().contains("/qemu-system-"))
     };
     let begin = Instant::now();
     loop {

@@ -27,6 +27,8 @@ pub(crate) struct Sweep {
     pub(crate) victim: Victim,
     /// Whether QEMU is killed too, right afterwards.
     pub(crate) kill_qemu: bool,
+    /// Where this is not empty: a QEMU with that in its command line is another guest's, and left alone.
+    pub(crate) spare: String,
     /// Where this is not empty, only the calls are points whose words hold it, and the one after each of them.
     pub(crate) only: String,
     /// The first point, from 1.
@@ -47,6 +49,7 @@ impl Sweep {
             reset: String::new(),
             victim: Victim::Main,
             kill_qemu: false,
+            spare: String::new(),
             only: String::new(),
             first: 1,
             seconds: 120,
@@ -68,6 +71,12 @@ impl Sweep {
     /// QEMU is killed together with its supervisor.
     pub(crate) fn with_qemu(mut self) -> Self {
         self.kill_qemu = true;
+        self
+    }
+
+    /// A guest that lives all the while: its QEMU is not killed with the others.
+    pub(crate) fn spare(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.spare);
         self
     }
 

@@ -2,7 +2,7 @@
 //! kernels do nothing but switch off, or nothing at all.
 
 use crate::devices::{NIC1, NVME};
-use crate::host::Host;
+use crate::host::{Host, SMALL};
 use crate::sweep::{Sweep, Victim};
 
 /// A guest with a tap, a throw-away overlay and all the sockets.
@@ -85,4 +85,46 @@ fn a_sweep_of_taking_devices_with_qemu_killed_leaves_nothing() {
     let sweep = Sweep::of(WITH_DEVICES, "mvm recover").reset(&reset_devices());
     let points = host.sweep(&sweep.with_qemu());
     assert!(points > 60, "{points}");
+}
+
+/// The driver is slow to let go: a request to its disk is on its way, for 8 s on average. Whoever takes the
+/// device is killed when the driver is asked, and right after it has answered: the supervisor alone, while its
+/// helper waits in the kernel; the helper alone; and all at once.
+#[test]
+fn a_sweep_of_a_slow_unbind_leaves_nothing() {
+    let host = Host::x86().boot();
+    host.slow_nvme(16 << 10);
+    let run = "mvm run linux --name swept --no-console --kernel /usr/share/lab/off \
+         --set boot.initrd= --cpus 1 --memory 64M --set network.lan.none={} --pci 01:00.0";
+    let sweep = Sweep::of(run, RECOVER)
+        .prepare("dd if=/dev/nvme0n1 of=/dev/null bs=256k iflag=direct >/dev/null 2>&1 & sleep 1")
+        .reset(&reset_devices())
+        .only("/unbind ");
+    for victim in [Victim::Main, Victim::Caller, Victim::All] {
+        let points = host.sweep(&sweep.clone().victim(victim));
+        assert!(points >= 2, "{points}");
+    }
+}
+
+/// Another guest has the second of the VFs all the while, and keeps it.
+#[test]
+fn a_sweep_beside_a_guest_with_a_sibling_leaves_it_alone() {
+    let host = Host::x86().boot();
+    let before = host.snapshot();
+    host.run(&format!(
+        "mvm start {SMALL} --name sibling --pci vf:2@01:00.0"
+    ));
+    let pid = host.run("pidof qemu-system-x86_64");
+    let run = "mvm run linux --name swept --no-console --kernel /usr/share/lab/off \
+         --set boot.initrd= --cpus 1 --memory 64M --set network.lan.none={} --pci vf:1@01:00.0";
+    let alive = Sweep::of(run, RECOVER);
+    let points = host.sweep(&alive);
+    assert!(points > 60, "{points}");
+    let killed = Sweep::of(run, "mvm recover").with_qemu().spare("sibling");
+    let points = host.sweep(&killed);
+    assert!(points > 60, "{points}");
+    // The same QEMU.
+    assert_eq!(host.run("pidof qemu-system-x86_64"), pid);
+    host.run("mvm kill sibling");
+    host.settles_to(&before);
 }
