@@ -58,9 +58,20 @@ fn all_points(sweep: &Sweep) -> Found {
     script(&sweep.after, sweep).expect("after");
     let before = snapshot();
 
+    let from = match whole
+        .calls
+        .iter()
+        .position(|call| call.starts_with(&sweep.from))
+    {
+        Some(before) => before + sweep.first,
+        None => {
+            found.failures.push(format!("no call is `{}`", sweep.from));
+            return found;
+        }
+    };
     let mut misses = 0;
     loop {
-        let at = sweep.first + found.points;
+        let at = from + found.points * sweep.stride;
         let begin = Instant::now();
         if let Err(why) = script(&sweep.prepare, sweep) {
             found.failures.push(format!("before {at}: {why}"));

@@ -31,8 +31,11 @@ pub(crate) struct Sweep {
     pub(crate) spare: String,
     /// Where this is not empty, only the calls are points whose words hold it, and the one after each of them.
     pub(crate) only: String,
-    /// The first point, from 1.
+    /// Where this is not empty: the first point is the first call whose words begin with it.
+    pub(crate) from: String,
+    /// The first point, from 1, and how far the next one is.
     pub(crate) first: usize,
+    pub(crate) stride: usize,
     /// How long each command and script may take.
     pub(crate) seconds: u64,
 }
@@ -51,7 +54,9 @@ impl Sweep {
             kill_qemu: false,
             spare: String::new(),
             only: String::new(),
+            from: String::new(),
             first: 1,
+            stride: 1,
             seconds: 120,
         }
     }
@@ -87,11 +92,36 @@ impl Sweep {
         self
     }
 
+    /// QEMU is killed together with its supervisor. Until it is started, that is the sweep in which it lives:
+    /// the points are those from its start on.
+    pub(crate) fn with_qemu_once_started(mut self) -> Self {
+        self.kill_qemu = true;
+        "execve /usr/bin/qemu-system".clone_into(&mut self.from);
+        self
+    }
+
+    /// Each second point: the odd ones, or the even ones. Both together leave none out.
+    pub(crate) fn half(mut self, half: Half) -> Self {
+        self.stride = 2;
+        self.first = match half {
+            Half::Odd => 1,
+            Half::Even => 2,
+        };
+        self
+    }
+
     /// Who is killed.
     pub(crate) fn victim(mut self, victim: Victim) -> Self {
         self.victim = victim;
         self
     }
+}
+
+/// Which points of a sweep that two hosts share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Half {
+    Odd,
+    Even,
 }
 
 /// What a sweep found.
@@ -109,7 +139,15 @@ impl Host {
     pub(crate) fn sweep(&self, sweep: &Sweep) -> usize {
         let name = format!("sweep-{}", self.number());
         let path = self.scratch().join(&name);
-        let text = serde_json::to_string(sweep).expect("plain data");
+        let mut sweep = sweep.clone();
+        // For people: to go on where one was broken off.
+        if let Some(first) = std::env::var("LAB_FIRST")
+            .ok()
+            .and_then(|first| first.parse().ok())
+        {
+            sweep.first = first;
+        }
+        let text = serde_json::to_string(&sweep).expect("plain data");
         fs::write(&path, text).expect("the shared folder");
         // Ten minutes less than what ends the test from outside would be no use: the script is ended by
         // nothing but its own deadlines, which are many.
@@ -117,7 +155,7 @@ impl Host {
             &format!(
                 "LAB_SWEEP=/lab/{name} /mvm/lab inside::sweep --exact --ignored --nocapture >/lab/{name}.log 2>&1"
             ),
-            Duration::from_secs(3600),
+            Duration::from_secs(3 * 3600),
         );
         let log = fs::read_to_string(path.with_extension("log")).unwrap_or_default();
         println!("{log}");
