@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::guests::{self, Seen};
 use super::output::{self, Format, FormatArg, Table};
+use super::show::{self, OfHost};
 use super::{Context, Failure};
 
 /// List the guests that run
@@ -39,6 +40,8 @@ struct Row {
     profile: Option<String>,
     /// Seconds since 1970, when it came into this state.
     since: Option<u64>,
+    /// The devices of the host that it has.
+    devices: Vec<OfHost>,
 }
 
 impl From<Seen> for Row {
@@ -47,6 +50,7 @@ impl From<Seen> for Row {
             name: seen.name.to_string(),
             state: seen.state_name(),
             pid: seen.pid(),
+            devices: show::plan(&seen).map_or_else(Vec::new, |plan| show::of_host(&plan.machine)),
             since: seen.state.as_ref().map(|state| state.since),
             profile: seen.state.map(|state| state.profile),
         }
@@ -67,6 +71,7 @@ pub(super) fn run(args: &ListArgs, context: &Context) -> Result<(), Failure> {
                     state: "stopped",
                     pid: None,
                     since: None,
+                    devices: Vec::new(),
                 });
             }
         }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::guests::{self, Life, Seen};
@@ -13,6 +14,7 @@ use super::output::{self, Format, FormatArg};
 use super::{Context, Failure, machine_file};
 use crate::guest::RunDir;
 use crate::ids::GuestName;
+use crate::machine::{HostDevice, Machine};
 use crate::plan::{Plan, render};
 
 /// Show everything about a guest: state, devices, sockets, QEMU's command line
@@ -54,8 +56,30 @@ fn read(path: &Path) -> Option<Value> {
     serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
 }
 
-/// What the guest was started with.
-fn plan(seen: &Seen) -> Option<Plan> {
+/// A device of the host that a guest has; a contract with scripts.
+#[derive(Debug, Serialize)]
+pub(super) struct OfHost {
+    /// Its name, which `mvm detach` takes.
+    id: String,
+    /// Where it is on the host, as `mvm devices` says it: `vf:1@0000:00:02.0`, `usb 1-3`.
+    device: String,
+    /// What it is.
+    text: String,
+}
+
+/// The devices of the host that a guest has.
+pub(super) fn of_host(machine: &Machine) -> Vec<OfHost> {
+    let devices = machine.host_devices.iter();
+    let one = |device: &HostDevice| OfHost {
+        id: device.id.to_string(),
+        device: device.kind.to_string(),
+        text: device.text.clone(),
+    };
+    devices.map(one).collect()
+}
+
+/// What the guest was started with, and what it got and gave since.
+pub(super) fn plan(seen: &Seen) -> Option<Plan> {
     serde_json::from_str(&fs::read_to_string(seen.run.plan()).ok()?).ok()
 }
 
@@ -82,6 +106,7 @@ fn of_seen(seen: &Seen, context: &Context) -> Value {
             shown[key] = whole[key].clone();
         }
         shown["devices"] = devices(&whole["machine"]);
+        shown["devices"]["host"] = json!(of_host(&plan.machine));
         shown["machine"] = whole["machine"].clone();
     }
     shown
@@ -130,4 +155,34 @@ fn devices(machine: &Value) -> Value {
         .map(|kind| (kind.to_owned(), machine[kind].clone()))
         .collect();
     Value::Object(devices)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::host::{DeviceFacts, HostFacts, Roots, Sysfs};
+    use crate::hosts::Host;
+    use crate::machine::testing::{facts, machine_on};
+
+    #[test]
+    fn what_a_guest_has_of_the_host_is_told() {
+        let host = Host::new("intel-i915-7vf");
+        let devices = DeviceFacts::read(&Roots {
+            sysfs: Sysfs::at(host.sys()),
+            root: host.root().to_owned(),
+            cache: None,
+            user_config: None,
+            around_devices: Some(host.root().to_owned()),
+            leases: host.root().join("run/mvm-host"),
+        });
+        let facts = HostFacts { devices, ..facts() };
+        let text = "[gpu]\nvf = 2\n[usb.stick]\nport = '1-5'";
+        let machine = machine_on(text, &facts).unwrap();
+        let told = serde_json::to_value(of_host(&machine)).unwrap();
+        let pairs = [0, 1].map(|at| (told[at]["id"].clone(), told[at]["device"].clone()));
+        let expected = [("gpu", "vf:2@0000:00:02.0"), ("stick", "usb 1-5")];
+        assert_eq!(pairs, expected.map(|(id, at)| (json!(id), json!(at))));
+        assert!(told[1]["text"].as_str().unwrap().contains("SanDisk"));
+    }
 }

@@ -333,7 +333,9 @@ impl Hint for DeviceError {
                 needed * 1024
             ),
             Self::Net { .. } if refused => "this needs root or CAP_NET_ADMIN".to_owned(),
-            Self::Net { .. } => "leave out `mac` or `vlan`, or set it inside the guest".to_owned(),
+            Self::Net { link, .. } => format!(
+                "some drivers take it only while the link is up: `ip link set {link} up`; else leave out `mac` or `vlan`, or set it inside the guest"
+            ),
             Self::BadName { .. } | Self::HostDir { .. } | Self::Damaged { .. } | Self::NoLink { .. } | Self::Read { .. } | Self::Node { .. } => {
                 return Vec::new();
             }

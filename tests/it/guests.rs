@@ -64,7 +64,7 @@ fn the_list_has_its_columns() {
     assert_eq!(
         all,
         serde_json::json!([
-            {"name": "web", "state": "stopped", "pid": null, "profile": "web", "since": null}
+            {"name": "web", "state": "stopped", "pid": null, "profile": "web", "since": null, "devices": []}
         ])
     );
 }

@@ -50,6 +50,9 @@ pub struct PciDevice {
     pub sriov: Option<Sriov>,
     /// Its network devices.
     pub net: Vec<String>,
+    /// Those of them that are switched off.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub net_down: Vec<String>,
     /// Its block devices, whole disks.
     pub block: Vec<String>,
     /// Its DRM devices, `card0`, `renderD128`.

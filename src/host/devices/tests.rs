@@ -65,6 +65,43 @@ fn a_process_that_is_bound_to_a_node_has_devices_near_and_far() {
 }
 
 #[test]
+fn links_that_are_switched_off_are_known() {
+    let host = Host::new("server-nics");
+    let flags = |link: &str, flags: &str| {
+        put(host.root(), &format!("sys/class/net/{link}/flags"), flags);
+    };
+    flags("enp59s0f0", "0x1003\n");
+    flags("enp59s0f1", "0x1002\n");
+    let facts = of(&host);
+    assert_eq!(at(&facts, "3b:00.0").net_down, [""; 0]);
+    assert_eq!(at(&facts, "3b:00.1").net_down, ["enp59s0f1"]);
+    assert_eq!(at(&facts, "5e:00.0").net_down, [""; 0], "it does not say");
+}
+
+#[test]
+fn names_that_devices_give_themselves_have_single_spaces() {
+    let host = Host::new("intel-i915-7vf");
+    let stick = |manufacturer: &str, product: &str| {
+        for (file, text) in [("manufacturer", manufacturer), ("product", product)] {
+            put(
+                host.root(),
+                &format!("sys/bus/usb/devices/1-5/{file}"),
+                text,
+            );
+        }
+        let facts = of(&host);
+        find::usb_line(facts.usb_at(&"1-5".parse().unwrap()).unwrap())
+    };
+    let rest = "[0781:5583] 4C530001230915116391";
+    assert_eq!(
+        stick("Sand  Disk ", "  Ultra\tFit"),
+        format!("1-5 Sand Disk Ultra Fit {rest}")
+    );
+    let nameless = stick(" ", "  ");
+    assert!(!nameless.contains("  "), "{nameless}");
+}
+
+#[test]
 fn an_intel_gpu_and_its_virtual_functions() {
     let facts = read("intel-i915-7vf");
     let gpu = at(&facts, "00:02.0");

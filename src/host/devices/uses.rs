@@ -102,7 +102,10 @@ pub(super) fn fill(
     mdevs: &[Mdev],
 ) {
     for link in net::read(sysfs, around) {
-        let of = |device: &mut PciDevice| device.net.push(link.name.clone());
+        let of = |device: &mut PciDevice| {
+            device.net.push(link.name.clone());
+            device.net_down.extend(link.down.then(|| link.name.clone()));
+        };
         own(pci, &link.place, of);
         spread(pci, usb, &link.place, &link.uses);
     }

@@ -58,6 +58,17 @@ impl HostDevice {
     }
 }
 
+impl fmt::Display for HostDeviceKind {
+    /// Its place on the host, as `mvm devices` tells what a guest has.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pci(pci) => pci.function.fmt(f),
+            Self::Mdev(mdev) => write!(f, "mdev {}", mdev.uuid),
+            Self::Usb(usb) => write!(f, "usb {}", usb.port),
+        }
+    }
+}
+
 impl HostDeviceKind {
     /// The PCI function, if it is one.
     pub const fn function(&self) -> Option<PciRef> {

@@ -204,6 +204,16 @@ fn the_driver_is_the_one_made_for_the_device() {
 }
 
 #[test]
+fn an_address_for_a_function_of_a_link_that_is_off_is_told() {
+    let mut devices = server();
+    let vf = "[pci.v]\nvf = { of = '3b:00.1', mac = '02:00:00:00:00:01' }";
+    let notes = |devices: &DeviceFacts| made(vf, devices).notes.join("\n");
+    assert!(!notes(&devices).contains("switched off"));
+    at(&mut devices, "3b:00.1").net_down = vec!["enp59s0f1".to_owned()];
+    assert!(notes(&devices).contains("`ip link set enp59s0f1 up`"));
+}
+
+#[test]
 fn the_number_of_virtual_functions_that_are_there_stays() {
     let devices = server();
     let machine = made("[pci.v]\nvf = { of = '5e:00.0' }", &devices);

@@ -73,6 +73,12 @@ impl<'a> Taking<'a> {
             }
             .into());
         }
+        for link in pf.net_down.iter().filter(|_| net) {
+            self.notes.push(format!(
+                "{link}, which {what} is a virtual function of, is switched off: some drivers tell a function its \
+                 address and VLAN only while it is on (`ip link set {link} up`)"
+            ));
+        }
         Ok(self.pick(VfAsk {
             what,
             pfs: vec![pf],

@@ -84,6 +84,10 @@ fn device(sysfs: &Sysfs, path: &str, answers: &Answers) -> Option<UsbDevice> {
         let text = answers.text(&file(path, name)).map(str::trim);
         text.filter(|text| !text.is_empty()).map(str::to_owned)
     };
+    let words = |name: &str| {
+        let text = string(name).unwrap_or_default();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
     let speed = text("speed").unwrap_or_default();
     let class = hex("bDeviceClass").unwrap_or(0) as u8;
     Some(UsbDevice {
@@ -93,8 +97,8 @@ fn device(sysfs: &Sysfs, path: &str, answers: &Answers) -> Option<UsbDevice> {
         address: number("devnum")?,
         vendor: hex("idVendor")?,
         product: hex("idProduct")?,
-        vendor_name: string("manufacturer").unwrap_or_default(),
-        product_name: string("product").unwrap_or_default(),
+        vendor_name: words("manufacturer"),
+        product_name: words("product"),
         serial: string("serial"),
         class,
         interfaces: interfaces(sysfs, path),

@@ -8,6 +8,8 @@ use super::HostUse;
 use crate::host::devices::place::{self, Place};
 use crate::host::sysfs::Sysfs;
 
+/// `linux/if.h`.
+const IFF_UP: u64 = 0x1;
 /// How far links are stacked: a VLAN on a bridge on a bond on a NIC is three.
 const DEEP: usize = 8;
 
@@ -18,6 +20,8 @@ pub(crate) struct Link {
     pub(crate) name: String,
     /// Whose it is.
     pub(crate) place: Place,
+    /// Whether it is switched off; one without a cable is not.
+    pub(crate) down: bool,
     /// What the host does with it.
     pub(crate) uses: Vec<HostUse>,
 }
@@ -47,7 +51,14 @@ pub(in crate::host::devices) fn read(sysfs: &Sysfs, around: Option<&Path>) -> Ve
             (None, Some(bond)) => uses.push(HostUse::BondMember { link, bond }),
             (None, None) => {}
         }
-        all.push(Link { name, place, uses });
+        let flags = sysfs.read_u64(format!("class/net/{name}/flags"));
+        let down = flags.is_ok_and(|flags| flags & IFF_UP == 0);
+        all.push(Link {
+            name,
+            place,
+            down,
+            uses,
+        });
     }
     all
 }
