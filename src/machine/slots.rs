@@ -23,10 +23,16 @@
 //! Intel's integrated GPU is at 02 as on the host, or at 04 beside another display; then the controller of
 //! consoles, which is there otherwise, is at 02, on pc at 1f.
 
+mod check;
+mod ports;
+
 use super::host_devices::GuestPlace;
-use super::{BoardKind, Bus, HostDeviceKind, Machine};
-use crate::error::{ExitCode, Hint};
+use super::{Bus, HostDeviceKind, Machine};
 use crate::profile::schema::DiskBus;
+pub use check::SlotError;
+pub(super) use check::check;
+pub use ports::RootPort;
+use ports::{OWN, PORTS};
 
 /// Devices that a guest has at most one of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,132 +76,14 @@ pub struct Place {
     pub addr: Option<String>,
 }
 
-/// A root port that a device sits behind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RootPort {
-    /// The port's number on this board, 0 first; it makes the id, the chassis and the slot's number.
-    pub number: u8,
-    slot: u8,
-    function: u8,
-}
-
-impl RootPort {
-    /// QEMU's id.
-    pub fn id(&self) -> String {
-        format!("mvm-port-{}", self.number)
-    }
-
-    /// Slot and function on the root bus.
-    pub fn addr(&self) -> String {
-        format!("{:#x}.{:#x}", self.slot, self.function)
-    }
-
-    /// Whether what sits behind it is a device of the host, which the guest was started with.
-    pub fn is_of_host(&self) -> bool {
-        self.number >= PORTS[OWN].number
-    }
-
-    /// Whether the others of its slot hide behind it.
-    pub fn is_first_of_slot(&self) -> bool {
-        self.function == 0
-    }
-}
-
-/// Root ports of one kind of device.
-struct Ports {
-    /// The number of the first.
-    number: u8,
-    /// Its slot.
-    slot: u8,
-    /// How many have slots of their own; eight more share the slot after those.
-    single: u8,
-}
-
-impl Ports {
-    const fn max(&self) -> usize {
-        self.single as usize + 8
-    }
-
-    fn get(&self, index: u8) -> RootPort {
-        RootPort {
-            number: self.number.saturating_add(index),
-            slot: self.slot + index.min(self.single),
-            function: index.saturating_sub(self.single),
-        }
-    }
-}
-
-/// For cards, disks, shares, for what comes while the guest runs, and for devices of the host.
-const PORTS: [Ports; 5] = [
-    Ports {
-        number: 0,
-        slot: 0x0c,
-        single: 3,
-    },
-    Ports {
-        number: 16,
-        slot: 0x10,
-        single: 7,
-    },
-    Ports {
-        number: 32,
-        slot: 0x18,
-        single: 3,
-    },
-    Ports {
-        number: 56,
-        slot: 0x1e,
-        single: 0,
-    },
-    Ports {
-        number: 72,
-        slot: 0x1c,
-        single: 1,
-    },
-];
-/// Which of them are for devices of the host.
-const OWN: usize = 4;
 const PCI_LAST: u8 = 0x1f;
 /// Where a GPU beside another display is.
 const UPT_SLOT: u8 = 0x04;
 
-/// Devices of the host, in an error. Functions of one slot count as one.
-const OF_HOST: &str = "PCI devices of the host beside a GPU";
 const PCI_FIRST_NAMED: u8 = 0x0c;
-const PCI_NAMED: usize = 0x20 - PCI_FIRST_NAMED as usize;
 const MMIO_FIRST_NAMED: u8 = 5;
 const MMIO_LAST: u8 = 23;
-/// microvm has 24 transports where it has two I/O APICs, as it does with ACPI.
-const MMIO_NAMED: usize = MMIO_LAST as usize + 1 - MMIO_FIRST_NAMED as usize;
-const SATA_PORTS: usize = 6;
-const IDE_UNITS: usize = 4;
 const USB_PORTS: usize = 15;
-const SCSI_TARGETS: usize = 255;
-
-/// The board has no place for all devices.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{count} {what} are more than the {max} that the board {board} has places for")]
-pub struct SlotError {
-    count: usize,
-    what: &'static str,
-    max: usize,
-    board: BoardKind,
-}
-
-impl Hint for SlotError {
-    fn hints(&self) -> Vec<String> {
-        if self.what.contains("virtio") {
-            vec!["disks with `bus = \"scsi\"` share one place".to_owned()]
-        } else {
-            Vec::new()
-        }
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        ExitCode::Profile
-    }
-}
-
 /// Stands for the root port of a device that a running guest gets, followed by a word and `}`: which of
 /// the free ones it is, is decided when it is plugged in.
 pub const FREE_PORT: &str = "{port:";
@@ -470,65 +358,6 @@ pub fn usb_port(index: usize) -> usize {
 /// `check` keeps numbers far below 255.
 fn small(number: usize) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
-}
-
-/// Whether the board has places for all devices.
-pub(super) fn check(machine: &Machine) -> Result<(), SlotError> {
-    let board = machine.board.kind;
-    let slots = Slots::of(machine);
-    let fits = |count, what, max| {
-        if count <= max {
-            Ok(())
-        } else {
-            Err(SlotError {
-                count,
-                what,
-                max,
-                board,
-            })
-        }
-    };
-    let [nics, disks, shares, free] = slots.counts;
-    let all = nics + disks + shares;
-    match slots.bus {
-        Bus::Pcie => {
-            fits(nics, "network cards", PORTS[0].max())?;
-            fits(disks, "virtio and NVMe disks", PORTS[1].max())?;
-            fits(shares, "shares", PORTS[2].max())?;
-            fits(free, "free ports", PORTS[3].max())?;
-            let beside_gpu = slots.own_end().saturating_sub(1);
-            fits(beside_gpu, OF_HOST, PORTS[OWN].max() - 1)?;
-        }
-        Bus::Pci if slots.own > 0 || slots.gpu.is_some() => fits(
-            all + slots.own_end() + usize::from(slots.gpu.is_some()),
-            "network cards, virtio and NVMe disks, shares and PCI devices of the host",
-            PCI_NAMED,
-        )?,
-        Bus::Pci => fits(
-            all,
-            "network cards, virtio and NVMe disks and shares",
-            PCI_NAMED,
-        )?,
-        Bus::Mmio => fits(
-            all,
-            "network cards, virtio disks and shares",
-            MMIO_NAMED - usize::from(machine.virtio_gpu),
-        )?,
-    }
-    for (bus, what, max) in [
-        (DiskBus::Sata, "SATA disks and drives", SATA_PORTS),
-        (DiskBus::Ide, "IDE disks and drives", IDE_UNITS),
-        (DiskBus::Usb, "USB devices", USB_PORTS),
-        (DiskBus::Scsi, "SCSI disks and drives", SCSI_TARGETS),
-    ] {
-        let on_it = machine.disks.iter().filter(|disk| disk.bus == bus);
-        let mut count = on_it.count();
-        if bus == DiskBus::Usb {
-            count += usb_hosts(machine);
-        }
-        fits(count, what, max)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,27 +1,17 @@
 //! `--pci`, `--usb`, `--mdev`, `--gpu`: what people write for a device of the host, as tables of a profile.
 
+mod gpu;
+
 use crate::ids::{Bdf, UsbPort};
 
 use super::error::ProfileError;
 use super::fault::shown;
 use super::schema::{DeviceId, VfIndex};
-use super::tree::{self, Branch, Node, Origin, Tree};
-use crate::error::did_you_mean;
+use super::tree::{Branch, Node, Origin, Tree};
+pub(super) use gpu::{gpu, gpu_kind, gpu_of};
 
 /// The names of tables made from flags are this long at most: QEMU ids are, with a function's number.
 const NAME: usize = 28;
-
-/// The kinds of GPU that a guest can have.
-pub(super) const GPU_KINDS: [&str; 6] = ["vf", "whole", "upt", "mdev", "virtio", "none"];
-
-/// The same kind by the name that mvm has for it.
-pub(super) fn gpu_kind(word: &str) -> &str {
-    match word {
-        "sriov" => "vf",
-        "gvtd" => "whole",
-        word => word,
-    }
-}
 
 /// What a choice is compared by: `vf:1@0000:00:02.0` is a `vf`.
 pub(super) fn choice_word(choice: &str) -> &str {
@@ -182,105 +172,11 @@ pub fn name(kind: &str, text: &str, taken: &[String]) -> String {
     free
 }
 
-/// `--gpu TEXT` as a layer. A bare `vf` or `mdev` takes what `merged` says, and else `auto`.
-pub(super) fn gpu(text: &str, merged: &Tree) -> Result<Tree, ProfileError> {
-    let (head, address) = match text.split_once('@') {
-        Some((head, address)) => {
-            let bdf = address
-                .parse::<Bdf>()
-                .map_err(|error| wrong("gpu", text, error.to_string(), Vec::new()))?;
-            (head, Some(bdf))
-        }
-        None => (text, None),
-    };
-    let (word, value) = match head.split_once(':') {
-        Some((word, value)) => (word, Some(value)),
-        None => (head, None),
-    };
-    let kind = gpu_kind(word);
-    let Some(kind) = GPU_KINDS.into_iter().find(|known| *known == kind) else {
-        let known = GPU_KINDS.into_iter().chain(["sriov", "gvtd"]);
-        let hint = match did_you_mean(word, known) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                "the forms are `vf`, `vf:N`, `vf:auto`, `whole`, `upt`, `mdev:TYPE`, `mdev:UUID`, `virtio` and \
-                 `none`, and `@ADDRESS` after those of the host"
-                    .to_owned()
-            }
-        };
-        return Err(wrong(
-            "gpu",
-            text,
-            format!("there is no GPU `{}`", shown(word)),
-            vec![hint],
-        ));
-    };
-    let origin = Origin::Flag(format!("--gpu {}", shown(text)));
-    let of_profile = || tree::at(merged, &["gpu", kind]).cloned();
-    let leaf = |value: toml::Value| Node {
-        origin: origin.clone(),
-        value: Branch::Leaf(value),
-    };
-    let chosen = match (kind, value) {
-        ("vf", Some(value)) => leaf(index_value(vf_index("gpu", text, value)?)),
-        ("vf", None) => of_profile().unwrap_or_else(|| leaf("auto".into())),
-        ("mdev", Some("")) => return Err(wrong("gpu", text, "names no type", Vec::new())),
-        ("mdev", Some(value)) => leaf(value.into()),
-        ("mdev", None) => of_profile().ok_or_else(|| {
-            let hint = "`mvm devices mdev` lists the types";
-            wrong(
-                "gpu",
-                text,
-                "the profile does not say which",
-                vec![hint.to_owned()],
-            )
-        })?,
-        (_, Some(_)) => {
-            return Err(wrong(
-                "gpu",
-                text,
-                format!("`{kind}` takes nothing after a `:`"),
-                Vec::new(),
-            ));
-        }
-        ("none", None) => Node {
-            origin: origin.clone(),
-            value: Branch::Table(Tree::new()),
-        },
-        (_, None) => leaf(true.into()),
-    };
-    let mut table = Tree::from_iter([(kind.to_owned(), chosen)]);
-    if let Some(bdf) = address {
-        if matches!(kind, "virtio" | "none") {
-            return Err(wrong(
-                "gpu",
-                text,
-                format!("`{kind}` is no device of the host"),
-                Vec::new(),
-            ));
-        }
-        table.insert("address".to_owned(), leaf(bdf.to_string().into()));
-    }
-    let value = Branch::Table(table);
-    Ok(Tree::from_iter([(
-        "gpu".to_owned(),
-        Node { origin, value },
-    )]))
-}
-
 /// `--take-from-host` as a layer.
 pub(super) fn take_from_host() -> Tree {
     let origin = Origin::Flag("--take-from-host".to_owned());
     let value = Branch::Leaf(true.into());
     Tree::from_iter([("take-from-host".to_owned(), Node { origin, value })])
-}
-
-/// The kind of GPU that a layer chooses.
-pub(super) fn gpu_of(tree: &Tree) -> Option<&str> {
-    match &tree.get("gpu")?.value {
-        Branch::Table(table) => tree::chosen(table, &["gpu".to_owned()]).first().copied(),
-        Branch::Leaf(_) => None,
-    }
 }
 
 /// A tree with one table.
@@ -319,8 +215,8 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn plain(tree: &Tree) -> String {
-        toml::to_string(&tree::plain(tree))
+    pub(super) fn plain(tree: &Tree) -> String {
+        toml::to_string(&crate::profile::tree::plain(tree))
             .unwrap()
             .replace('\n', " ")
             .trim()
@@ -411,48 +307,5 @@ mod tests {
         let twice = ["wi-fi".to_owned(), "wi fi".to_owned()];
         let trees = devices(&twice, &[], &[]).unwrap();
         assert_eq!(plain(&trees[1]), "[pci.pci-wi-fi-2] match = \"wi fi\"");
-    }
-
-    #[test]
-    fn a_bare_vf_is_the_profiles_own() {
-        let parsed = super::super::set::parse("gpu.vf=3").unwrap();
-        let none = Tree::new();
-        for (text, merged, expected) in [
-            ("vf", &parsed, "[gpu] vf = 3"),
-            ("sriov", &none, "[gpu] vf = \"auto\""),
-            ("vf:auto", &parsed, "[gpu] vf = \"auto\""),
-            (
-                "vf:2@03:00.0",
-                &none,
-                "[gpu] vf = 2 address = \"0000:03:00.0\"",
-            ),
-            ("gvtd", &none, "[gpu] whole = true"),
-            ("none", &none, "[gpu.none]"),
-            (
-                "mdev:i915-GVTg_V5_4",
-                &none,
-                "[gpu] mdev = \"i915-GVTg_V5_4\"",
-            ),
-        ] {
-            assert_eq!(plain(&gpu(text, merged).unwrap()), expected);
-        }
-        for (text, expected) in [
-            ("vfs", "--gpu vfs: there is no GPU `vfs`"),
-            (
-                "whole:1",
-                "--gpu whole:1: `whole` takes nothing after a `:`",
-            ),
-            (
-                "virtio@00:02.0",
-                "--gpu virtio@00:02.0: `virtio` is no device of the host",
-            ),
-            (
-                "vf:x",
-                "--gpu vf:x: `x` is not the number of a virtual function (expected 1 or more, or `auto`)",
-            ),
-            ("mdev", "--gpu mdev: the profile does not say which"),
-        ] {
-            assert_eq!(gpu(text, &none).unwrap_err().to_string(), expected);
-        }
     }
 }

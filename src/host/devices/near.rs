@@ -41,3 +41,38 @@ fn nodes(sysfs: &Sysfs) -> Vec<(u32, Vec<u32>)> {
     };
     names.into_iter().filter_map(node).collect()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use crate::host::DeviceFacts;
+    use crate::host::testing::{put, roots};
+    use crate::hosts::Host;
+
+    #[test]
+    fn a_process_that_is_bound_to_a_node_has_devices_near_and_far() {
+        let host = Host::new("server-nics");
+        let near = |status: &str| {
+            put(host.root(), "proc/self/status", status);
+            let facts = DeviceFacts::read(&roots(host.root()));
+            let far = ["3b:00.0", "d8:00.0"]
+                .map(|bdf| facts.is_far(facts.function(bdf.parse().unwrap()).unwrap()));
+            (facts.near, far)
+        };
+        let anywhere = (Vec::new(), [false, false]);
+        assert_eq!(near("Name:\tmvm\n"), anywhere);
+        let all = "Cpus_allowed_list:\t0-63\nMems_allowed_list:\t0-1\n";
+        assert_eq!(near(all), anywhere);
+        assert_eq!(near("Cpus_allowed_list:\t0-31\n"), anywhere);
+        let second = (vec![1], [true, false]);
+        assert_eq!(near("Cpus_allowed_list:\t16-31,48-63\n"), second);
+        assert_eq!(
+            near("Cpus_allowed_list:\t17\nMems_allowed_list:\t0-1\n"),
+            second
+        );
+        assert_eq!(
+            near("Cpus_allowed_list:\t0-63\nMems_allowed_list:\t1\n"),
+            second
+        );
+    }
+}

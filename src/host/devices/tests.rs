@@ -39,32 +39,6 @@ fn every_host_is_read_and_survives_json() {
 }
 
 #[test]
-fn a_process_that_is_bound_to_a_node_has_devices_near_and_far() {
-    let host = Host::new("server-nics");
-    let near = |status: &str| {
-        put(host.root(), "proc/self/status", status);
-        let facts = of(&host);
-        let far = ["3b:00.0", "d8:00.0"].map(|bdf| facts.is_far(at(&facts, bdf)));
-        (facts.near, far)
-    };
-    let anywhere = (Vec::new(), [false, false]);
-    assert_eq!(near("Name:\tmvm\n"), anywhere);
-    let all = "Cpus_allowed_list:\t0-63\nMems_allowed_list:\t0-1\n";
-    assert_eq!(near(all), anywhere);
-    assert_eq!(near("Cpus_allowed_list:\t0-31\n"), anywhere);
-    let second = (vec![1], [true, false]);
-    assert_eq!(near("Cpus_allowed_list:\t16-31,48-63\n"), second);
-    assert_eq!(
-        near("Cpus_allowed_list:\t17\nMems_allowed_list:\t0-1\n"),
-        second
-    );
-    assert_eq!(
-        near("Cpus_allowed_list:\t0-63\nMems_allowed_list:\t1\n"),
-        second
-    );
-}
-
-#[test]
 fn links_that_are_switched_off_are_known() {
     let host = Host::new("server-nics");
     let flags = |link: &str, flags: &str| {
