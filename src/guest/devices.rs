@@ -8,12 +8,22 @@ use crate::ops::{DeviceError, Host, memlock};
 use crate::plan::Plan;
 use crate::qemu;
 
+/// The limit that QEMU needs, in bytes; 0 where no device needs one.
+fn limit(machine: &Machine) -> u64 {
+    match machine.locked_memory() {
+        0 => 0,
+        // iommufd counts all that a user has in place together, whichever of his guests it is for.
+        _ if machine.iommufd && machine.run_as.is_some() => u64::MAX,
+        needed => needed,
+    }
+}
+
 /// Lets QEMU keep the guest's memory in place, which devices write to by themselves.
 ///
 /// # Errors
 /// This user may not have that much.
 pub(crate) fn allow_memory(machine: &Machine) -> Result<(), DeviceError> {
-    let needed = machine.locked_memory();
+    let needed = limit(machine);
     if needed == 0 {
         return Ok(());
     }
@@ -25,7 +35,7 @@ pub(crate) fn allow_memory(machine: &Machine) -> Result<(), DeviceError> {
 /// # Errors
 /// This user may not have that much.
 pub(crate) fn allow_memory_of(pid: u32, machine: &Machine) -> Result<(), DeviceError> {
-    let needed = machine.locked_memory();
+    let needed = limit(machine);
     if needed == 0 {
         return Ok(());
     }

@@ -1,5 +1,5 @@
 //! Any script in a host, for people: `LAB_SCRIPT='lspci -nn' cargo test --test lab by_hand -- --ignored --nocapture`.
-//! `LAB_HOST` says what the host has beside the usual: words among `igb`, `gpu`, `xhci`, `mdev`.
+//! `LAB_HOST` says what the host has beside the usual: words among `iommufd`, `igb`, `gpu`, `xhci`, `mdev`.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ fn by_hand() {
     for word in std::env::var("LAB_HOST").unwrap_or_default().split(' ') {
         builder = match word {
             "igb" => builder.igb(),
+            "iommufd" => builder.iommufd(),
             "gpu" => builder.gpu(),
             "xhci" => builder.second_xhci(),
             "mdev" => builder.modules("mtty mdpy"),

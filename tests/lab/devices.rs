@@ -10,6 +10,8 @@ pub(crate) struct Extras {
     pub(crate) second_xhci: bool,
     /// `00:11.0` a display with Linux' boot console on it (bochs-drm, fb0).
     pub(crate) gpu: bool,
+    /// Linux 6.12 with iommufd, and QEMU 10 for the guests.
+    pub(crate) iommufd: bool,
     /// `06:00.0` an igb NIC with 7 VFs. Needs QEMU 10 outside.
     pub(crate) igb: bool,
 }

@@ -51,6 +51,12 @@ impl Builder {
         self
     }
 
+    /// Linux 6.12 with iommufd, and QEMU 10 in the host.
+    pub(crate) fn iommufd(mut self) -> Self {
+        self.extras.iommufd = true;
+        self
+    }
+
     /// An Arm host without firmware: Linux is told by a device tree what there is, not by ACPI.
     pub(crate) fn device_tree(mut self) -> Self {
         self.board = Board::Arm { acpi: false };

@@ -49,6 +49,7 @@ mod host;
 mod hosts;
 mod hotplug;
 mod inside;
+mod iommufd;
 mod kernel;
 mod killed;
 mod mdev;

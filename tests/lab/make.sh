@@ -1,7 +1,10 @@
 #!/bin/sh
 # Makes what an emulated host of the lab boots, out of Debian 12's packages, without root:
 #
-#   tests/lab/make.sh x86_64 | aarch64
+#   tests/lab/make.sh x86_64 | aarch64 | iommufd
+#
+# iommufd is an x86_64 host with the kernel and the QEMU of bookworm-backports. Debian builds that kernel
+# without iommufd: its module, and VFIO's with it, are built out of tree.
 #
 # Prints the directory with
 #   kernel     the ordinary Debian kernel; on x86_64 as ELF (starts seconds sooner under TCG)
@@ -20,12 +23,14 @@ here=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/usr/sbin:/sbin # depmod for an ordinary user
 
 case ${1:-} in
-x86_64) arch=amd64 meta=linux-image-amd64 qemu=qemu-system-x86 kmod=kmod ;;
+x86_64 | iommufd) arch=amd64 meta=linux-image-amd64 qemu=qemu-system-x86 kmod=kmod ;;
 # With busybox' modprobe, which knows less than kmod's: no soft dependencies, for one.
 aarch64) arch=arm64 meta=linux-image-arm64 qemu=qemu-system-arm kmod= ;;
-*) die "usage: make.sh x86_64|aarch64" ;;
+*) die "usage: make.sh x86_64|aarch64|iommufd" ;;
 esac
 variant=$1
+suites=bookworm from=
+[ $variant != iommufd ] || suites="bookworm bookworm-backports" from="-t bookworm-backports"
 
 labs=$mvm_cache/lab
 mkdir -p "$labs"
@@ -45,19 +50,20 @@ done
 exec 9>"$labs/lock"
 flock 9
 
-apt_root bookworm $arch
-depends_on() { apt-cache depends "$1" | awk -v want="$2" '$1 == "Depends:" && $2 ~ want { print $2; exit }'; }
+apt_root "$suites" $arch
+depends_on() { apt-cache $from depends "$1" | awk -v want="$2" '$1 == "Depends:" && $2 ~ want { print $2; exit }'; }
 kernel=$(depends_on $meta '^linux-image-[0-9]')
 [ -n "$kernel" ] || die "$meta depends on no kernel"
 # Installing is not what happens here: what only the packages' scripts want stays away.
-programs=$(apt_closure busybox-static $qemu qemu-utils ipxe-qemu nvme-cli strace pciutils usbutils $kmod e2fsprogs iproute2 dash socat |
+programs=$(apt_closure $from busybox-static $qemu qemu-utils ipxe-qemu nvme-cli strace pciutils usbutils $kmod e2fsprogs iproute2 dash socat |
     grep -vE '^(perl|libperl|dpkg|debconf|usrmerge|iso-codes|libpam|passwd|adduser|libfile-find|libnumber|libtext|init-system|libsemanage)')
 version_debs="$(apt_versions "$kernel") $programs"
 build_debs=
-if [ $variant = x86_64 ]; then
+if [ $arch = amd64 ]; then
     headers=linux-headers-${kernel#linux-image-}
+    source=$(echo "$kernel" | sed 's/linux-image-\([0-9]*\.[0-9]*\).*/linux-source-\1/')
     build_debs=$(apt_versions "$headers" "$(depends_on "$headers" '^linux-headers-.*-common$')" \
-        "$(depends_on "$headers" '^linux-kbuild')" linux-source-6.1)
+        "$(depends_on "$headers" '^linux-kbuild')" "$source")
 fi
 key=$(echo "$scripts" $version_debs $build_debs | sha256sum | cut -c1-12)
 out=$labs/$variant-$key
@@ -72,7 +78,7 @@ if [ -e "$out/version" ]; then
     exit
 fi
 
-say "making the $variant host of the lab ($kernel of Debian 12)"
+say "making the $variant host of the lab ($kernel)"
 tmp=$labs/tmp.$$
 trap 'rm -rf "$tmp"' EXIT
 trap 'exit 1' INT TERM HUP
@@ -97,23 +103,49 @@ if [ -n "$build_debs" ]; then
     headers_dir=$build/usr/src/$headers
     # The headers name the common ones by their installed place.
     sed -i "s# /usr/src/# $build/usr/src/#; s#^include /usr/src/#include $build/usr/src/#" "$headers_dir/Makefile"
-    tar -xJf "$build/usr/src/linux-source-6.1.tar.xz" -C "$tmp/mdev" --strip-components=3 \
-        linux-source-6.1/samples/vfio-mdev
-    printf 'obj-m := mtty.o mdpy.o\n' >"$tmp/mdev/Makefile"
-    make -s -C "$headers_dir" M="$tmp/mdev" modules >"$tmp/mdev.log" 2>&1 || {
-        cat "$tmp/mdev.log" >&2
-        die "the sample drivers of mediated devices do not build"
-    }
+    archive=$build/usr/src/$source.tar.xz
+    tar -xJf "$archive" -C "$tmp/mdev" --strip-components=3 $source/samples/vfio-mdev
     mkdir -p "$root/usr/lib/modules/$release/extra"
-    for m in mtty mdpy; do
-        strip -g "$tmp/mdev/$m.ko"
-        cp "$tmp/mdev/$m.ko" "$root/usr/lib/modules/$release/extra/"
-    done
+    # SWITCH…: what the kernel's own configuration lacks. Types of modules need a tool that is not here.
+    modules() {
+        modules_in=$1
+        shift
+        make -s -C "$headers_dir" M="$modules_in" CONFIG_DEBUG_INFO_BTF_MODULES= "$@" modules >"$tmp/modules.log" 2>&1 || {
+            cat "$tmp/modules.log" >&2
+            die "modules in $modules_in do not build"
+        }
+        find "$modules_in" -name '*.ko' | while read -r m; do
+            strip -g "$m"
+            cp "$m" "$root/usr/lib/modules/$release/extra/"
+        done
+    }
+    defines=
+    if [ $variant = iommufd ]; then
+        mkdir "$tmp/iommufd"
+        tar -xJf "$archive" -C "$tmp/iommufd" --strip-components=2 \
+            $source/drivers/iommu/iommufd $source/drivers/iommu/iommu-priv.h $source/drivers/vfio
+        # A part of the kernel's interval trees that nothing else of it uses.
+        {
+            printf '#include <linux/%s.h>\n' interval_tree export compiler bug
+            tar -xJOf "$archive" $source/lib/interval_tree.c | sed -n '/^#ifdef CONFIG_INTERVAL_TREE_SPAN_ITER/,$p'
+        } >"$tmp/iommufd/iommu/iommufd/span.c"
+        echo 'iommufd-y += span.o' >>"$tmp/iommufd/iommu/iommufd/Makefile"
+        echo 'obj-m := iommu/iommufd/ vfio/' >"$tmp/iommufd/Makefile"
+        defines="-DCONFIG_IOMMUFD_MODULE=1 -DCONFIG_VFIO_DEVICE_CDEV=1 -DCONFIG_INTERVAL_TREE_SPAN_ITER=1"
+        modules "$tmp/iommufd" CONFIG_IOMMUFD=m CONFIG_VFIO_DEVICE_CDEV=y KCFLAGS="$defines"
+        # They are in the place of the kernel's own.
+        for m in "$root/usr/lib/modules/$release/extra/"*.ko; do
+            m=${m##*/}
+            find "$root/usr/lib/modules/$release/kernel" -name "${m%.ko}.ko*" -exec rm {} +
+        done
+    fi
+    printf 'obj-m := mtty.o mdpy.o\n' >"$tmp/mdev/Makefile"
+    modules "$tmp/mdev" KCFLAGS="$defines" ${defines:+"KBUILD_EXTRA_SYMBOLS=$tmp/iommufd/Module.symvers"}
 fi
 depmod -b "$root" "$release"
 
 # Guests that cost no time. `out 0x604, 0x2000` is S5 of q35's power management.
-if [ $variant = x86_64 ]; then
+if [ $arch = amd64 ]; then
     mkdir -p "$root/usr/share/lab"
     for k in off idle; do
         cat >"$tmp/$k.S" <<X
@@ -157,14 +189,19 @@ cp "$here/files/init" "$ird/init"
 for m in virtio_pci 9pnet_virtio 9p overlay virtio_console; do
     modprobe -d "$root" -S "$release" --show-depends $m | awk '$1 == "insmod" { print $2 }'
 done | awk '!seen[$0]++' | while read -r f; do
-    cp "$f" "$ird/modules/"
-    echo "${f##*/}"
+    m=${f##*/}
+    case $m in
+    *.xz) xz -dc "$f" >"$ird/modules/${m%.xz}" ;;
+    *) cp "$f" "$ird/modules/" ;;
+    esac
+    echo "${m%.xz}"
 done >"$tmp/list"
 cp "$tmp/list" "$ird/modules/list"
 (cd "$ird" && find . | LC_ALL=C sort | cpio --quiet -o -H newc -R 0:0) >"$tmp/out/initrd"
 # A kernel started as ELF beside many devices finds the last pages of its initrd overwritten.
 truncate -s +2M "$tmp/out/initrd"
 
+# That of iommufd is packed in another way.
 if [ $variant = x86_64 ]; then
     "$here/../guest/extract-vmlinux" "$tmp/boot/boot/vmlinuz-$release" >"$tmp/out/kernel"
 else

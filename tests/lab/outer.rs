@@ -122,7 +122,12 @@ pub(crate) fn command(builder: &Builder, folder: &Path, devices: &[Value]) -> Co
             "qemu-system-aarch64".to_owned(),
         ),
     };
-    let lab = made_by("tests/lab/make.sh", &[arch]);
+    let made = if builder.extras.iommufd {
+        "iommufd"
+    } else {
+        arch
+    };
+    let lab = made_by("tests/lab/make.sh", &[made]);
     // Ends with the thread that runs the test, also where that is killed.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", &qemu]);

@@ -15,6 +15,7 @@ tests/guest/make.sh aarch64
 step "hosts"
 tests/lab/make.sh x86_64
 tests/lab/make.sh aarch64
+tests/lab/make.sh iommufd
 "$here/qemu10.sh" >/dev/null
 step "build"
 cargo test --locked --test lab --no-run
