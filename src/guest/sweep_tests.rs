@@ -7,6 +7,8 @@
     reason = "tests: a panic is a failed test, and how many points were swept is told"
 )]
 
+mod forms;
+
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -14,223 +16,21 @@ use super::leftovers;
 use super::recover::{Recovered, recover};
 use super::{RunDir, claim};
 use crate::dirs::Dirs;
-use crate::handover::{ConsoleRef, Provision};
 use crate::hosts::{self, Kernel, difference, snapshot};
-use crate::ids::{GuestName, PciRef, UsbPort};
-use crate::machine::{
-    HostDevice, HostDeviceKind, HostMdev, HostPci, HostUsb, UsbAsk, VfSet, host_devices::GuestSide,
-};
+use crate::ids::{GuestName, PciRef};
 use crate::ops::hostdir::HostDir;
 use crate::ops::{Host, STAND_IN, moment, set_stand_in};
 use crate::plan::apply::{Prepared, apply};
 use crate::plan::build::devices::{Wanted, steps};
-use crate::plan::journal;
+use crate::plan::journal::{self, Entry, take_back_entries};
 use crate::plan::step::{Step, User};
-use crate::units::Size;
-
-/// What a guest wants, in one form of asking for it.
-#[derive(Default)]
-pub(super) struct Form {
-    pub(super) host: &'static str,
-    devices: Vec<HostDevice>,
-    vfs: Vec<VfSet>,
-    companions: Vec<HostPci>,
-    consoles: Vec<ConsoleRef>,
-    /// USB interfaces that a killed QEMU leaves without drivers.
-    lost: Vec<&'static str>,
-    /// A write that the host itself did before: a file, and what.
-    before: Option<(&'static str, &'static str)>,
-    /// QEMU runs as another user, and reaches VFIO by the devices' own nodes.
-    user: Option<bool>,
-    /// Another guest has this virtual function all the time.
-    sibling: Option<&'static str>,
-}
+pub(super) use forms::form;
+use forms::{Form, pci};
 
 /// A user who is not this one, where this one may give anything to others.
 fn stranger() -> u32 {
     let us = nix::unistd::Uid::effective();
     if us.is_root() { 65534 } else { us.as_raw() }
-}
-
-fn device(kind: HostDeviceKind) -> HostDevice {
-    HostDevice {
-        id: "dev".parse().unwrap(),
-        text: String::new(),
-        kind,
-        take_from_host: false,
-        guest: GuestSide::default(),
-    }
-}
-
-fn pci(name: &str) -> HostDevice {
-    device(HostDeviceKind::Pci(function(name)))
-}
-
-fn function(name: &str) -> HostPci {
-    let function: PciRef = name.parse().unwrap();
-    HostPci {
-        function,
-        address: function.physical(),
-        predicted: true,
-        group: None,
-        driver: "vfio-pci".to_owned(),
-        had: None,
-    }
-}
-
-fn usb(port: &str, interfaces: &[&str]) -> HostDevice {
-    let port: UsbPort = port.parse().unwrap();
-    let interfaces = interfaces.iter().map(|name| ((*name).to_owned(), None));
-    device(HostDeviceKind::Usb(HostUsb {
-        part_of: Some("0000:00:14.0".parse().unwrap()),
-        bus: 1,
-        address: 1,
-        hostport: port.path().to_owned(),
-        vendor: 0,
-        product: 0,
-        serial: None,
-        interfaces: interfaces.collect(),
-        ask: UsbAsk::Port(port.clone()),
-        port,
-    }))
-}
-
-fn vfs(pf: &str, count: u32, provision: Option<Provision>) -> Vec<VfSet> {
-    vec![VfSet {
-        pf: pf.parse().unwrap(),
-        count,
-        existing: false,
-        keep: false,
-        provision,
-        net: Vec::new(),
-    }]
-}
-
-fn vt(name: &str) -> ConsoleRef {
-    ConsoleRef::Vt(name.to_owned())
-}
-
-fn schedule() -> Provision {
-    Provision {
-        exec_quantum_ms: Some(25),
-        preempt_timeout_us: Some(500_000),
-        ..Provision::default()
-    }
-}
-
-pub(super) fn form(name: &str) -> Form {
-    match name {
-        "i915-vf" => Form {
-            host: "intel-i915-7vf",
-            devices: vec![pci("vf:1@0000:00:02.0")],
-            vfs: vfs("0000:00:02.0", 0, Some(schedule())),
-            ..Form::default()
-        },
-        "i915-whole" => Form {
-            host: "intel-i915-7vf",
-            devices: vec![pci("0000:00:02.0")],
-            consoles: vec![vt("vtcon1")],
-            ..Form::default()
-        },
-        "xe-vf" => Form {
-            host: "intel-xe-7vf",
-            devices: vec![pci("vf:2@0000:00:02.0")],
-            vfs: vfs("0000:00:02.0", 3, Some(schedule())),
-            ..Form::default()
-        },
-        "xe-vf-debugfs" => Form {
-            host: "intel-xe-7vf-debugfs",
-            devices: vec![pci("vf:1@0000:00:02.0")],
-            vfs: vfs(
-                "0000:00:02.0",
-                2,
-                Some(Provision {
-                    ggtt_quota: Some(Size::mib(512)),
-                    contexts_quota: Some(1024),
-                    contexts_spare: Some(9216),
-                    ..schedule()
-                }),
-            ),
-            ..Form::default()
-        },
-        "arc-whole" => Form {
-            host: "arc",
-            devices: vec![pci("0000:03:00.0"), pci("0000:04:00.0")],
-            ..Form::default()
-        },
-        "nvidia-whole" => Form {
-            host: "nvidia-desktop",
-            devices: vec![pci("0000:01:00.0"), pci("0000:01:00.1")],
-            companions: vec![function("0000:01:00.2"), function("0000:01:00.3")],
-            consoles: vec![
-                vt("vtcon1"),
-                ConsoleRef::Platform {
-                    device: "efi-framebuffer.0".to_owned(),
-                    driver: "efi-framebuffer".to_owned(),
-                },
-            ],
-            ..Form::default()
-        },
-        "gvtg-mdev" => Form {
-            host: "intel-i915-gvtg",
-            devices: vec![device(HostDeviceKind::Mdev(HostMdev {
-                uuid: uuid::Uuid::from_u128(7),
-                parent: "0000:00:02.0".to_owned(),
-                part_of: Some("0000:00:02.0".parse().unwrap()),
-                type_id: Some("i915-GVTg_V5_8".to_owned()),
-                create: true,
-                keep: false,
-            }))],
-            ..Form::default()
-        },
-        "server-vf" => Form {
-            host: "server-nics",
-            devices: vec![pci("vf:2@0000:3b:00.0")],
-            vfs: vfs("0000:3b:00.0", 4, None),
-            ..Form::default()
-        },
-        "host-made-vf" => Form {
-            before: Some(("sys/bus/pci/devices/0000:3b:00.1/sriov_numvfs", "2\n")),
-            devices: vec![pci("vf:2@0000:3b:00.1")],
-            vfs: vfs("0000:3b:00.1", 2, None),
-            ..form("server-vf")
-        },
-        "sibling-vf" => Form {
-            sibling: Some("vf:1@0000:3b:00.0"),
-            ..form("server-vf")
-        },
-        "usb" => Form {
-            host: "intel-i915-7vf",
-            devices: vec![
-                usb("1-3", &["1-3:1.0", "1-3:1.1", "1-3:1.2"]),
-                usb("1-5", &["1-5:1.0"]),
-            ],
-            lost: vec!["1-3:1.0", "1-3:1.2", "1-5:1.0"],
-            ..Form::default()
-        },
-        "two-vfs-and-usb" => Form {
-            devices: vec![
-                pci("vf:1@0000:00:02.0"),
-                pci("vf:3@0000:00:02.0"),
-                usb("1-5", &["1-5:1.0"]),
-            ],
-            lost: vec!["1-5:1.0"],
-            ..form("i915-vf")
-        },
-        "user-usb" => Form {
-            user: Some(false),
-            ..form("usb")
-        },
-        "user-iommufd" => Form {
-            user: Some(true),
-            ..form("i915-whole")
-        },
-        "user-group" => Form {
-            user: Some(false),
-            ..form("nvidia-whole")
-        },
-        other => panic!("no form `{other}`"),
-    }
 }
 
 /// The directories of a sweep: all below one.
@@ -291,6 +91,22 @@ fn take_and_give_back(top: &Path, root: &Path, form: &Form) {
         let file = root.join(unbind);
         Kernel::at(root).write(&file, interface.as_bytes()).unwrap();
         moment::pass();
+    }
+    for (at, name) in form.leave.iter().enumerate() {
+        let gone: PciRef = name.parse().unwrap();
+        let left: Vec<PciRef> = form.leave[..=at]
+            .iter()
+            .map(|one| one.parse().unwrap())
+            .collect();
+        let chosen = |entry: &Entry| entry.undo.lease() == Some(gone.key());
+        let keeps = |function| {
+            let mut devices = form.devices.iter();
+            let has = devices.any(|device| device.kind.function() == Some(function));
+            has && !left.contains(&function)
+        };
+        let back = take_back_entries(&host, &run.journal(), chosen, keeps).unwrap();
+        assert!(back.errors.is_empty(), "{:?}", back.errors);
+        assert_eq!(back.held.is_empty(), left.len() == form.devices.len());
     }
     let undo = journal::read(&run.journal()).unwrap();
     let left = journal::roll_back(&host, &undo, Some(&run.journal()));
@@ -460,6 +276,8 @@ sweeps! {
     host_made_vf = "host-made-vf";
     sibling_vf = "sibling-vf";
     usb_devices = "usb";
+    group = "group";
+    user_leaves = "user-leaves";
     two_vfs_and_usb = "two-vfs-and-usb";
     user_usb = "user-usb";
     user_iommufd = "user-iommufd";

@@ -47,14 +47,13 @@ fn of(place: &Place, paths: &[String]) -> Vec<String> {
     processes(place, paths).into_iter().map(in_words).collect()
 }
 
-/// Whether those who have the device's IOMMU group open are the guest whose lock that is: its QEMU inherits
-/// the lock. `dir` is the device's directory, relative to `/sys`.
+/// Whether those who have the device's IOMMU group open, or a device of it, are the guest whose lock that is:
+/// its QEMU inherits the lock. `dir` is the device's directory, relative to `/sys`.
 pub(crate) fn is_group_of(place: &Place, dir: &Path, lock: &Path) -> bool {
-    let Some(group) = place.link_name(dir.join("iommu_group")) else {
-        return false;
-    };
-    // As the kernel tells it, wherever our own `/dev` is.
-    let open = processes(place, &[format!("/dev/vfio/{group}")]);
+    let members = dir.join("iommu_group/devices");
+    let nodes = place.list(&members).into_iter();
+    let nodes = nodes.flat_map(|member| vfio_nodes(place, &members.join(member)));
+    let open = processes(place, &nodes.collect::<Vec<_>>());
     let Ok(lock) = fs::canonicalize(lock) else {
         return false;
     };

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Kind;
+use crate::handover::Extent;
 use crate::host::DeviceFacts;
 use crate::host::devices::{Lease, Mdev, PciDevice, UsbDevice, WhyNot};
 use crate::ids::PciRef;
@@ -55,10 +56,11 @@ pub(super) fn pci(facts: &DeviceFacts, device: &PciDevice) -> Value {
     value["group-members"] = json!(members.collect::<Vec<_>>());
     value["mdev-types"] = json!(facts.mdev_types(device.bdf));
     value["guests"] = guests(facts, |lease| {
-        lease.pci().is_some_and(|theirs| match device.reference() {
-            PciRef::Function(bdf) => theirs.physical() == bdf,
-            own => theirs == own,
-        })
+        match device.reference() {
+            // Or a part of it: a virtual function, a device of its bus, a mediated device.
+            own @ PciRef::Function(_) => Extent::pci(own).excludes(&lease.extent()),
+            own @ PciRef::Vf { .. } => lease.pci() == Some(own),
+        }
     });
     answer(&mut value, &facts.why_not(device));
     value
