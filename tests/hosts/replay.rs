@@ -74,6 +74,11 @@ pub(crate) fn told(differs: Vec<String>) -> Vec<String> {
             let firmware = path.contains("/firmware_node");
             followed && !own && !firmware && !numbered && !line.contains("nvme-subsys")
         })
+        // Whose a node is, and its mode, are not what the recordings are about.
+        .map(|line| match line.split_once("\", ") {
+            Some((node, _)) if node[2..].starts_with("dev/") => format!("{node}\""),
+            _ => line,
+        })
         .collect()
 }
 
