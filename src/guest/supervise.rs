@@ -303,8 +303,8 @@ impl Supervisor {
         if let Some(agent) = &agent {
             let watch = agent::watch(agent.clone(), qmp.subscribe(), self.inputs.clone(), adopted);
             self.tasks.spawn(watch);
-            self.tasks.spawn(Arc::clone(&self.hotplug).follow_usb());
         }
+        self.tasks.spawn(Arc::clone(&self.hotplug).follow_usb());
         later.serve(&mut self.tasks, &mut self.consoles, &qmp, consoles);
         self.view
             .send_modify(|view| view.state.sockets.extend(ptys));

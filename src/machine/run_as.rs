@@ -356,3 +356,84 @@ fn above(dir: &Path) -> Option<PathBuf> {
         .find(|dir| dir.exists())
         .map(Path::to_owned)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::profile::schema::SecurityTable;
+
+    fn layer(user: &str) -> Layer {
+        Layer {
+            security: Some(SecurityTable {
+                user: Some(user.to_owned()),
+            }),
+            ..Layer::default()
+        }
+    }
+
+    fn users(uid: u32, found: Option<u32>) -> UserFacts {
+        UserFacts {
+            uid,
+            asked: Some(Asked {
+                name: "ann".to_owned(),
+                found: found.map(|uid| Ids {
+                    uid,
+                    gid: 100,
+                    groups: vec![7],
+                }),
+            }),
+            kvm_group: Some(104),
+            kvm_for_all: false,
+        }
+    }
+
+    #[test]
+    fn only_root_becomes_another_user() {
+        let ann = layer("ann");
+        let as_ann = |users: &UserFacts, accel| resolve(&ann, users, accel);
+        let user = as_ann(&users(0, Some(1000)), AccelKind::Tcg).unwrap();
+        assert_eq!(user.unwrap().groups, [7]);
+        // Its node is for that group.
+        let user = as_ann(&users(0, Some(1000)), AccelKind::Kvm).unwrap();
+        assert_eq!(user.unwrap().groups, [7, 104]);
+        assert_eq!(as_ann(&users(1000, Some(1000)), AccelKind::Tcg), Ok(None));
+        assert_eq!(as_ann(&users(0, Some(0)), AccelKind::Tcg), Ok(None));
+        let refused = |users: &UserFacts| as_ann(users, AccelKind::Tcg).unwrap_err();
+        assert_eq!(
+            refused(&users(1001, Some(1000))),
+            RunAsError::NotRoot("ann".to_owned())
+        );
+        assert_eq!(
+            refused(&users(0, None)),
+            RunAsError::Nobody("ann".to_owned())
+        );
+        let nobody_asks = resolve(&Layer::default(), &users(0, None), AccelKind::Kvm);
+        assert_eq!(nobody_asks, Ok(None));
+    }
+
+    #[test]
+    fn each_way_that_is_closed_has_a_fix() {
+        let denied = |path: &str, need| Denied {
+            what: "disk `a`".to_owned(),
+            path: path.into(),
+            need,
+        };
+        let error = RunAsError::Denied {
+            user: "ann".to_owned(),
+            denied: vec![
+                denied("/srv", Need::Search),
+                denied("/srv/a b", Need::Write),
+                denied("/dev/kvm", Need::Write),
+            ],
+        };
+        assert_eq!(
+            error.to_string(),
+            "the user `ann`, as whom QEMU is to run, may not search the directory /srv (disk `a`)"
+        );
+        let hints = error.hints();
+        assert!(hints[0].starts_with("`chmod o+x /srv`"), "{hints:?}");
+        assert!(hints[1].contains("chown ann '/srv/a b'"), "{hints:?}");
+        assert!(hints[2].contains("chgrp GROUP /dev/kvm"), "{hints:?}");
+    }
+}

@@ -1,8 +1,9 @@
 //! USB devices that are plugged in again come back to their guest.
 //!
-//! At the port where it was QEMU finds a device again by itself. At another port, or in the other half of
-//! its port (USB 2 and 3 are buses of their own), it is another device to QEMU: the dead one is taken out
-//! and the new one put in under the same name, with all that belongs to it.
+//! At the port where it was QEMU finds a device again by itself, unless it runs as a user who may not open
+//! the new node. At another port, or in the other half of its port (USB 2 and 3 are buses of their own), it
+//! is another device to QEMU. In both cases the dead one is taken out and the new one put in under the same
+//! name, with all that belongs to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,9 @@ use crate::host::links::LinkFacts;
 use crate::ids::Id;
 use crate::machine::{HostDevice, HostDeviceKind, HostUsb, Machine, UsbAsk};
 use crate::ops::{Host, Ops};
+use crate::plan::Attachment;
 use crate::plan::build::devices;
-use crate::plan::step::{Owner, Step};
-use crate::plan::{Attachment, Plan, apply};
+use crate::plan::step::Step;
 
 /// For the kernel to set up what was plugged in, drivers included.
 const SETTLE: Duration = Duration::from_millis(700);
@@ -52,11 +53,6 @@ impl Hotplug {
         loop {
             match events.usb_added().await {
                 Ok(name) => {
-                    // QEMU tries the node a few times and no more: it is not left waiting for the drivers.
-                    let as_other = self.plan().is_ok_and(|plan| plan.machine.run_as.is_some());
-                    if let (true, Some(name)) = (as_other, name.as_deref()) {
-                        self.look(name).await;
-                    }
                     sleep(SETTLE).await;
                     self.plugged_in(name.as_deref()).await;
                 }
@@ -99,22 +95,6 @@ impl Hotplug {
         }
     }
 
-    /// One look at what was plugged in, for a device that is where QEMU looks for it.
-    async fn look(self: &Arc<Self>, name: &str) {
-        let read = blocking(|| Ok(DeviceFacts::read(&Roots::host(None)))).await;
-        let Ok(facts) = read else {
-            return;
-        };
-        for device in facts.usb.iter().filter(|device| device.path == name) {
-            let there = |plan: Plan| usb(&plan.machine).any(|(_, usb)| is_at(usb, device));
-            if self.plan().is_ok_and(there) {
-                if let Err(error) = self.bring_back(&facts, device).await {
-                    tracing::warn!(%error, "{} was not given back", device.port);
-                }
-            }
-        }
-    }
-
     /// The name of the guest's device that this one is, if it had to be moved.
     async fn bring_back(
         self: &Arc<Self>,
@@ -127,13 +107,12 @@ impl Hotplug {
         let Some((of_guest, usb)) = theirs else {
             return Ok(None);
         };
-        if is_at(usb, device) {
-            if let Some(user) = &machine.run_as {
-                self.give_again(of_guest, user.uid).await?;
-            }
+        let there = is_at(usb, device);
+        let new = there && self.is_closed_to_user(of_guest, &machine).await?;
+        if there && !new || !there && is_still_there(usb, facts) {
             return Ok(None);
         }
-        if is_still_there(usb, facts) || !is_free(of_guest, facts, device) {
+        if !is_free(of_guest, facts, device) {
             return Ok(None);
         }
         let id = of_guest.id.clone();
@@ -146,20 +125,23 @@ impl Hotplug {
         Ok(Some(id))
     }
 
-    /// A device that was plugged in again has a new node, which QEMU's user may not open yet.
-    async fn give_again(&self, device: &HostDevice, uid: u32) -> Result<(), HotplugError> {
+    /// Whether another user runs QEMU who may not open the device: one that was plugged in again has a new
+    /// node. QEMU tries it a few times and then no more; as a new device it looks anew.
+    async fn is_closed_to_user(
+        &self,
+        device: &HostDevice,
+        machine: &Machine,
+    ) -> Result<bool, HotplugError> {
+        let Some(user) = &machine.run_as else {
+            return Ok(false);
+        };
         let host = Host::sharing(self.run.host());
-        let (journal, id) = (self.run.journal(), device.id.clone());
-        let give = devices::give_node(device, uid, false);
-        blocking(move || {
-            let seen = host.observe(&give)?;
-            let theirs = |owner: &Owner| owner.uid == uid;
-            let new =
-                matches!(&seen, Step::GiveNode { from, .. } if !from.as_ref().is_some_and(theirs));
-            if new {
-                apply::attach(&host, &[give], &id, &journal)?;
-            }
-            Ok(())
+        let (uid, give) = (user.uid, devices::give_node(device, user.uid, false));
+        blocking(move || match host.observe(&give)? {
+            Step::GiveNode {
+                from: Some(now), ..
+            } => Ok(now.uid != uid),
+            _ => Ok(false),
         })
         .await
     }
