@@ -33,7 +33,7 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
         match &device.kind {
             HostDeviceKind::Usb(usb) => {
                 args.device(
-                    usb_host(device, usb)
+                    usb_host(device, usb, context.slots.is_hot())
                         .set("bus", format!("{USB}.0"))
                         // In a guest that runs QEMU takes the first port that is free.
                         .set_some(
@@ -92,15 +92,21 @@ fn vfio(device: &HostDevice, iommufd: bool) -> Option<Object> {
     )
 }
 
-/// A USB device by its port, without its place in the guest: what is plugged in there is it.
-fn usb_host(device: &HostDevice, usb: &HostUsb) -> Object {
+/// A USB device, without its place in the guest. At the start it is named by its port: what is plugged in
+/// there is it. A QEMU that runs gets its node: without udev, libusb does not see what was plugged in since.
+fn usb_host(device: &HostDevice, usb: &HostUsb, hot: bool) -> Object {
+    let object = Object::device(drivers::USB_HOST, device.id.as_str());
+    if hot {
+        let node = format!("/dev/bus/usb/{:03}/{:03}", usb.bus, usb.address);
+        return object.set("hostdevice", node);
+    }
     // QEMU looks there again when the device has gone. What else is plugged in there is the guest's only
     // where it asked for the port.
     let (vendor, product) = match usb.ask {
         UsbAsk::Port(_) => (None, None),
         _ => (Some(usb.vendor), Some(usb.product)),
     };
-    Object::device(drivers::USB_HOST, device.id.as_str())
+    object
         .set("hostbus", u32::from(usb.bus))
         .set("hostport", usb.hostport.as_str())
         .set_some("vendorid", vendor)

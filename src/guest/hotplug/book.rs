@@ -42,6 +42,8 @@ pub(crate) enum Phase {
     There,
     /// The guest was asked to let it go.
     Leaving,
+    /// A USB device that was pulled out: the guest's when it is plugged in again.
+    Away,
     /// It left the guest, and could not be given back.
     Stuck,
 }

@@ -40,7 +40,7 @@ impl Hotplug {
         let came = inner.book.find(&id).is_some();
         match record.phase {
             Phase::Coming => return Err(HotplugError::Coming(id)),
-            Phase::Stuck => {
+            Phase::Stuck | Phase::Away => {
                 self.finish(&mut inner, &qmp, record.clone()).await?;
                 return Ok(json!({ "id": record.id }));
             }
@@ -205,7 +205,8 @@ impl Hotplug {
                 return;
             }
         };
-        if record.phase == Phase::Coming || record.devices().any(|device| there.contains(device)) {
+        let stays = matches!(record.phase, Phase::Coming | Phase::Away);
+        if stays || record.devices().any(|device| there.contains(device)) {
             return;
         }
         let id = record.id.clone();

@@ -32,8 +32,8 @@ impl Uevents {
         Ok(Self(AsyncFd::new(fd)?))
     }
 
-    /// The name of the next USB device that is plugged in, `1-3.2`; none where messages were lost.
-    pub(super) async fn usb_added(&self) -> io::Result<Option<String>> {
+    /// The next USB device that comes or goes.
+    pub(super) async fn usb(&self) -> io::Result<Plugged> {
         let mut buffer = vec![0; MESSAGE];
         loop {
             let mut ready = self.0.readable().await?;
@@ -43,32 +43,48 @@ impl Uevents {
             let (length, from) = match received {
                 Ok(Ok(received)) => received,
                 Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
-                    return Ok(None);
+                    return Ok(Plugged::Unknown);
                 }
                 Ok(Err(error)) => return Err(error),
                 Err(_) => continue,
             };
             // Processes can send to the group too.
             if from.is_some_and(|from| from.pid() == 0) {
-                if let Some(name) = usb_added(&buffer[..length]) {
-                    return Ok(Some(name));
+                if let Some(plugged) = usb(&buffer[..length]) {
+                    return Ok(plugged);
                 }
             }
         }
     }
 }
 
-/// The USB device that a message says was added.
-fn usb_added(message: &[u8]) -> Option<String> {
+/// What became of a USB device, by the kernel's name of it: `1-3.2`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Plugged {
+    /// It was plugged in.
+    In(String),
+    /// It was pulled out.
+    Out(String),
+    /// Messages were lost.
+    Unknown,
+}
+
+/// What a message says of a USB device.
+fn usb(message: &[u8]) -> Option<Plugged> {
     let text = String::from_utf8_lossy(message);
     let mut parts = text.split('\0');
-    let path = parts.next()?.strip_prefix("add@")?;
+    let (action, path) = parts.next()?.split_once('@')?;
     let parts: Vec<&str> = parts.collect();
     let said = ["SUBSYSTEM=usb", "DEVTYPE=usb_device"];
     if !said.iter().all(|word| parts.contains(word)) {
         return None;
     }
-    path.rsplit('/').next().map(ToOwned::to_owned)
+    let name = path.rsplit('/').next()?.to_owned();
+    match action {
+        "add" => Some(Plugged::In(name)),
+        "remove" => Some(Plugged::Out(name)),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -76,15 +92,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_devices_that_come_are_told() {
+    fn only_devices_that_come_and_go_are_told() {
         let message = b"add@/devices/pci0000:00/0000:00:0f.0/usb1/1-3/1-3.2\0ACTION=add\0\
             SUBSYSTEM=usb\0DEVTYPE=usb_device\0BUSNUM=001\0";
-        assert_eq!(usb_added(message).as_deref(), Some("1-3.2"));
+        assert_eq!(usb(message), Some(Plugged::In("1-3.2".to_owned())));
         let interface = b"add@/devices/usb1/1-3/1-3:1.0\0SUBSYSTEM=usb\0DEVTYPE=usb_interface\0";
-        assert_eq!(usb_added(interface), None);
+        assert_eq!(usb(interface), None);
+        let bound = b"bind@/devices/usb1/1-3\0SUBSYSTEM=usb\0DEVTYPE=usb_device\0";
+        assert_eq!(usb(bound), None);
         let gone = b"remove@/devices/usb1/1-3\0SUBSYSTEM=usb\0DEVTYPE=usb_device\0";
-        assert_eq!(usb_added(gone), None);
-        assert_eq!(usb_added(b"\xff\xfe"), None);
+        assert_eq!(usb(gone), Some(Plugged::Out("1-3".to_owned())));
+        assert_eq!(usb(b"\xff\xfe"), None);
     }
 
     #[tokio::test]
@@ -93,7 +111,7 @@ mod tests {
         // Where there is no netlink at all (some containers), nothing is heard either.
         if let Ok(events) = events {
             let short = std::time::Duration::from_millis(10);
-            let heard = tokio::time::timeout(short, events.usb_added()).await;
+            let heard = tokio::time::timeout(short, events.usb()).await;
             assert!(heard.is_err() || heard.is_ok_and(|heard| heard.is_ok()));
         }
     }

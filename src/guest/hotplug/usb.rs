@@ -1,26 +1,24 @@
 //! USB devices that are plugged in again come back to their guest.
 //!
-//! At the port where it was QEMU finds a device again by itself, unless it runs as a user who may not open
-//! the new node. At another port, or in the other half of its port (USB 2 and 3 are buses of their own), it
-//! is another device to QEMU. In both cases the dead one is taken out and the new one put in under the same
-//! name, with all that belongs to it.
+//! One that is pulled out is taken out of QEMU, and stays the guest's in `devices.json`; when it is plugged
+//! in again, wherever that is, it is put in anew under the same name. QEMU's own looking is not relied upon:
+//! libusb hears of new devices from udev alone, not every host has that, and a new node may not be open to
+//! the user that runs QEMU.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::uevents::Uevents;
+use super::book::{Phase, Record};
+use super::uevents::{Plugged, Uevents};
 use super::{Hotplug, HotplugError, Inner, blocking, qom};
 use crate::host::Roots;
 use crate::host::devices::{DeviceFacts, Holder, Lease, UsbDevice};
 use crate::host::links::LinkFacts;
 use crate::ids::Id;
 use crate::machine::{HostDevice, HostDeviceKind, HostUsb, Machine, UsbAsk};
-use crate::ops::{Host, Ops};
 use crate::plan::Attachment;
-use crate::plan::build::devices;
-use crate::plan::step::Step;
 
 /// For the kernel to set up what was plugged in, drivers included.
 const SETTLE: Duration = Duration::from_millis(700);
@@ -51,10 +49,19 @@ impl Hotplug {
         // What came while nobody looked.
         self.plugged_in(None).await;
         loop {
-            match events.usb_added().await {
-                Ok(name) => {
+            match events.usb().await {
+                Ok(Plugged::Out(name)) => {
+                    if let Err(error) = self.pulled_out(&name).await {
+                        tracing::warn!(%error, "{name} was pulled out, and QEMU keeps it");
+                    }
+                }
+                Ok(Plugged::In(name)) => {
                     sleep(SETTLE).await;
-                    self.plugged_in(name.as_deref()).await;
+                    self.plugged_in(Some(&name)).await;
+                }
+                Ok(Plugged::Unknown) => {
+                    sleep(SETTLE).await;
+                    self.plugged_in(None).await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "USB devices at other ports are no longer seen");
@@ -95,6 +102,27 @@ impl Hotplug {
         }
     }
 
+    /// Takes a device of the guest's that is gone out of QEMU.
+    async fn pulled_out(&self, name: &str) -> Result<(), HotplugError> {
+        let mut inner = self.inner().await?;
+        let machine = self.plan()?.machine;
+        let was = |usb: &HostUsb| format!("{}-{}", usb.bus, usb.hostport) == name;
+        let Some((of_guest, _)) = usb(&machine).find(|(_, usb)| was(usb)) else {
+            return Ok(());
+        };
+        let record = self.known(&inner, of_guest.id.as_str())?;
+        if record.phase != Phase::There {
+            return Ok(());
+        }
+        let away = Record {
+            phase: Phase::Away,
+            ..record
+        };
+        inner.put(&self.run, away.clone())?;
+        tracing::info!("`{}` was pulled out", away.id);
+        self.ask(&self.qmp()?, &away, Instant::now() + DROP).await
+    }
+
     /// The name of the guest's device that this one is, if it had to be moved.
     async fn bring_back(
         self: &Arc<Self>,
@@ -107,9 +135,14 @@ impl Hotplug {
         let Some((of_guest, usb)) = theirs else {
             return Ok(None);
         };
-        let there = is_at(usb, device);
-        let new = there && self.is_closed_to_user(of_guest, &machine).await?;
-        if there && !new || !there && is_still_there(usb, facts) {
+        let away = inner.book.find(of_guest.id.as_str());
+        let away = away.is_some_and(|record| record.phase == Phase::Away);
+        let stays = if is_at(usb, device) {
+            !away && !is_new(usb, device)
+        } else {
+            !away && is_still_there(usb, facts)
+        };
+        if stays {
             return Ok(None);
         }
         if !is_free(of_guest, facts, device) {
@@ -123,27 +156,6 @@ impl Hotplug {
         };
         self.swap(&mut inner, &id, moved).await?;
         Ok(Some(id))
-    }
-
-    /// Whether another user runs QEMU who may not open the device: one that was plugged in again has a new
-    /// node. QEMU tries it a few times and then no more; as a new device it looks anew.
-    async fn is_closed_to_user(
-        &self,
-        device: &HostDevice,
-        machine: &Machine,
-    ) -> Result<bool, HotplugError> {
-        let Some(user) = &machine.run_as else {
-            return Ok(false);
-        };
-        let host = Host::sharing(self.run.host());
-        let (uid, give) = (user.uid, devices::give_node(device, user.uid, false));
-        blocking(move || match host.observe(&give)? {
-            Step::GiveNode {
-                from: Some(now), ..
-            } => Ok(now.uid != uid),
-            _ => Ok(false),
-        })
-        .await
     }
 
     /// Puts `new` in the place of the device of that name.
@@ -210,6 +222,14 @@ fn is_at(usb: &HostUsb, device: &UsbDevice) -> bool {
     u32::from(usb.bus) == device.bus && hostport(device) == usb.hostport
 }
 
+/// Whether it was plugged in again since the guest got it, and QEMU has not taken it: that has `usbfs` for its
+/// driver.
+fn is_new(usb: &HostUsb, device: &UsbDevice) -> bool {
+    let mut drivers = device.interfaces.iter().map(|interface| &interface.driver);
+    let taken = drivers.any(|driver| driver.as_deref() == Some("usbfs"));
+    u32::from(usb.address) != device.address && !taken
+}
+
 /// Whether the guest's device has never gone: then the new one is its twin.
 fn is_still_there(usb: &HostUsb, facts: &DeviceFacts) -> bool {
     let same = |device: &UsbDevice| {
@@ -263,6 +283,7 @@ fn moved(usb: &HostUsb, device: &UsbDevice) -> HostUsb {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::host::devices::UsbInterface;
 
     fn stick(path: &str, serial: &str) -> UsbDevice {
         UsbDevice {
@@ -301,6 +322,22 @@ mod tests {
         assert!(is_it(&id, &other("2-1", "A")) && !is_it(&id, &other("1-3", "B")));
         let port = asked(UsbAsk::Port("1-3".parse().unwrap()));
         assert!(is_it(&port, &other("1-3", "B")) && !is_it(&port, &other("1-4", "A")));
+    }
+
+    #[test]
+    fn what_qemu_has_taken_by_itself_is_not_put_in_anew() {
+        let usb = asked(UsbAsk::Serial("A".to_owned()));
+        let plugged = |address, driver: &str| UsbDevice {
+            address,
+            interfaces: vec![UsbInterface {
+                driver: Some(driver.to_owned()),
+                ..UsbInterface::default()
+            }],
+            ..stick("1-3", "A")
+        };
+        assert!(!is_new(&usb, &plugged(0, "usb-storage")), "it never went");
+        assert!(is_new(&usb, &plugged(7, "usb-storage")));
+        assert!(!is_new(&usb, &plugged(7, "usbfs")));
     }
 
     #[test]
