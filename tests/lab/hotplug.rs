@@ -19,6 +19,22 @@ fn run(host: &Host, script: &str) -> String {
     output.stdout.trim_end().to_owned()
 }
 
+/// Waits until the guest has so many sticks; where it does not come to that, shows why.
+#[track_caller]
+fn sticks(host: &Host, guest: &Guest<'_>, wanted: &str) {
+    let begin = Instant::now();
+    while guest.sh(STICKS, Duration::from_secs(60)).stdout.trim() != wanted {
+        if begin.elapsed() > Duration::from_secs(180) {
+            host.run(
+                "mvm log inner; mvm log inner --qemu; mvm devices usb; mvm show inner; \
+                 ls -lR /dev/bus/usb; true",
+            );
+            guest.sh("dmesg | tail -n 20", Duration::from_secs(60));
+            panic!("not {wanted} sticks");
+        }
+    }
+}
+
 /// Waits until a command in the guest prints that.
 #[track_caller]
 fn within(guest: &Guest<'_>, command: &str, wanted: &str) {
@@ -185,29 +201,29 @@ fn a_stick_that_is_plugged_in_again_is_the_guests() {
             "for i in $(seq 30); do mvm devices usb --format json | grep -q STICK01 && exit; sleep 1; done; exit 1",
         );
         let id = run(&host, &format!("mvm attach inner --usb {ask}"));
-        within(&guest, STICKS, "1");
+        sticks(&host, &guest, "1");
         host.unplug("stick");
-        within(&guest, STICKS, "0");
+        sticks(&host, &guest, "0");
         host.plug("stick");
-        within(&guest, STICKS, "1");
+        sticks(&host, &guest, "1");
         if ask == "46f4:0001" {
             // At another port it is still the one.
             host.unplug("stick");
-            within(&guest, STICKS, "0");
+            sticks(&host, &guest, "0");
             host.plug_at("stick", "6");
-            within(&guest, STICKS, "1");
+            sticks(&host, &guest, "1");
             let shown = run(&host, "ls /run/mvm-host/leases");
             assert!(
                 shown.contains("usb-1-6") && !shown.contains("usb-1-1"),
                 "{shown}"
             );
             host.unplug("stick");
-            within(&guest, STICKS, "0");
+            sticks(&host, &guest, "0");
             host.plug("stick");
-            within(&guest, STICKS, "1");
+            sticks(&host, &guest, "1");
         }
         run(&host, &format!("mvm detach inner {id}"));
-        within(&guest, STICKS, "0");
+        sticks(&host, &guest, "0");
     }
     run(&host, "mvm kill inner");
     host.settles_to(&before);
