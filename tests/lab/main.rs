@@ -64,6 +64,7 @@ mod syscalls;
 mod tracer;
 #[path = "../hosts/mod.rs"]
 mod trees;
+mod user;
 mod vfs;
 
 /// A file of this folder that is no module here would be a test that never runs.
