@@ -323,9 +323,8 @@ fn what_a_dead_supervisor_attached_is_known() {
     for pid in pids {
         kill(pid, Signal::SIGKILL);
     }
-    // A process that is being ended holds its lock a moment longer than it is seen.
+    // A process that is being ended holds its lock a moment longer than it is seen: the guest counts as running.
     eventually("all is taken back", Duration::from_secs(30), || {
-        env.mvm("recover a").code == 0
+        env.mvm("recover a").code == 0 && !env.path("run/a").exists()
     });
-    assert!(!env.path("run/a").exists());
 }
