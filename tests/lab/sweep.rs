@@ -149,8 +149,7 @@ impl Host {
         }
         let text = serde_json::to_string(&sweep).expect("plain data");
         fs::write(&path, text).expect("the shared folder");
-        // Ten minutes less than what ends the test from outside would be no use: the script is ended by
-        // nothing but its own deadlines, which are many.
+        // Its own deadlines end the script: for each command, and for the test.
         let output = self.sh(
             &format!(
                 "LAB_SWEEP=/lab/{name} /mvm/lab inside::sweep --exact --ignored --nocapture >/lab/{name}.log 2>&1"

@@ -123,7 +123,7 @@ impl Hotplug {
         self.ask(&self.qmp()?, &away, Instant::now() + DROP).await
     }
 
-    /// The name of the guest's device that this one is, if it had to be moved.
+    /// The name of the guest's device that this one is, if it had to be put in anew.
     async fn bring_back(
         self: &Arc<Self>,
         facts: &DeviceFacts,
@@ -151,7 +151,7 @@ impl Hotplug {
         let id = of_guest.id.clone();
         let moved = HostDevice {
             text: device.line(),
-            kind: HostDeviceKind::Usb(moved(usb, device)),
+            kind: HostDeviceKind::Usb(HostUsb::of(device, usb.ask.clone())),
             ..of_guest.clone()
         };
         self.swap(&mut inner, &id, moved).await?;
@@ -219,7 +219,7 @@ fn is_it(usb: &HostUsb, device: &UsbDevice) -> bool {
 
 /// Whether it is where QEMU looks for it.
 fn is_at(usb: &HostUsb, device: &UsbDevice) -> bool {
-    u32::from(usb.bus) == device.bus && hostport(device) == usb.hostport
+    u32::from(usb.bus) == device.bus && device.hostport() == usb.hostport
 }
 
 /// Whether it was plugged in again since the guest got it, and QEMU has not taken it: that has `usbfs` for its
@@ -255,30 +255,6 @@ fn is_free(of_guest: &HostDevice, facts: &DeviceFacts, device: &UsbDevice) -> bo
     (ours || !leased) && !used
 }
 
-fn hostport(device: &UsbDevice) -> &str {
-    device.path.split_once('-').map_or("", |(_, ports)| ports)
-}
-
-fn moved(usb: &HostUsb, device: &UsbDevice) -> HostUsb {
-    let number = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
-    HostUsb {
-        port: device.port.clone(),
-        part_of: device.extent().part_of,
-        bus: number(device.bus),
-        address: number(device.address),
-        hostport: hostport(device).to_owned(),
-        vendor: device.vendor,
-        product: device.product,
-        serial: device.serial.clone(),
-        interfaces: device
-            .interfaces
-            .iter()
-            .map(|interface| (interface.name.clone(), interface.driver.clone()))
-            .collect(),
-        ask: usb.ask.clone(),
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
@@ -298,19 +274,7 @@ mod tests {
     }
 
     fn asked(ask: UsbAsk) -> HostUsb {
-        let usb = HostUsb {
-            port: "1-3".parse().unwrap(),
-            part_of: None,
-            bus: 0,
-            address: 0,
-            hostport: String::new(),
-            vendor: 0,
-            product: 0,
-            serial: None,
-            interfaces: Vec::new(),
-            ask,
-        };
-        moved(&usb, &stick("1-3", "A"))
+        HostUsb::of(&stick("1-3", "A"), ask)
     }
 
     #[test]

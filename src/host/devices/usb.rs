@@ -53,6 +53,11 @@ pub struct UsbDevice {
 }
 
 impl UsbDevice {
+    /// Its ports from the root hub on, as QEMU names them: `3.2`.
+    pub fn hostport(&self) -> &str {
+        self.path.split_once('-').map_or("", |(_, ports)| ports)
+    }
+
     /// What a lease of it is of.
     pub fn extent(&self) -> Extent {
         Extent::usb(&self.port, self.controller.map(PciRef::Function))

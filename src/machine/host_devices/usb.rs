@@ -116,28 +116,34 @@ fn take(
                 .collect(),
         });
     }
-    let number = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
-    let hostport = device.path.split_once('-').map_or("", |(_, ports)| ports);
     Ok(HostDevice {
         id: id.clone(),
         text: device.line(),
-        kind: HostDeviceKind::Usb(HostUsb {
+        kind: HostDeviceKind::Usb(HostUsb::of(device, ask)),
+        take_from_host,
+        guest: GuestSide::default(),
+    })
+}
+
+impl HostUsb {
+    /// The device where it is plugged in now.
+    pub fn of(device: &UsbDevice, ask: UsbAsk) -> Self {
+        // The kernel's numbers are smaller: 127 devices on a bus.
+        let number = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
+        let interfaces = device.interfaces.iter();
+        Self {
             port: device.port.clone(),
             part_of: device.extent().part_of,
             bus: number(device.bus),
             address: number(device.address),
-            hostport: hostport.to_owned(),
+            hostport: device.hostport().to_owned(),
             vendor: device.vendor,
             product: device.product,
             serial: device.serial.clone(),
-            interfaces: device
-                .interfaces
-                .iter()
+            interfaces: interfaces
                 .map(|interface| (interface.name.clone(), interface.driver.clone()))
                 .collect(),
             ask,
-        }),
-        take_from_host,
-        guest: GuestSide::default(),
-    })
+        }
+    }
 }
