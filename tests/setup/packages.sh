@@ -85,7 +85,8 @@ if [ -n "$rust" ]; then
     missing="$missing $rust"
 fi
 
-try() { $apt install -s --no-install-recommends "$@" >/dev/null 2>&1; }
+# Without --no-remove apt makes room by taking away what somebody installed (a newer qemu-utils, say).
+try() { $apt install -s --no-install-recommends --no-remove "$@" >/dev/null 2>&1; }
 options=
 if ! try $missing; then
     # QEMU's packages go together: Debian 12's qemu-system (7.2) does not install beside a qemu-utils
@@ -119,7 +120,7 @@ fi
 say "installing from the distribution:$missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-$apt install -y -qq -o Acquire::Retries=3 $options --no-install-recommends $missing >"$log" 2>&1 </dev/null || {
+$apt install -y -qq -o Acquire::Retries=3 $options --no-install-recommends --no-remove $missing >"$log" 2>&1 </dev/null || {
     tail -n 40 "$log" >&2
     die "apt could not install these packages" "see its last lines above"
 }
