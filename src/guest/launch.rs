@@ -114,7 +114,9 @@ fn mappings(command: &CommandLine, prepared: &mut Prepared) -> Result<Vec<FdMapp
 
 fn open_log(log: &Path) -> Result<File, StartError> {
     if let Some(dir) = log.parent() {
-        ops::dirs::make(dir, 0o700, true)?;
+        for dir in dir.parent().into_iter().chain([dir]) {
+            ops::dirs::make(dir, 0o700, true)?;
+        }
     }
     if fs::metadata(log).is_ok_and(|meta| meta.len() > LOG_LIMIT) {
         let aside = log.with_extension("log.1");

@@ -7,9 +7,20 @@ use std::path::Path;
 
 use super::OpsError;
 
+/// What root makes further up than mvm's own directories: a way for the user as whom QEMU may run.
+const WAY: u32 = 0o711;
+
 /// Makes a directory with its parents. One that is not kept is a run-time directory: it must be a
 /// real directory of ours, because sockets and locks in it decide who controls the guest.
+///
+/// Its mode is that of the directory around it too, which holds what is mvm's and nothing else. What leads
+/// there holds nothing to be hidden; an ordinary user's is for himself all the same.
 pub(crate) fn make(path: &Path, mode: u32, keep: bool) -> Result<(), OpsError> {
+    let above = path.parent().and_then(Path::parent);
+    if let Some(above) = above.filter(|above| !above.exists()) {
+        let root = nix::unistd::Uid::effective().is_root();
+        make_with_parents(above, if root { WAY } else { mode })?;
+    }
     make_with_parents(path, mode)?;
     if keep {
         let meta = fs::metadata(path).map_err(OpsError::io("look at", path))?;
@@ -32,6 +43,11 @@ pub(crate) fn make(path: &Path, mode: u32, keep: bool) -> Result<(), OpsError> {
 fn make_with_parents(path: &Path, mode: u32) -> Result<(), OpsError> {
     for _ in 0..3 {
         match DirBuilder::new().mode(mode).create(path) {
+            // A mode for others is not what the umask leaves of it.
+            Ok(()) if mode & 0o077 != 0 => {
+                return fs::set_permissions(path, fs::Permissions::from_mode(mode))
+                    .map_err(OpsError::io("set the mode of", path));
+            }
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             // The parent is missing, or was removed between two tries.
@@ -192,6 +208,29 @@ mod tests {
             std::os::unix::fs::chown(&dir, Some(4242), None).unwrap();
             let error = make(&dir, 0o700, false).unwrap_err();
             assert!(error.to_string().contains("user 4242"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_leads_to_a_directory_of_root_s_can_be_gone_through() {
+        let top = tempfile::tempdir().unwrap();
+        let mode = |name: &str| fs::metadata(top.path().join(name)).unwrap().mode() & 0o777;
+        fs::create_dir(top.path().join("theirs")).unwrap();
+        fs::set_permissions(top.path().join("theirs"), fs::Permissions::from_mode(0o750)).unwrap();
+        make(&top.path().join("theirs/a/b/mvm/guest"), 0o700, true).unwrap();
+        let way = if nix::unistd::Uid::effective().is_root() {
+            0o711
+        } else {
+            0o700
+        };
+        for (name, wanted) in [
+            ("theirs", 0o750),
+            ("theirs/a", way),
+            ("theirs/a/b", way),
+            ("theirs/a/b/mvm", 0o700),
+            ("theirs/a/b/mvm/guest", 0o700),
+        ] {
+            assert_eq!(mode(name), wanted, "{name}");
         }
     }
 

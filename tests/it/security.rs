@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::env::{TestEnv, eventually, kill};
+use crate::env::{TestEnv, eventually, finish, kill};
 
 const NOBODY: u32 = 65534;
 
@@ -210,6 +210,55 @@ fn qemu_runs_as_another_user_and_what_it_may_not_open_is_told_first() {
     env.mvm("start demo --set security.user=root").exits(0);
     assert_eq!(status(pid(&env, "pid"), "Uid:"), [0; 4]);
     env.mvm("kill demo").exits(0);
+}
+
+#[test]
+fn another_user_s_qemu_starts_where_mvm_makes_its_directories_first() {
+    if !is_root() || !qemu_is_for_all() {
+        return;
+    }
+    let Some(env) = world() else {
+        return;
+    };
+    let to = |name: &str| env.path(format!("new/{name}"));
+    mode(&env.path(""), 0o711);
+    let files = [
+        ("disk", Some(NOBODY)),
+        ("scratch", Some(NOBODY)),
+        ("base", None),
+    ];
+    for (name, owner) in files {
+        let path = env.image(format!("{name}.qcow2"));
+        mode(&path, 0o644);
+        chown(&path, owner, None).expect("we are root");
+    }
+    for folder in ["state", "state/images", "state/images/demo"] {
+        mode(&env.path(folder), 0o711);
+    }
+    let images = env.path("state/images");
+    env.write("config/mvm.toml", format!("image-folders = [{images:?}]\n"));
+    let mvm = |args: &[&str]| {
+        let mut command = env.command(args);
+        command
+            .env("MVM_STATE_DIR", to("a/b/state"))
+            .env("MVM_RUNTIME_DIR", to("c/d/run"));
+        finish(command)
+    };
+    let started = mvm(&["start", "demo"]);
+    let log = fs::read_to_string(to("a/b/state/demo/log/qemu.log")).unwrap_or_default();
+    assert_eq!(started.code, 0, "{}\n{log}", started.stderr);
+    for (name, wanted) in [
+        ("a", 0o711),
+        ("a/b", 0o711),
+        ("a/b/state", 0o711),
+        ("a/b/state/demo", 0o710),
+        ("c/d", 0o711),
+        ("c/d/run/demo", 0o710),
+    ] {
+        let meta = fs::metadata(to(name)).expect("it was made");
+        assert_eq!(meta.mode() & 0o7777, wanted, "{name}");
+    }
+    mvm(&["kill", "demo"]).exits(0);
 }
 
 #[test]
