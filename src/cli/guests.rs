@@ -6,7 +6,7 @@ use super::control::Control;
 use super::{Context, Failure};
 use crate::dirs::Dirs;
 use crate::error::{ExitCode, Report, did_you_mean};
-use crate::guest::{self, GuestState, Presence, RunDir};
+use crate::guest::{self, GuestState, Presence, RunDir, asleep};
 use crate::ids::GuestName;
 use crate::profile;
 
@@ -130,6 +130,16 @@ pub(super) fn supervised(seen: &Seen) -> Result<(), Failure> {
 fn not_running(dirs: &Dirs, name: &str) -> Result<Failure, Failure> {
     let stopped = dirs.guest_state(&GuestName::from_str(name)?).is_dir();
     let machines = machines(dirs)?;
+    let asleep = asleep::read(&RunDir::new(dirs, &GuestName::from_str(name)?));
+    if let Ok(Some(asleep)) = asleep {
+        let state = asleep.kind.as_str();
+        let report = Report::new(
+            ExitCode::NotRunning,
+            format!("{name} does not run: {state}"),
+        )
+        .hint(format!("`mvm start {name}` lets it go on where it was"));
+        return Ok(report.into());
+    }
     let report = if stopped || machines.iter().any(|machine| machine == name) {
         Report::new(ExitCode::NotRunning, format!("{name} is not running"))
             .hint(format!("`mvm start {name}` starts it"))

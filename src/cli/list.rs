@@ -9,12 +9,14 @@ use super::guests::{self, Seen};
 use super::output::{self, Format, FormatArg, Table};
 use super::show::{self, OfHost};
 use super::{Context, Failure};
+use crate::guest::asleep;
 
-/// List the guests that run
+/// List the guests that run or sleep
 ///
 /// Nothing is asked of a guest or of its supervisor, so that a stuck one delays nothing.
 ///
-/// STATE is running, paused, starting, stopping and the like as the supervisor last wrote it;
+/// STATE is running, paused, suspended, starting, stopping and the like as the supervisor last wrote it;
+/// `hibernated` where the guest's memory is on its disk (`mvm start` lets it go on);
 /// `unsupervised` where QEMU runs and its supervisor is gone (`mvm recover` gives it a new one);
 /// `crashed` where both are gone and left things behind (`mvm recover` cleans up); `stopped`.
 #[derive(Debug, Args)]
@@ -62,6 +64,19 @@ pub(super) fn run(args: &ListArgs, context: &Context) -> Result<(), Failure> {
         .into_iter()
         .map(Row::from)
         .collect();
+    for (name, asleep) in asleep::list(&context.dirs) {
+        if !rows.iter().any(|row| row.name == name.as_str()) {
+            rows.push(Row {
+                name: name.to_string(),
+                state: asleep.kind.as_str(),
+                pid: None,
+                profile: Some(asleep.machine.profile),
+                since: Some(asleep.at),
+                devices: Vec::new(),
+            });
+        }
+    }
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
     if args.all {
         for name in guests::machines(&context.dirs)? {
             if !rows.iter().any(|row| row.name == name) {

@@ -23,6 +23,7 @@ mod edit;
 mod eject;
 mod failure;
 mod guests;
+mod hibernate;
 mod insert;
 mod internal;
 mod kill;
@@ -47,10 +48,12 @@ mod run;
 mod show;
 mod start;
 mod stop;
+mod suspend;
 mod targets;
 mod terminal;
 mod unbind;
 mod wait;
+mod wakeup;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -109,6 +112,9 @@ enum Command {
     Reset(reset::ResetArgs),
     Pause(pause::PauseArgs),
     Resume(resume::ResumeArgs),
+    Suspend(suspend::SuspendArgs),
+    Wakeup(wakeup::WakeupArgs),
+    Hibernate(hibernate::HibernateArgs),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Wait(wait::WaitArgs),
@@ -157,6 +163,9 @@ impl Cli {
             Command::Reset(args) => reset::run(&args, &context),
             Command::Pause(args) => pause::run(&args, &context),
             Command::Resume(args) => resume::run(&args, &context),
+            Command::Suspend(args) => suspend::run(&args, &context),
+            Command::Wakeup(args) => wakeup::run(&args, &context),
+            Command::Hibernate(args) => hibernate::run(&args, &context),
             Command::List(args) => list::run(&args, &context),
             Command::Show(args) => show::run(&args, &context),
             Command::Wait(args) => wait::run(&args, &context),

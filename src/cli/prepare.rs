@@ -4,10 +4,10 @@ use std::str::FromStr as _;
 
 use super::{Context, Failure};
 use crate::error::{ExitCode, Report};
-use crate::guest::{self, Presence};
+use crate::guest::{self, Options, Presence, RunDir};
 use crate::host::{HostFacts, Needs, Roots, images};
 use crate::ids::{Arch, GuestName};
-use crate::machine;
+use crate::machine::{self, Machine};
 use crate::plan::{Plan, build};
 use crate::profile::schema::{AccelWord, FirmwareWord, Layer};
 use crate::profile::{self, Choices, Profile};
@@ -19,6 +19,7 @@ use crate::settings::Settings;
 pub(super) struct Wanted {
     profile: Profile,
     name: Name,
+    options: Options,
 }
 
 /// What the guest will be called.
@@ -54,7 +55,21 @@ impl Wanted {
             None if profile.machine_file.is_some() => Name::Fixed(own()?),
             None => Name::Free(own()?),
         };
-        Ok(Self { profile, name })
+        Ok(Self {
+            profile,
+            name,
+            options: Options::default(),
+        })
+    }
+
+    /// The same, started in that way.
+    pub(super) fn with(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// How it is started.
+    pub(super) fn options(&self) -> Options {
+        self.options
     }
 
     /// The name that is free now. One whose supervisor died is free: the guest is adopted.
@@ -103,7 +118,7 @@ impl Wanted {
         );
         let folders = settings.image_folders(&context.dirs);
         let images = images::look(machine::wanted(layer), &folders);
-        let machine = machine::resolve(&machine::Inputs {
+        let mut machine = machine::resolve(&machine::Inputs {
             name,
             profile: &self.profile.name,
             layer,
@@ -112,8 +127,24 @@ impl Wanted {
             dirs: &context.dirs,
         })?;
         machine.expect_rights()?;
+        if self.options.discard_hibernation {
+            let sleeps = RunDir::new(&context.dirs, name).asleep().exists();
+            do_not_resume(&mut machine, sleeps);
+        }
         let command = qemu::command_line(&machine);
         Ok(build::build(machine, command, &facts.links))
+    }
+}
+
+/// Tells Linux to leave the memory alone that it wrote to its disk, where mvm has a word with it.
+fn do_not_resume(machine: &mut Machine, sleeps: bool) {
+    match &mut machine.kernel {
+        _ if !sleeps => {}
+        Some(kernel) => kernel.append.push_str(" noresume"),
+        None => machine.notes.push(
+            "what it wrote to its disk when it hibernated is still there: add `noresume` to its kernel's command line in its boot menu, or it may go on from there"
+                .to_owned(),
+        ),
     }
 }
 

@@ -11,7 +11,9 @@ use super::prepare::Wanted;
 use super::relay::{self, Ends, Left};
 use super::{Context, Failure, block_on, console, terminal};
 use crate::error::{ExitCode, Report};
-use crate::guest::{self, Ended, GuestState, Presence, StartError, conflicts, leftovers};
+use crate::guest::{
+    self, Ended, GuestState, Options, Presence, RunDir, StartError, asleep, conflicts, leftovers,
+};
 use crate::ids::GuestName;
 use crate::plan::{Plan, render};
 
@@ -45,6 +47,9 @@ pub(super) struct RunArgs {
     /// Do not attach to the console
     #[arg(long)]
     no_console: bool,
+    /// Give up what a guest had open that is hibernated: this one, or one whose disks it wants
+    #[arg(long)]
+    discard_hibernation: bool,
     #[command(flatten)]
     format: FormatArg,
     #[command(flatten)]
@@ -53,7 +58,9 @@ pub(super) struct RunArgs {
 
 pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
     let choices = args.choices.choices()?;
-    let wanted = Wanted::load(context, &args.what, args.name.as_ref(), &choices)?;
+    let wanted = Wanted::load(context, &args.what, args.name.as_ref(), &choices)?.with(Options {
+        discard_hibernation: args.discard_hibernation,
+    });
     if args.dry_run {
         return dry_run(&wanted, args.format, context);
     }
@@ -86,12 +93,25 @@ pub(super) fn dry_run(
         Format::Table => output::print(&render::text(&plan))?,
         Format::Json => output::print_json(&render::json(&plan))?,
     }
-    if let Err(error) = conflicts::check(&context.dirs, &plan) {
-        let report = Report::from(error);
+    if let Err(report) = refused_now(wanted, &plan, context) {
         output::note(&format!(
             "note: it would be refused now: {}",
             report.chain.join(": ")
         ));
+    }
+    Ok(())
+}
+
+fn refused_now(wanted: &Wanted, plan: &Plan, context: &Context) -> Result<(), Report> {
+    if wanted.options().discard_hibernation {
+        return conflicts::check_discarding(&context.dirs, plan)
+            .map(drop)
+            .map_err(Report::from);
+    }
+    conflicts::check(&context.dirs, plan)?;
+    let run = RunDir::new(&context.dirs, &plan.machine.name);
+    if let Some(asleep) = asleep::check(&run, &plan.machine)? {
+        output::note(&format!("note: {}", asleep.note()));
     }
     Ok(())
 }
@@ -123,9 +143,15 @@ pub(super) fn supervise(
             for note in &plan.machine.notes {
                 output::note(&format!("note: {note}"));
             }
+            if !wanted.options().discard_hibernation {
+                let asleep = asleep::check(&RunDir::new(&context.dirs, &name), &plan.machine);
+                if let Some(asleep) = asleep.map_err(StartError::from)? {
+                    output::note(&format!("note: {}", asleep.note()));
+                }
+            }
         }
         let on_ready = on_ready(&plan);
-        match guest::run(&context.dirs, plan, on_ready) {
+        match guest::run(&context.dirs, plan, wanted.options(), on_ready) {
             Ok(ended) => return Ok((name, ended)),
             // Another start of the same profile was faster: the next name is free.
             Err(StartError::Busy(_)) if wanted.has_other_names() => {}

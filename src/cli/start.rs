@@ -11,7 +11,7 @@ use super::prepare::Wanted;
 use super::run::{self, OnReady};
 use super::{Context, Failure, background};
 use crate::error::ExitCode;
-use crate::guest::{GuestState, RunDir};
+use crate::guest::{GuestState, Options, RunDir};
 use crate::ids::GuestName;
 use crate::plan::render;
 use crate::profile;
@@ -43,6 +43,9 @@ pub(super) struct StartArgs {
     /// How long it may take until QEMU runs
     #[arg(long, default_value = "60s", value_name = "SPAN")]
     timeout: Span,
+    /// Give up what a guest had open that is hibernated: this one, or one whose disks it wants
+    #[arg(long)]
+    discard_hibernation: bool,
     #[command(flatten)]
     format: FormatArg,
     #[command(flatten)]
@@ -91,6 +94,12 @@ pub(super) fn run(args: &StartArgs, context: &Context) -> Result<(), Failure> {
     Failure::collect(failures)
 }
 
+fn options(args: &StartArgs) -> Options {
+    Options {
+        discard_hibernation: args.discard_hibernation,
+    }
+}
+
 /// The guests with a machine file that do not run.
 fn stopped(context: &Context) -> Result<Vec<String>, Failure> {
     let running = super::guests::running(&context.dirs)?;
@@ -103,7 +112,7 @@ fn stopped(context: &Context) -> Result<Vec<String>, Failure> {
 
 fn show(args: &StartArgs, what: &str, context: &Context) -> Result<(), Failure> {
     let choices = args.choices.choices()?;
-    let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?;
+    let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?.with(options(args));
     run::dry_run(&wanted, args.format, context)
 }
 
@@ -111,6 +120,9 @@ fn show(args: &StartArgs, what: &str, context: &Context) -> Result<(), Failure> 
 fn start(args: &StartArgs, what: &str, context: &Context) -> Result<Value, Failure> {
     let mut words: Vec<OsString> = vec!["start".into(), "--supervisor".into()];
     words.extend(choices::words(&args.choices.choices()?));
+    if args.discard_hibernation {
+        words.push("--discard-hibernation".into());
+    }
     if let Some(name) = &args.name {
         words.extend(["--name".into(), name.as_str().into()]);
     }
@@ -122,7 +134,7 @@ fn start(args: &StartArgs, what: &str, context: &Context) -> Result<Value, Failu
 fn supervise(args: &StartArgs, context: &Context) -> Result<(), Failure> {
     let what = args.what.first().map(String::as_str).unwrap_or_default();
     let choices = args.choices.choices()?;
-    let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?;
+    let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?.with(options(args));
     let (name, ended) = run::supervise(&wanted, context, |_| on_ready(context))?;
     run::verdict(&name, &ended)
 }

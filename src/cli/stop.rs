@@ -1,16 +1,11 @@
 //! `mvm stop`
 
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::json;
 
-use super::targets::Targets;
+use super::targets::{LONGEST, Targets};
 use super::{Context, Failure};
 use crate::units::Span;
-
-/// The longest that a guest's own stop timeout is waited for.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Ask a guest to shut down
 ///

@@ -6,7 +6,10 @@ use clap::Args;
 use serde_json::Value;
 
 use super::guests::{self, Seen};
-use super::{Context, Failure, block_on};
+use super::{Context, Failure, block_on, output};
+
+/// The longest that a guest's own time for something is waited for.
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// `NAME…` or `--all`.
 #[derive(Debug, Args)]
@@ -55,10 +58,30 @@ impl Targets {
         request: &Value,
         within: Duration,
     ) -> Result<(), Failure> {
-        block_on(self.each(context, |seen| async move {
-            guests::supervised(&seen)?;
-            seen.control().await?.ask(request, within).await?;
-            Ok(())
+        self.ask_those(context, request, within, |_| true)
+    }
+
+    /// The same; with `--all` those alone that are meant.
+    pub(super) fn ask_those(
+        &self,
+        context: &Context,
+        request: &Value,
+        within: Duration,
+        meant: impl Fn(&Seen) -> bool,
+    ) -> Result<(), Failure> {
+        block_on(self.each(context, |seen| {
+            let passed_over = self.all && !meant(&seen);
+            async move {
+                if passed_over {
+                    return Ok(());
+                }
+                guests::supervised(&seen)?;
+                let done = seen.control().await?.ask(request, within).await?;
+                if let Some(note) = done["note"].as_str() {
+                    output::note(&format!("note: {}: {note}", seen.name));
+                }
+                Ok(())
+            }
         }))
     }
 }

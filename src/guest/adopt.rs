@@ -17,6 +17,7 @@ use super::error::StartError;
 use super::lifecycle::{Input, News};
 use super::process::{Process, start_ticks};
 use super::signals::Signals;
+use super::sleeper::Sleeper;
 use super::start::OnReady;
 use super::state::{self, Condition, Ended, GuestState};
 use super::supervise::{Begin, supervise};
@@ -113,6 +114,7 @@ pub(crate) async fn orphan(
         sockets,
         connected: arriving,
         stop_timeout: plan.machine.stop_timeout.duration(),
+        sleeper: Sleeper::of(&plan.machine),
         on_ready,
     };
     let log_from = std::fs::metadata(run.qemu_log()).map_or(0, |meta| meta.size());

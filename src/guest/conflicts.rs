@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use super::{RunDir, holders, presence, state};
+use super::{RunDir, asleep, holders, presence, state};
 use crate::dirs::Dirs;
 use crate::error::{ExitCode, Hint};
 use crate::ids::GuestName;
@@ -74,6 +74,14 @@ pub enum Conflict {
         /// Who has it.
         guest: String,
     },
+    /// An image in which a guest lies that is hibernated.
+    #[error("{} is in use by guest `{guest}`, which is hibernated", path.display())]
+    Asleep {
+        /// The image.
+        path: PathBuf,
+        /// Who has it.
+        guest: String,
+    },
     /// A tap device.
     #[error("the tap `{name}` is guest `{guest}`'s")]
     Tap {
@@ -111,6 +119,9 @@ impl Hint for Conflict {
             }
             Self::Image { guest, .. } => format!(
                 "give each guest an image of its own, let both have it read-only or `ephemeral`, or end the other: `mvm stop {guest}`"
+            ),
+            Self::Asleep { guest, .. } => format!(
+                "let it go on and shut it down: `mvm start {guest}`, `mvm stop {guest}`; or give up what it had open: `--discard-hibernation`"
             ),
             Self::Tap { .. } => "give each guest a tap of its own".to_owned(),
             Self::Gate => "`mvm list` shows what is starting".to_owned(),
@@ -176,7 +187,38 @@ pub fn check(dirs: &Dirs, plan: &Plan) -> Result<(), Conflict> {
     others(dirs, &plan.machine)
 }
 
+/// The same where disks of guests that are hibernated may be taken: those guests are told.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_discarding(dirs: &Dirs, plan: &Plan) -> Result<Vec<GuestName>, Conflict> {
+    awake(dirs, &plan.machine)?;
+    let sleepers = asleep::list(dirs).into_iter();
+    Ok(sleepers
+        .filter(|(name, other)| {
+            *name != plan.machine.name && shared_image(&plan.machine, &other.machine).is_some()
+        })
+        .map(|(name, _)| name)
+        .collect())
+}
+
 fn others(dirs: &Dirs, ours: &Machine) -> Result<(), Conflict> {
+    awake(dirs, ours)?;
+    for (name, other) in asleep::list(dirs) {
+        if name == ours.name {
+            continue;
+        }
+        if let Some(path) = shared_image(ours, &other.machine) {
+            return Err(Conflict::Asleep {
+                path: path.to_owned(),
+                guest: name.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn awake(dirs: &Dirs, ours: &Machine) -> Result<(), Conflict> {
     for (name, there) in presence::list(dirs)? {
         if name == ours.name || !there.is_alive() {
             continue;
@@ -274,19 +316,26 @@ fn compare(ours: &Machine, name: &GuestName, theirs: &Machine) -> Result<(), Con
             guest: guest(),
         });
     }
-    let their_images = images(theirs);
-    for (path, writes) in images(ours) {
-        let taken = their_images
-            .iter()
-            .any(|(their, they_write)| (writes || *they_write) && same_file(path, their));
-        if taken {
-            return Err(Conflict::Image {
-                path: path.to_owned(),
-                guest: guest(),
-            });
-        }
+    match shared_image(ours, theirs) {
+        Some(path) => Err(Conflict::Image {
+            path: path.to_owned(),
+            guest: guest(),
+        }),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// An image of ours that the other has too, one of us writing to it.
+fn shared_image<'a>(ours: &'a Machine, theirs: &Machine) -> Option<&'a Path> {
+    let their_images = images(theirs);
+    let taken = |path: &Path, writes: bool| {
+        their_images
+            .iter()
+            .any(|(their, they_write)| (writes || *they_write) && same_file(path, their))
+    };
+    let mut ours = images(ours).into_iter();
+    ours.find(|(path, writes)| taken(path, *writes))
+        .map(|(path, _)| path)
 }
 
 fn protocol(forward: &Forward) -> &'static str {

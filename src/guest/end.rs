@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::RunDir;
+use super::asleep;
 use super::error::StartError;
 use super::explain::{self, Evidence};
 use super::launch;
@@ -66,6 +67,8 @@ impl End {
             message,
         };
         outcome.hotplug.close().await;
+        // Before anything of it is anybody else's.
+        asleep::mark(run, outcome.reason);
         // Devices may have come and gone since the start.
         let undo = journal::read(&run.journal()).unwrap_or_else(|error| {
             tracing::warn!(%error, "taking back what the start did");

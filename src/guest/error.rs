@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::asleep::AsleepError;
 use super::conflicts::Conflict;
 use super::explain::Explained;
 use crate::error::{ExitCode, Hint};
@@ -29,6 +30,9 @@ pub enum StartError {
     /// It and another guest, or another process, want the same thing.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// It sleeps, and would wake in another machine.
+    #[error(transparent)]
+    Asleep(#[from] AsleepError),
     /// QEMU did not start.
     #[error(transparent)]
     Qemu(#[from] Explained),
@@ -115,6 +119,7 @@ impl Hint for StartError {
             Self::Journal(error) => error.hints(),
             Self::Qemu(error) => error.hints(),
             Self::Conflict(error) => error.hints(),
+            Self::Asleep(error) => error.hints(),
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {
                 vec![format!("{} is not there", path.display())]
             }

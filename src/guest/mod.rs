@@ -2,7 +2,9 @@
 
 mod adopt;
 mod agent;
+pub mod asleep;
 mod claim;
+mod clock;
 pub mod conflicts;
 mod connect;
 mod console;
@@ -26,6 +28,7 @@ pub mod recover;
 pub mod rundir;
 mod shrink;
 mod signals;
+mod sleeper;
 pub mod start;
 pub mod state;
 mod supervise;
@@ -44,5 +47,5 @@ pub use error::StartError;
 pub use presence::{Presence, list, look};
 pub use recover::{Recovered, recover};
 pub use rundir::RunDir;
-pub use start::{OnReady, adopt, run};
+pub use start::{OnReady, Options, adopt, run};
 pub use state::{Condition, Ended, GuestState, Reason};

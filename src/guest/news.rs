@@ -17,6 +17,7 @@ pub(crate) fn news(event: &Event) -> Option<News> {
         "STOP" => Some(News::Stopped),
         "RESUME" => Some(News::Resumed),
         "SUSPEND" => Some(News::Suspended),
+        "SUSPEND_DISK" => Some(News::Hibernated),
         "WAKEUP" => Some(News::WokeUp),
         "SHUTDOWN" => Some(News::Shutdown(
             text("reason").unwrap_or_default().to_owned(),

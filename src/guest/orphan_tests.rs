@@ -23,7 +23,13 @@ fn supervisor() {
     };
     let place = Place::at(Path::new(&top));
     let plan = place.plan(&std::env::var("MVM_TEST_GUEST").unwrap());
-    super::run(&place.dirs, plan, Box::new(|_| ())).unwrap();
+    super::run(
+        &place.dirs,
+        plan,
+        super::Options::default(),
+        Box::new(|_| ()),
+    )
+    .unwrap();
 }
 
 fn until(what: &str, mut done: impl FnMut() -> bool) {

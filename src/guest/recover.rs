@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::RunDir;
 use super::adopt;
+use super::asleep;
 use super::claim::{self, Claim, Claimed};
 use super::error::StartError;
 use super::leftovers;
@@ -87,6 +88,7 @@ pub(crate) fn take_back(run: &RunDir) -> Result<(), StartError> {
     });
     if let Some(state) = started.filter(|state| state.pid.is_some()) {
         let ended = how_it_ended(run, &state);
+        asleep::mark(run, ended.reason);
         if let Err(error) = state::write(&run.last(), &ended) {
             tracing::warn!(%error, "cannot write down how it ended");
         }
@@ -128,7 +130,14 @@ struct Stamp {
 
 fn how_it_ended(run: &RunDir, state: &GuestState) -> Ended {
     let log = fs::read(run.events_log()).unwrap_or_default();
-    from_events(&log).unwrap_or_else(|| {
+    let seen = from_events(&log).map(|ended| match ended.reason {
+        Reason::GuestShutdown if state.hibernating => Ended {
+            reason: Reason::HibernationRequested,
+            ..ended
+        },
+        _ => ended,
+    });
+    seen.unwrap_or_else(|| {
         let (reason, message) = if state.state == Condition::Starting {
             let message = "its supervisor died while it was being started";
             (Reason::StartFailed, message)
@@ -150,13 +159,19 @@ fn how_it_ended(run: &RunDir, state: &GuestState) -> Ended {
 
 /// What QEMU's second monitor recorded last about the guest's end.
 fn from_events(log: &[u8]) -> Option<Ended> {
-    let mut found = None;
+    let mut found: Option<Ended> = None;
     for line in log.split(|byte| *byte == b'\n') {
         let Ok(line) = serde_json::from_slice::<Line>(line) else {
             continue;
         };
         let text = |key: &str| line.data.get(key).and_then(|value| value.as_str());
+        let hibernated = found
+            .as_ref()
+            .is_some_and(|ended| ended.reason == Reason::Hibernated);
         let reason = match line.event.as_str() {
+            "SUSPEND_DISK" => Reason::Hibernated,
+            // That is how it goes off.
+            "SHUTDOWN" if hibernated => continue,
             "SHUTDOWN" => shutdown_reason(text("reason").unwrap_or_default()),
             "WATCHDOG" if text("action") == Some("poweroff") => Reason::Watchdog,
             "GUEST_PANICKED" => Reason::GuestPanic,

@@ -108,6 +108,11 @@ impl RunDir {
         self.log_dir().join("supervisor.log")
     }
 
+    /// What it left when it went to sleep: [`super::asleep::Asleep`].
+    pub fn asleep(&self) -> PathBuf {
+        self.state.join("asleep.json")
+    }
+
     /// How the guest ended last: [`super::Ended`].
     pub fn last(&self) -> PathBuf {
         self.state.join("last.json")

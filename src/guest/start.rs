@@ -14,9 +14,10 @@ use super::error::StartError;
 use super::launch;
 use super::process::start_ticks;
 use super::signals::Signals;
+use super::sleeper::Sleeper;
 use super::state::{self, Condition, Ended, GuestState};
 use super::supervise::{Begin, supervise};
-use super::{RunDir, conflicts, devices, leftovers};
+use super::{RunDir, asleep, conflicts, devices, leftovers};
 use crate::dirs::Dirs;
 use crate::ids::GuestName;
 use crate::machine::Machine;
@@ -28,6 +29,13 @@ use crate::plan::journal::{self, Entry};
 /// Told once, when the guest runs.
 pub type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
 
+/// How a guest is started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// What sleeping guests had open is given up: of this guest, and of others whose disks it wants.
+    pub discard_hibernation: bool,
+}
+
 /// Starts a guest and supervises it to its end. Where its QEMU runs without a supervisor, this
 /// becomes its supervisor instead; what a dead guest of that name left behind is taken back first.
 ///
@@ -35,7 +43,12 @@ pub type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
 ///
 /// # Errors
 /// The guest did not start; the host is as it was.
-pub fn run(dirs: &Dirs, plan: Plan, on_ready: OnReady) -> Result<Ended, StartError> {
+pub fn run(
+    dirs: &Dirs,
+    plan: Plan,
+    options: Options,
+    on_ready: OnReady,
+) -> Result<Ended, StartError> {
     // What a guest's processes make is for their user alone, unless a step says otherwise.
     umask(Mode::from_bits_truncate(0o077));
     runtime()?.block_on(async {
@@ -50,7 +63,7 @@ pub fn run(dirs: &Dirs, plan: Plan, on_ready: OnReady) -> Result<Ended, StartErr
                 },
             },
         };
-        start(dirs, &run, claim, plan, on_ready).await
+        start(dirs, &run, claim, plan, options, on_ready).await
     })
 }
 
@@ -89,11 +102,12 @@ async fn start(
     run: &RunDir,
     claim: Claim,
     plan: Plan,
+    options: Options,
     on_ready: OnReady,
 ) -> Result<Ended, StartError> {
     // From here on: what ends a start must not leave behind what it has made by then.
     let signals = Signals::new().map_err(StartError::Setup)?;
-    let (begin, end) = match prepare(dirs, run, plan, on_ready) {
+    let (begin, end) = match prepare(dirs, run, plan, options, on_ready) {
         Ok(begun) => begun,
         Err(error) => {
             claim.abandon(run);
@@ -111,12 +125,23 @@ fn prepare(
     dirs: &Dirs,
     run: &RunDir,
     mut plan: Plan,
+    options: Options,
     on_ready: OnReady,
 ) -> Result<(Begin, End), StartError> {
     let host = Host::new(dirs).with_qemu(&plan.command.program);
     leftovers::take_back_before(dirs, run.path(), &plan.steps);
     let gate = conflicts::gate(dirs)?;
-    conflicts::check(dirs, &plan)?;
+    let resumes = if options.discard_hibernation {
+        for name in conflicts::check_discarding(dirs, &plan)? {
+            tracing::warn!("what {name} had open when it hibernated is given up");
+            asleep::forget(&RunDir::new(dirs, &name))?;
+        }
+        asleep::forget(run)?;
+        false
+    } else {
+        conflicts::check(dirs, &plan)?;
+        asleep::check(run, &plan.machine)?.is_some()
+    };
     devices::allow_memory(&plan.machine)?;
     // From here on others see what this guest uses. They do not wait for its devices, which may take
     // long; should its start fail, the plan goes with the directory, or with the claim.
@@ -131,7 +156,7 @@ fn prepare(
     // Virtual functions that were made just now may be elsewhere than was thought.
     devices::settle(&host, &mut plan);
     state::write(&run.plan(), &plan).map_err(StartError::io("write", &run.plan()))?;
-    let mut state = first_state(run, &plan.machine);
+    let mut state = first_state(run, &plan.machine, resumes);
     write_state(run, &state)?;
     let wanted = Wanted::of(&plan.machine);
     let sockets = Sockets::new(run, &wanted, &mut prepared.listeners)?;
@@ -162,6 +187,7 @@ fn prepare(
         sockets,
         connected,
         stop_timeout: plan.machine.stop_timeout.duration(),
+        sleeper: Sleeper::of(&plan.machine),
         on_ready,
     };
     let end = End {
@@ -176,7 +202,7 @@ fn write_state(run: &RunDir, state: &GuestState) -> Result<(), StartError> {
     state::write(&run.state(), state).map_err(StartError::io("write", &run.state()))
 }
 
-fn first_state(run: &RunDir, machine: &Machine) -> GuestState {
+fn first_state(run: &RunDir, machine: &Machine, resumed: bool) -> GuestState {
     GuestState {
         name: machine.name.clone(),
         profile: machine.profile.clone(),
@@ -191,6 +217,9 @@ fn first_state(run: &RunDir, machine: &Machine) -> GuestState {
         arch: machine.arch,
         sockets: Sockets::names(run, machine),
         message: None,
+        wakeups: 0,
+        hibernating: false,
+        resumed,
     }
 }
 

@@ -83,6 +83,15 @@ pub struct GuestState {
     /// What a user should know: why the guest is paused, that its end is overdue.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+    /// How often the guest woke from its sleep since its last reset.
+    #[serde(default)]
+    pub wakeups: u32,
+    /// Whether it was asked to hibernate, and has not ended yet.
+    #[serde(default)]
+    pub hibernating: bool,
+    /// Whether it was hibernated when it was started.
+    #[serde(default)]
+    pub resumed: bool,
 }
 
 /// How a guest ended.
@@ -91,6 +100,10 @@ pub struct GuestState {
 pub enum Reason {
     /// The guest shut itself down, asked to or not.
     GuestShutdown,
+    /// The guest wrote its memory to its disk and goes on from there at its next start.
+    Hibernated,
+    /// It was asked to hibernate and shut itself down; its board does not tell the two apart.
+    HibernationRequested,
     /// The guest reset itself, and `-no-reboot` made that the end.
     GuestReset,
     /// The guest's kernel panicked.
@@ -116,6 +129,8 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::GuestShutdown => "guest-shutdown",
+            Self::Hibernated => "hibernated",
+            Self::HibernationRequested => "hibernation-requested",
             Self::GuestReset => "guest-reset",
             Self::GuestPanic => "guest-panic",
             Self::Watchdog => "watchdog",
@@ -178,6 +193,35 @@ pub fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
         .open(&beside)?;
     file.write_all(&text)?;
     fs::rename(&beside, path)
+}
+
+/// The same, and it is there after a power failure too.
+///
+/// # Errors
+/// As [`write`], or the file system cannot promise it.
+pub fn write_durably(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    write(path, value)?;
+    fs::File::open(path)?.sync_all()?;
+    sync_dir(path)
+}
+
+/// Removes such a file for good; one that is not there is removed.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove_durably(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_dir(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_dir(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(dir) => fs::File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 /// Reads such a file; `None` where there is none.

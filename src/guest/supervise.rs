@@ -17,14 +17,15 @@ use super::connect::{Connected, Later, Sockets};
 use super::control::{self, Links, Shared, View};
 use super::farewell::Farewell;
 use super::hotplug::Hotplug;
-use super::lifecycle::{Action, Input, Life, Timer};
+use super::lifecycle::{Action, Before, Input, Life, Timer};
 use super::news::{self, disk_trouble, news};
 use super::process::{Exit, Process};
 use super::shrink::shrink;
 use super::signals::Signals;
+use super::sleeper::Sleeper;
 use super::start::OnReady;
 use super::state::{self, Condition, GuestState, Reason};
-use super::{RunDir, agent, notify};
+use super::{RunDir, agent, asleep, clock, notify};
 use crate::dirs::Dirs;
 
 /// Events between two looks at the event log.
@@ -50,6 +51,8 @@ pub(crate) struct Begin {
     pub(crate) connected: oneshot::Receiver<Result<Connected, QmpError>>,
     /// How long a graceful stop may take.
     pub(crate) stop_timeout: Duration,
+    /// How it sleeps.
+    pub(crate) sleeper: Sleeper,
     /// Told once when the guest is ready.
     pub(crate) on_ready: OnReady,
 }
@@ -82,6 +85,7 @@ struct Supervisor {
     /// Events since the event log was looked at.
     events: u32,
     stop_timeout: Duration,
+    sleeper: Arc<Sleeper>,
     on_ready: Option<OnReady>,
     requests: Arc<Semaphore>,
     tasks: JoinSet<()>,
@@ -100,7 +104,11 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
         hotplug: Hotplug::new(&begin.dirs, &begin.run, &links),
         links,
         run: begin.run,
-        life: Life::default(),
+        life: Life::after(Before {
+            wakeups: begin.state.wakeups,
+            hibernating: begin.state.hibernating,
+            resumes: begin.state.resumed,
+        }),
         process: begin.process,
         inputs,
         view: watch::Sender::new(View {
@@ -112,6 +120,7 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
         trouble: None,
         events: 0,
         stop_timeout: begin.stop_timeout,
+        sleeper: Arc::new(begin.sleeper),
         on_ready: Some(begin.on_ready),
         requests: Arc::new(Semaphore::new(control::CLIENTS as usize)),
         tasks: JoinSet::new(),
@@ -212,6 +221,12 @@ impl Supervisor {
             }
             Action::Ask { resume, agent } => self.ask(resume, agent),
             Action::Wake => self.command("system_wakeup"),
+            Action::SetClock => self.set_clock(),
+            Action::ForgetHibernation => {
+                if let Err(error) = asleep::forget(&self.run) {
+                    tracing::warn!("{error}");
+                }
+            }
             Action::Quit => self.quit(),
             Action::Kill => self.process.signal(Signal::SIGKILL),
             Action::Arm(timer, after) => {
@@ -251,6 +266,8 @@ impl Supervisor {
                 };
             }
             state.agent = self.life.agent();
+            state.wakeups = self.life.wakeups();
+            state.hibernating = self.life.hibernating();
         });
         self.write_state();
         notify::status(condition.as_str());
@@ -284,6 +301,8 @@ impl Supervisor {
             links: Arc::clone(&self.links),
             hotplug: Arc::clone(&self.hotplug),
             stop_timeout: self.stop_timeout,
+            sleeper: Arc::clone(&self.sleeper),
+            transition: Arc::default(),
             requests: Arc::clone(&self.requests),
         };
         self.tasks.spawn(control::serve(listener, shared));
@@ -324,6 +343,13 @@ impl Supervisor {
                 tracing::warn!(%error, "QEMU did not take it");
             }
         });
+    }
+
+    fn set_clock(&mut self) {
+        let agent = self.links.get().and_then(|links| links.agent.clone());
+        if let Some(agent) = agent.filter(|_| self.life.agent()) {
+            self.tasks.spawn(clock::set(agent));
+        }
     }
 
     fn ask(&mut self, resume: bool, by_agent: bool) {

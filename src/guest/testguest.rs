@@ -150,7 +150,8 @@ impl Place {
         let run = self.run_dir(plan.machine.name.as_str());
         let dirs = self.dirs.clone();
         let tell = Box::new(move |state: &GuestState| ready.send(state.clone()).unwrap());
-        let thread = std::thread::spawn(move || start::run(&dirs, plan, tell));
+        let thread =
+            std::thread::spawn(move || start::run(&dirs, plan, start::Options::default(), tell));
         Guest {
             ready: when_ready.recv_timeout(Duration::from_secs(30)).ok(),
             run,
@@ -288,6 +289,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         hotplug_ports: 0,
         qemu_args: vec![],
         stop_timeout: Span::secs(20),
+        power: crate::machine::Power::default(),
         run_as: None,
         qemu: Qemu {
             binary: "qemu-system-x86_64".into(),

@@ -260,7 +260,9 @@ fn a_guest_that_is_still_being_started_can_be_asked_and_ended() {
     plan.command.args = vec![crate::qemu::command::Arg::Text("60".to_owned())];
     let run = place.run_dir("slow");
     let dirs = place.dirs.clone();
-    let thread = std::thread::spawn(move || super::run(&dirs, plan, Box::new(|_| ())));
+    let thread = std::thread::spawn(move || {
+        super::run(&dirs, plan, super::Options::default(), Box::new(|_| ()))
+    });
     let end = Instant::now() + Duration::from_secs(10);
     while !crate::ops::socket::is_listening(&run.control()) {
         assert!(Instant::now() < end);

@@ -11,6 +11,7 @@ use super::files::FileError;
 use super::host_devices::DeviceError;
 use super::net::NetError;
 use super::ports::PortError;
+use super::power::PowerError;
 use super::run_as::RunAsError;
 use super::slots::SlotError;
 use crate::error::{ExitCode, Hint};
@@ -39,6 +40,9 @@ pub enum ResolveError {
     /// A console or a channel.
     #[error(transparent)]
     Port(#[from] PortError),
+    /// Its sleep.
+    #[error(transparent)]
+    Power(#[from] PowerError),
     /// Another device.
     #[error(transparent)]
     Extra(#[from] ExtraError),
@@ -99,6 +103,7 @@ impl Hint for ResolveError {
             Self::File(e) => e.hints(),
             Self::Net(e) => e.hints(),
             Self::Port(e) => e.hints(),
+            Self::Power(e) => e.hints(),
             Self::Extra(e) => e.hints(),
             Self::Device(e) => e.hints(),
             Self::Slot(e) => e.hints(),
@@ -122,6 +127,7 @@ impl Hint for ResolveError {
             Self::File(e) => e.exit_code(),
             Self::Net(e) => e.exit_code(),
             Self::Port(e) => e.exit_code(),
+            Self::Power(e) => e.exit_code(),
             Self::Extra(e) => e.exit_code(),
             Self::Device(e) => e.exit_code(),
             Self::Slot(e) => e.exit_code(),

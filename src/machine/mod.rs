@@ -14,6 +14,7 @@ pub mod host_devices;
 mod names;
 pub mod net;
 pub mod ports;
+pub mod power;
 mod resolve;
 pub mod run_as;
 pub mod slots;
@@ -31,6 +32,7 @@ pub use files::wanted;
 pub use host_devices::{
     ConsoleRef, HostDevice, HostDeviceKind, HostMdev, HostPci, HostUsb, UsbAsk, VfSet,
 };
+pub use power::{Power, PowerError};
 pub use resolve::{Inputs, arch, image_folders, resolve};
 pub use run_as::{RunAs, RunAsError};
 
@@ -116,6 +118,9 @@ pub struct Machine {
     pub qemu_args: Vec<String>,
     /// How long a graceful stop may take.
     pub stop_timeout: Span,
+    /// How it sleeps.
+    #[serde(default)]
+    pub power: Power,
     /// The QEMU.
     pub qemu: Qemu,
     /// As whom it runs, where that is another user than the one who runs mvm.

@@ -6,7 +6,7 @@ use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Machine, Qemu, board, boot, check, cpu,
-    disk, extras, host_devices, names, net, ports, run_as, slots,
+    disk, extras, host_devices, names, net, ports, power, run_as, slots,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -97,6 +97,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     if board.kind == BoardKind::Microvm && accel.chosen == AccelKind::Tcg {
         notes.push(MICROVM_TCG.to_owned());
     }
+    let power = power::power(layer, board.kind, &firmware, &mut notes)?;
     crowd(&mut notes, memory, cpu.count, facts);
     let (agent, channels) = ports::channels(layer)?;
     let devices = host_devices::resolve(
@@ -154,6 +155,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
             .as_ref()
             .and_then(|lifecycle| lifecycle.stop_timeout)
             .unwrap_or(STOP_TIMEOUT),
+        power,
         qemu: qemu(layer, caps)?,
         run_as,
         notes,

@@ -19,6 +19,7 @@ pub(super) fn add(args: &mut Args, machine: &Machine) {
         args.options("-sandbox", sandbox);
     }
     args.options("-machine", board(machine));
+    sleep(args, machine);
     args.raw(
         "-accel",
         match machine.accel.chosen {
@@ -62,4 +63,22 @@ fn board(machine: &Machine) -> Options {
     }
     // A guest's memory in a core file helps nobody and fills the disk.
     options.set("dump-guest-core", "off")
+}
+
+/// Takes away the sleep that the guest is not to have; the boards offer both by themselves.
+fn sleep(args: &mut Args, machine: &Machine) {
+    let bridge = match machine.board.kind {
+        BoardKind::Q35 => "ICH9-LPC",
+        BoardKind::Pc => "PIIX4_PM",
+        BoardKind::Microvm | BoardKind::Virt => return,
+    };
+    let power = &machine.power;
+    for (on, property) in [(power.s3, "disable_s3"), (power.s4, "disable_s4")] {
+        if !on {
+            let off = Options::with("driver", bridge)
+                .set("property", property)
+                .set("value", "1");
+            args.options("-global", off);
+        }
+    }
 }

@@ -18,6 +18,7 @@ mod media;
 mod moments;
 mod paths;
 mod plans;
+mod power;
 mod profiles;
 mod qualcomm;
 mod recovery;

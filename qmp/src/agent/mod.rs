@@ -153,6 +153,23 @@ impl Agent {
         arguments: Option<Value>,
         deadline: Duration,
     ) -> Result<(), AgentError> {
+        self.fire_and_listen(name, arguments, deadline, Self::REFUSAL)
+            .await
+    }
+
+    /// As [`Agent::fire`], with a time of the caller's to listen for a refusal: a guest may find only
+    /// after a while that it cannot hibernate. Nobody else can ask the agent meanwhile; whoever sees
+    /// the success elsewhere drops the future.
+    ///
+    /// # Errors
+    /// As [`Agent::fire`].
+    pub async fn fire_and_listen(
+        &self,
+        name: &str,
+        arguments: Option<Value>,
+        deadline: Duration,
+        refusal: Duration,
+    ) -> Result<(), AgentError> {
         let sent = async {
             let mut channel = self.channel.lock().await;
             // Always: silence is also what a missing agent answers.
@@ -164,7 +181,7 @@ impl Agent {
         };
         let sent = tokio::time::timeout(deadline, sent).await;
         let mut channel = sent.unwrap_or(Err(AgentError::Silent { after: deadline }))?;
-        match tokio::time::timeout(Self::REFUSAL, channel.answer(name)).await {
+        match tokio::time::timeout(refusal, channel.answer(name)).await {
             Ok(Err(e @ AgentError::Command { .. })) => Err(e),
             // An answer after all, an end, or the silence of success.
             _ => Ok(()),

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::output::{self, Format, FormatArg};
 use crate::cli::{Context, Failure};
 use crate::error::{ExitCode, Report};
-use crate::profile::{self, Problem};
+use crate::profile::{self, Choices, Problem};
 
 /// Check profiles and machine files without starting anything
 ///
@@ -36,6 +36,12 @@ pub(super) fn run(args: &CheckArgs, context: &Context) -> Result<(), Failure> {
     for name in &names {
         match profile::check(&context.dirs, name) {
             Ok(problems) => {
+                // One that does not load is among the problems.
+                if let Ok(loaded) = profile::load(&context.dirs, name, &Choices::default()) {
+                    for note in profile::notes(&loaded.layer) {
+                        output::note(&format!("note: {name}: {note}"));
+                    }
+                }
                 found.insert(name, problems);
             }
             Err(error) => failures.push(Failure::from(error)),

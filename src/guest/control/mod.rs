@@ -2,6 +2,7 @@
 //!
 //! A verb succeeds when the state it names has been observed, never because QEMU answered `{}`.
 
+mod sleep;
 mod verbs;
 
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,7 @@ use tokio::time::timeout;
 use super::hangup::hung_up;
 use super::hotplug::Hotplug;
 use super::lifecycle::Input;
+use super::sleeper::Sleeper;
 use super::state::{Ended, GuestState};
 use crate::error::{ExitCode, Report};
 use crate::plan::Attachment;
@@ -56,6 +58,10 @@ pub(crate) struct Shared {
     pub(crate) hotplug: Arc<Hotplug>,
     /// The profile's time for a graceful stop.
     pub(crate) stop_timeout: Duration,
+    /// How the guest sleeps.
+    pub(crate) sleeper: Arc<Sleeper>,
+    /// Held while the guest is put to sleep or woken.
+    pub(crate) transition: Arc<Mutex<()>>,
     /// A permit is held while a request is answered: the supervisor ends when it gets all of them.
     pub(crate) requests: Arc<Semaphore>,
 }
@@ -227,6 +233,9 @@ mod tests {
                 arch: Arch::X86_64,
                 sockets: std::collections::BTreeMap::new(),
                 message: None,
+                wakeups: 0,
+                hibernating: false,
+                resumed: false,
             },
             stop_failures: 0,
             ended: None,
@@ -240,6 +249,8 @@ mod tests {
             inputs: mpsc::channel(1).0,
             links,
             stop_timeout: Duration::from_secs(1),
+            sleeper: Arc::default(),
+            transition: Arc::default(),
             requests: Arc::new(Semaphore::new(CLIENTS as usize)),
         };
         tokio::spawn(serve(UnixListener::bind(path).unwrap(), shared));

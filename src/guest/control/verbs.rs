@@ -10,15 +10,15 @@ use tokio::time::timeout;
 use super::super::hotplug::HotplugError;
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended};
-use super::{Links, Progress, Request, Shared, View};
+use super::{Links, Progress, Request, Shared, View, sleep};
 use crate::error::{ExitCode, Report};
 
 /// For QEMU to do what takes it no time.
-const SOON: Duration = Duration::from_secs(5);
+pub(super) const SOON: Duration = Duration::from_secs(5);
 /// For QEMU to end after it was told to, SIGKILL included, and for the cleaning up.
-const END: Duration = Duration::from_secs(15);
+pub(super) const END: Duration = Duration::from_secs(15);
 /// For an agent's command.
-const AGENT: Duration = Duration::from_secs(10);
+pub(super) const AGENT: Duration = Duration::from_secs(10);
 /// For a guest to let a device go.
 const DETACH: Duration = Duration::from_secs(30);
 /// For `wait`.
@@ -37,6 +37,9 @@ pub(super) async fn run(
         "reset" => reset(shared).await,
         "pause" => pause(shared).await,
         "resume" => resume(shared).await,
+        "suspend" => sleep::suspend(request, shared, out).await,
+        "hibernate" => sleep::hibernate(request, shared, out).await,
+        "wakeup" => sleep::wakeup(shared).await,
         "agent" => agent(request, shared).await,
         "wait" => wait(request, shared).await,
         "attach" => attach(request, shared).await,
@@ -50,16 +53,20 @@ pub(super) async fn run(
 }
 
 impl Shared {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.view.borrow().state.name.to_string()
     }
 
-    fn condition(&self) -> Condition {
+    pub(super) fn condition(&self) -> Condition {
         self.view.borrow().state.state
     }
 
     /// Waits for something to be seen; `None` at the deadline.
-    async fn see(&mut self, limit: Duration, seen: impl FnMut(&View) -> bool) -> Option<View> {
+    pub(super) async fn see(
+        &mut self,
+        limit: Duration,
+        seen: impl FnMut(&View) -> bool,
+    ) -> Option<View> {
         match timeout(limit, self.view.wait_for(seen)).await {
             Ok(Ok(view)) => return Some(view.clone()),
             Ok(Err(_)) => {}
@@ -69,7 +76,7 @@ impl Shared {
         Some(self.view.borrow().clone())
     }
 
-    async fn tell(&self, input: Input) -> Result<(), Report> {
+    pub(super) async fn tell(&self, input: Input) -> Result<(), Report> {
         self.inputs
             .send(input)
             .await
@@ -77,7 +84,7 @@ impl Shared {
     }
 
     /// The connections to QEMU; a guest that is still being started has none.
-    fn links(&self) -> Result<&Links, Report> {
+    pub(super) fn links(&self) -> Result<&Links, Report> {
         self.links.get().ok_or_else(|| {
             let name = self.name();
             Report::new(
@@ -88,7 +95,7 @@ impl Shared {
         })
     }
 
-    async fn qmp(&self, command: &str) -> Result<Value, Report> {
+    pub(super) async fn qmp(&self, command: &str) -> Result<Value, Report> {
         self.links()?
             .qmp
             .call_within(command, None, SOON)
@@ -97,18 +104,18 @@ impl Shared {
     }
 }
 
-fn gone(name: &str) -> Report {
+pub(super) fn gone(name: &str) -> Report {
     Report::new(ExitCode::NotRunning, format!("guest `{name}` has ended"))
 }
 
-fn qmp_failed(name: &str, error: &QmpError) -> Report {
+pub(super) fn qmp_failed(name: &str, error: &QmpError) -> Report {
     if error.is_closed() {
         return gone(name);
     }
     Report::new(ExitCode::Failed, error.to_string())
 }
 
-fn ended(ended: &Ended) -> Value {
+pub(super) fn ended(ended: &Ended) -> Value {
     json!({ "state": Condition::Stopped, "reason": ended.reason, "message": ended.message })
 }
 
@@ -252,14 +259,14 @@ async fn pause(shared: &mut Shared) -> Result<Value, Report> {
 async fn resume(shared: &mut Shared) -> Result<Value, Report> {
     match shared.condition() {
         Condition::Running => return Ok(json!({ "state": Condition::Running })),
-        Condition::Suspended => shared.qmp("system_wakeup").await?,
+        Condition::Suspended => return sleep::wakeup(shared).await,
         _ => shared.qmp("cont").await?,
     };
     reached(shared, Condition::Running).await
 }
 
 /// Waits for the state, and tells it only when QEMU says the same.
-async fn reached(shared: &mut Shared, wanted: Condition) -> Result<Value, Report> {
+pub(super) async fn reached(shared: &mut Shared, wanted: Condition) -> Result<Value, Report> {
     let seen = shared
         .see(SOON, |view| {
             view.ended.is_some() || view.state.state == wanted

@@ -8,7 +8,7 @@
 //!                         ▲ │
 //!                  WAKEUP │ │ SUSPEND
 //!                         │ ▼
-//!                      Suspended
+//!                      Suspended                 SUSPEND_DISK leads to Leaving
 //!
 //!  Ending                                            SHUTDOWN seen
 //!  No ──Stop, signal──► Asked ──────────────────────────────► Leaving
@@ -64,6 +64,7 @@ enum Ending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Cause {
     shutdown: Option<Reason>,
+    hibernated: bool,
     killed: bool,
     panicked: bool,
     watchdog: bool,
@@ -79,7 +80,24 @@ pub(crate) struct Life {
     /// Whether a signal has asked for this end: only the second one is impatient, not the first one
     /// that comes while a user's stop or the guest's own shutdown is going on.
     signalled: bool,
+    /// How often it woke from its sleep since its last reset.
+    wakeups: u32,
+    /// Whether it was asked to hibernate.
+    hibernating: bool,
+    /// Whether its clock is to be set once its agent answers: it was hibernated when it was started.
+    clock_is_old: bool,
     cause: Cause,
+}
+
+/// What a new supervisor must know of the time before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Before {
+    /// How often the guest woke from its sleep since its last reset.
+    pub(crate) wakeups: u32,
+    /// Whether it was asked to hibernate.
+    pub(crate) hibernating: bool,
+    /// Whether it was hibernated when it was started.
+    pub(crate) resumes: bool,
 }
 
 impl Default for Life {
@@ -90,8 +108,12 @@ impl Default for Life {
             agent: false,
             force: false,
             signalled: false,
+            wakeups: 0,
+            hibernating: false,
+            clock_is_old: false,
             cause: Cause {
                 shutdown: None,
+                hibernated: false,
                 killed: false,
                 panicked: false,
                 watchdog: false,
@@ -101,6 +123,16 @@ impl Default for Life {
 }
 
 impl Life {
+    /// A life of which something is known already.
+    pub(crate) fn after(before: Before) -> Self {
+        Self {
+            wakeups: before.wakeups,
+            hibernating: before.hibernating,
+            clock_is_old: before.resumes,
+            ..Self::default()
+        }
+    }
+
     /// What users see.
     pub(crate) fn condition(&self) -> Condition {
         match (self.ending, self.run) {
@@ -116,6 +148,16 @@ impl Life {
     /// Whether the guest agent answers.
     pub(crate) fn agent(&self) -> bool {
         self.agent
+    }
+
+    /// How often it woke from its sleep since its last reset.
+    pub(crate) fn wakeups(&self) -> u32 {
+        self.wakeups
+    }
+
+    /// Whether it was asked to hibernate.
+    pub(crate) fn hibernating(&self) -> bool {
+        self.hibernating
     }
 
     /// Whether the guest's kernel panicked.
@@ -134,6 +176,10 @@ impl Life {
                 Input::Qemu(news) => self.news(news),
                 Input::Agent(answers) => self.agent_is(answers),
                 Input::AgentFailed => self.agent_failed(),
+                Input::Hibernate(asked) => {
+                    self.hibernating = asked;
+                    vec![Action::Publish]
+                }
                 Input::Stop { timeout, force } => self.stop(timeout, force),
                 Input::Kill => self.quit(),
                 Input::Signal { timeout } => match self.ending {
@@ -157,7 +203,11 @@ impl Life {
             return Vec::new();
         }
         self.run = Run::Running;
-        vec![Action::Publish, Action::TellReady]
+        vec![
+            Action::Publish,
+            Action::ForgetHibernation,
+            Action::TellReady,
+        ]
     }
 
     fn news(&mut self, news: News) -> Vec<Action> {
@@ -173,8 +223,14 @@ impl Life {
             News::Stopped => self.runs(Run::Paused),
             News::Resumed => self.runs(Run::Running),
             News::Suspended => self.runs(Run::Suspended),
+            News::Hibernated => {
+                self.cause.hibernated = true;
+                self.leave()
+            }
             News::WokeUp => {
+                self.wakeups += 1;
                 let mut actions = self.runs(Run::Running);
+                actions.push(Action::SetClock);
                 if self.ending == Ending::Asked {
                     actions.push(self.ask());
                 }
@@ -185,7 +241,10 @@ impl Life {
                 self.leave()
             }
             // Said at once, where QEMU may hold back for a second that the agent's port is closed.
-            News::Reset => self.agent_is(false),
+            News::Reset => {
+                self.wakeups = 0;
+                self.agent_is(false)
+            }
             News::Panicked => {
                 self.cause.panicked = true;
                 vec![Action::Publish]
@@ -199,7 +258,11 @@ impl Life {
 
     fn agent_is(&mut self, answers: bool) -> Vec<Action> {
         let changed = std::mem::replace(&mut self.agent, answers) != answers;
-        changed.then_some(Action::Publish).into_iter().collect()
+        let mut actions: Vec<_> = changed.then_some(Action::Publish).into_iter().collect();
+        if answers && std::mem::take(&mut self.clock_is_old) {
+            actions.push(Action::SetClock);
+        }
+        actions
     }
 
     fn runs(&mut self, run: Run) -> Vec<Action> {
@@ -315,7 +378,13 @@ impl Life {
         if self.run == Run::Starting && !self.cause.killed {
             return Reason::StartFailed;
         }
+        // It was complete when QEMU said so, whatever became of QEMU then.
+        if self.cause.hibernated {
+            return Reason::Hibernated;
+        }
         match self.cause.shutdown {
+            // Where the firmware has no hibernation (Arm), it looks like any other shutdown.
+            Some(Reason::GuestShutdown) if self.hibernating => Reason::HibernationRequested,
             Some(Reason::Quit | Reason::HostSignal) if self.cause.killed => Reason::Killed,
             Some(reason) => reason,
             None if self.cause.watchdog => Reason::Watchdog,

@@ -260,3 +260,59 @@ fn the_words_of_qemu_are_known() {
         "\"host-signal\""
     );
 }
+
+#[test]
+fn a_hibernation_is_told_from_a_shutdown() {
+    let reason = |inputs: Vec<Input>| {
+        let (_, actions) = run([Input::Ready].into_iter().chain(inputs));
+        actions
+    };
+    let hibernated = Input::Qemu(News::Hibernated);
+    let off = || shutdown("guest-shutdown");
+    assert_eq!(
+        reason(vec![hibernated.clone(), off(), gone()]),
+        [Action::Finish(Reason::Hibernated)]
+    );
+    // Whoever ends QEMU then: the guest's memory is on its disk.
+    assert_eq!(
+        reason(vec![hibernated, Input::Kill, gone()]),
+        [Action::Finish(Reason::Hibernated)]
+    );
+    // A board that does not tell them apart.
+    let asked = Input::Hibernate(true);
+    assert_eq!(
+        reason(vec![asked.clone(), off(), gone()]),
+        [Action::Finish(Reason::HibernationRequested)]
+    );
+    assert_eq!(
+        reason(vec![asked.clone(), Input::Hibernate(false), off(), gone()]),
+        [Action::Finish(Reason::GuestShutdown)]
+    );
+    assert_eq!(
+        reason(vec![asked, Input::Kill, gone()]),
+        [Action::Finish(Reason::Killed)]
+    );
+}
+
+#[test]
+fn the_clock_is_set_after_each_sleep() {
+    let (life, actions) = run([
+        Input::Ready,
+        Input::Qemu(News::Suspended),
+        Input::Qemu(News::WokeUp),
+    ]);
+    assert!(actions.contains(&Action::SetClock), "{actions:?}");
+    assert_eq!(life.wakeups(), 1);
+    assert_eq!(life.step(Input::Qemu(News::Reset)).0.wakeups(), 0);
+    // Hibernated before: once its agent answers, and once only.
+    let life = Life::after(Before {
+        resumes: true,
+        ..Before::default()
+    });
+    let (life, _) = life.step(Input::Ready);
+    let (life, actions) = life.step(Input::Agent(true));
+    assert!(actions.contains(&Action::SetClock), "{actions:?}");
+    let (life, _) = life.step(Input::Agent(false));
+    let (_, actions) = life.step(Input::Agent(true));
+    assert!(!actions.contains(&Action::SetClock), "{actions:?}");
+}

@@ -16,6 +16,8 @@ pub(crate) enum Input {
     Agent(bool),
     /// The agent was asked to shut the guest down and could not.
     AgentFailed,
+    /// The guest was asked to hibernate, or is no more expected to.
+    Hibernate(bool),
     /// A user wants the guest to shut down.
     Stop {
         /// How long it may take.
@@ -49,6 +51,8 @@ pub(crate) enum News {
     Resumed,
     /// `SUSPEND`.
     Suspended,
+    /// `SUSPEND_DISK`: it has written its memory to its disk, and goes off.
+    Hibernated,
     /// `WAKEUP`.
     WokeUp,
     /// `SHUTDOWN` with its reason, such as `guest-shutdown`.
@@ -92,6 +96,10 @@ pub(crate) enum Action {
     },
     /// Wake the guest from its sleep.
     Wake,
+    /// It was away: its clock is to be set.
+    SetClock,
+    /// It goes on from where it hibernated, or was started anew: the mark of its hibernation is old.
+    ForgetHibernation,
     /// Tell QEMU to quit.
     Quit,
     /// SIGKILL.

@@ -16,6 +16,7 @@ use crate::ids::{Arch, Id, MacAddr};
 use crate::units::{Size, Span};
 
 pub use devices::*;
+pub use power::*;
 pub use words::*;
 
 /// A struct whose fields are all optional, and a table of a profile.
@@ -30,8 +31,9 @@ macro_rules! table {
     };
 }
 
-// Below the macro that it uses.
+// Below the macro that they use.
 mod devices;
+mod power;
 
 /// What a layer and a variant have in common; a variant adds `when`. Written by macro because
 /// serde's `flatten` would lose the position of an error.
@@ -109,6 +111,8 @@ layers! {
     take_from_host: bool,
     /// Room for devices that come while the guest runs.
     hotplug: HotplugTable,
+    /// How the guest sleeps.
+    power: PowerTable,
     /// How the guest is ended.
     lifecycle: LifecycleTable,
     /// The rights of the guest's QEMU.

@@ -1,0 +1,206 @@
+//! What outlives a guest that hibernated: the mark in its state directory, which survives the host too.
+//!
+//! Its disks hold its memory. Until it goes on from there, nobody else may change them, and no other
+//! machine than the one that it knows may be started on them.
+
+mod compare;
+
+use std::fs;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use super::RunDir;
+use super::state::{self, Reason};
+use crate::dirs::Dirs;
+use crate::error::{ExitCode, Hint};
+use crate::ids::GuestName;
+use crate::machine::Machine;
+use crate::plan::Plan;
+
+/// How a guest sleeps that has no QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// It wrote its memory to its disk.
+    Hibernated,
+    /// It was asked to, and shut itself down: its board does not tell whether it did.
+    HibernationRequested,
+}
+
+impl Kind {
+    /// The word that lists show.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hibernated => "hibernated",
+            Self::HibernationRequested => "stopped, hibernation requested",
+        }
+    }
+
+    /// How the guest is, for sentences.
+    const fn in_words(self) -> &'static str {
+        match self {
+            Self::Hibernated => "is hibernated",
+            Self::HibernationRequested => "was asked to hibernate when it ended",
+        }
+    }
+}
+
+/// The mark, `asleep.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Asleep {
+    /// How it sleeps.
+    pub kind: Kind,
+    /// Since when, in seconds since 1970.
+    pub at: u64,
+    /// What it was.
+    pub machine: Machine,
+}
+
+impl Asleep {
+    /// What is told when it is started.
+    pub fn note(&self) -> String {
+        let name = &self.machine.name;
+        match self.kind {
+            Kind::Hibernated => format!("{name} is hibernated: it goes on where it was"),
+            Kind::HibernationRequested => format!(
+                "{name} was asked to hibernate when it ended: if it did, it goes on where it was"
+            ),
+        }
+    }
+}
+
+/// Why a guest that sleeps cannot be started so.
+#[derive(Debug, thiserror::Error)]
+pub enum AsleepError {
+    /// It would wake in another machine.
+    #[error(
+        "guest `{guest}` {} and would wake in another machine: {}",
+        kind.in_words(), differences.join("; ")
+    )]
+    Differs {
+        /// The guest.
+        guest: GuestName,
+        /// How it sleeps.
+        kind: Kind,
+        /// What differs.
+        differences: Vec<String>,
+    },
+    /// The mark cannot be read, removed or written.
+    #[error("cannot {what} the mark of a guest that sleeps, {}", path.display())]
+    Mark {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Hint for AsleepError {
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Differs { guest, .. } => vec![
+                format!(
+                    "start it as it was, and shut it down before it is changed: `mvm stop {guest}`"
+                ),
+                "or give up what it had open: `--discard-hibernation`".to_owned(),
+            ],
+            Self::Mark { path, .. } => vec![format!(
+                "if what the guest had open is not wanted any more, remove {}",
+                path.display()
+            )],
+        }
+    }
+
+    fn exit_code(&self) -> ExitCode {
+        ExitCode::Failed
+    }
+}
+
+/// The guest's mark, if it sleeps.
+///
+/// # Errors
+/// It cannot be read, or is damaged.
+pub fn read(run: &RunDir) -> Result<Option<Asleep>, AsleepError> {
+    state::read(&run.asleep()).map_err(|source| AsleepError::Mark {
+        what: "read",
+        path: run.asleep(),
+        source,
+    })
+}
+
+/// Every guest that sleeps, by name. A mark that cannot be read is told and left out.
+pub fn list(dirs: &Dirs) -> Vec<(GuestName, Asleep)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&dirs.state).into_iter().flatten().flatten() {
+        let Some(Ok(name)) = entry.file_name().to_str().map(str::parse::<GuestName>) else {
+            continue;
+        };
+        match read(&RunDir::new(dirs, &name)) {
+            Ok(Some(asleep)) => found.push((name, asleep)),
+            Ok(None) => {}
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found
+}
+
+/// Writes the mark of a guest that ended so, from the plan of what it was. It is on the disk when this
+/// returns: what gives the guest's devices and disks to others comes later.
+pub(crate) fn mark(run: &RunDir, reason: Reason) {
+    let kind = match reason {
+        Reason::Hibernated => Kind::Hibernated,
+        Reason::HibernationRequested => Kind::HibernationRequested,
+        _ => return,
+    };
+    let write = || -> io::Result<()> {
+        let plan: Plan = state::read(&run.plan())?.ok_or(io::ErrorKind::NotFound)?;
+        let asleep = Asleep {
+            kind,
+            at: state::now(),
+            machine: plan.machine,
+        };
+        state::write_durably(&run.asleep(), &asleep)
+    };
+    if let Err(error) = write() {
+        tracing::error!(
+            %error,
+            "the guest hibernated, and that cannot be written down: start it as it was before anybody uses its disks"
+        );
+    }
+}
+
+/// Removes the mark.
+///
+/// # Errors
+/// It cannot be removed.
+pub(crate) fn forget(run: &RunDir) -> Result<(), AsleepError> {
+    state::remove_durably(&run.asleep()).map_err(|source| AsleepError::Mark {
+        what: "remove",
+        path: run.asleep(),
+        source,
+    })
+}
+
+/// Whether the guest sleeps and may be started as this machine. Its mark, if it goes on from there.
+///
+/// # Errors
+/// It would wake in another machine.
+pub fn check(run: &RunDir, machine: &Machine) -> Result<Option<Asleep>, AsleepError> {
+    let Some(asleep) = read(run)? else {
+        return Ok(None);
+    };
+    let differences = compare::differences(&asleep.machine, machine);
+    if differences.is_empty() {
+        return Ok(Some(asleep));
+    }
+    Err(AsleepError::Differs {
+        guest: run.name().clone(),
+        kind: asleep.kind,
+        differences,
+    })
+}

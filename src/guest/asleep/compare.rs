@@ -1,0 +1,228 @@
+//! Whether a guest that sleeps would wake in the machine that it knows.
+//!
+//! Compared is what the guest sees. Where packets go, how disks are cached, as whom QEMU runs and the like is
+//! the host's affair.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use crate::machine::{Disk, Firmware, HostDevice, HostDeviceKind, Machine};
+use crate::profile::schema::Media;
+
+/// What a guest would find changed, one clause each, as in `memory is 1G and was 2G`.
+pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
+    let mut found = Found(Vec::new());
+    found.value("the architecture", &was.arch, &is.arch);
+    found.value("the board", &was.board.machine_type, &is.board.machine_type);
+    found.value("the accelerator", &accel(was), &accel(is));
+    found.value("the processor model", &was.cpu.model, &is.cpu.model);
+    found.value("the number of processors", &was.cpu.count, &is.cpu.count);
+    found.value("the topology", &topology(was), &topology(is));
+    found.value("memory", &was.memory, &is.memory);
+    found.value("the kernel", &kernel(was), &kernel(is));
+    found.value("the firmware", &firmware(was), &firmware(is));
+    found.set("disk", disks(was), disks(is));
+    found.set("network card", nics(was), nics(is));
+    found.set("console", consoles(was), consoles(is));
+    found.set("channel", channels(was), channels(is));
+    found.set("share", shares(was), shares(is));
+    found.set("device", devices(was), devices(is));
+    for (what, was, is) in [
+        ("the agent's channel", was.agent, is.agent),
+        (
+            "the random number generator",
+            was.rng.is_some(),
+            is.rng.is_some(),
+        ),
+        ("the balloon", was.balloon, is.balloon),
+        (
+            "the watchdog",
+            was.watchdog.is_some(),
+            is.watchdog.is_some(),
+        ),
+        (
+            "the virtual socket",
+            was.vsock.is_some(),
+            is.vsock.is_some(),
+        ),
+        (
+            "the virtio-iommu",
+            was.board.virtio_iommu,
+            is.board.virtio_iommu,
+        ),
+        ("the virtual GPU", was.virtio_gpu, is.virtio_gpu),
+        ("sleep (S3)", was.power.s3, is.power.s3),
+        ("hibernation (S4)", was.power.s4, is.power.s4),
+    ] {
+        found.presence(what, was, is);
+    }
+    found.value(
+        "the number of ports for hot-plug",
+        &was.hotplug_ports,
+        &is.hotplug_ports,
+    );
+    found.value(
+        "`qemu-args`",
+        &was.qemu_args.join(" "),
+        &is.qemu_args.join(" "),
+    );
+    found.0
+}
+
+struct Found(Vec<String>);
+
+impl Found {
+    fn value<T: PartialEq + Display>(&mut self, what: &str, was: &T, is: &T) {
+        if was != is {
+            self.0.push(format!("{what} is {is} and was {was}"));
+        }
+    }
+
+    fn presence(&mut self, what: &str, was: bool, is: bool) {
+        match (was, is) {
+            (true, false) => self.0.push(format!("{what} is missing")),
+            (false, true) => self.0.push(format!("{what} is new")),
+            _ => {}
+        }
+    }
+
+    fn set(&mut self, what: &str, was: BTreeMap<&str, String>, is: BTreeMap<&str, String>) {
+        for (id, before) in &was {
+            match is.get(id) {
+                None => self.0.push(format!("{what} `{id}` is missing")),
+                Some(now) => self.value(&format!("{what} `{id}`"), before, now),
+            }
+        }
+        for id in is.keys().filter(|id| !was.contains_key(*id)) {
+            self.0.push(format!("{what} `{id}` is new"));
+        }
+    }
+}
+
+fn accel(machine: &Machine) -> String {
+    format!("{:?}", machine.accel.chosen).to_uppercase()
+}
+
+fn topology(machine: &Machine) -> String {
+    let cpu = &machine.cpu;
+    format!("{}/{}/{}", cpu.sockets, cpu.cores, cpu.threads)
+}
+
+fn kernel(machine: &Machine) -> String {
+    let Some(kernel) = &machine.kernel else {
+        return "the disk's own".to_owned();
+    };
+    let initrd = kernel
+        .initrd
+        .as_ref()
+        .map(|path| path.display().to_string());
+    format!(
+        "{} with {} and `{}`",
+        kernel.image.display(),
+        initrd.as_deref().unwrap_or("no ramdisk"),
+        kernel.append
+    )
+}
+
+fn firmware(machine: &Machine) -> String {
+    match &machine.firmware {
+        Firmware::Builtin => "the board's own".to_owned(),
+        Firmware::Bios(path) => path.display().to_string(),
+        Firmware::Flash { code, .. } => code.display().to_string(),
+    }
+}
+
+fn disks(machine: &Machine) -> BTreeMap<&str, String> {
+    let disks = machine.disks.iter();
+    disks
+        .map(|disk| (disk.id.as_str(), disk_in_words(disk)))
+        .collect()
+}
+
+fn disk_in_words(disk: &Disk) -> String {
+    // A medium can be changed while the guest sleeps, as while it runs.
+    let image = match (&disk.image, disk.media) {
+        (Some(image), Media::Disk) => image.path.display().to_string(),
+        _ => disk.media.to_string(),
+    };
+    let more = if disk.read_only { ", read-only" } else { "" };
+    let throwaway = if disk.overlay.is_some() {
+        ", throw-away"
+    } else {
+        ""
+    };
+    format!("{image} on {}{more}{throwaway}", disk.bus)
+}
+
+fn nics(machine: &Machine) -> BTreeMap<&str, String> {
+    let nics = machine.nics.iter();
+    nics.map(|nic| (nic.id.as_str(), format!("{} {}", nic.model, nic.mac)))
+        .collect()
+}
+
+fn consoles(machine: &Machine) -> BTreeMap<&str, String> {
+    let kind = |virtio| if virtio { "virtio" } else { "serial" };
+    let consoles = machine.consoles.iter();
+    consoles
+        .map(|console| (console.id.as_str(), kind(console.virtio).to_owned()))
+        .collect()
+}
+
+fn channels(machine: &Machine) -> BTreeMap<&str, String> {
+    let channels = machine.channels.iter();
+    channels
+        .map(|channel| (channel.id.as_str(), channel.port.clone()))
+        .collect()
+}
+
+fn shares(machine: &Machine) -> BTreeMap<&str, String> {
+    let shares = machine.shares.iter();
+    shares
+        .map(|share| (share.id.as_str(), share.tag.clone()))
+        .collect()
+}
+
+fn devices(machine: &Machine) -> BTreeMap<&str, String> {
+    let devices = machine.host_devices.iter();
+    devices
+        .map(|device| (device.id.as_str(), device_in_words(device)))
+        .collect()
+}
+
+/// What device of the host it is. The address of a virtual function that is made anew can be another one.
+fn device_in_words(device: &HostDevice) -> String {
+    match &device.kind {
+        HostDeviceKind::Pci(pci) => pci.function.to_string(),
+        HostDeviceKind::Mdev(mdev) => match &mdev.type_id {
+            Some(type_id) => format!("{type_id} of {}", mdev.parent),
+            None => mdev.uuid.to_string(),
+        },
+        HostDeviceKind::Usb(usb) => format!("{:04x}:{:04x}", usb.vendor, usb.product),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::guest::testguest::Place;
+
+    #[test]
+    fn what_the_guest_sees_is_told_and_nothing_else() {
+        let place = Place::new();
+        let was = place.plan("g").machine;
+        let mut is = was.clone();
+        is.stop_timeout = crate::units::Span::secs(1);
+        is.notes = vec!["a note".to_owned()];
+        is.qemu.version = (10, 0, 0);
+        assert_eq!(differences(&was, &is), Vec::<String>::new());
+        is.memory = "2G".parse().unwrap();
+        is.balloon = !was.balloon;
+        is.consoles.clear();
+        let told = differences(&was, &is);
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(told[0].starts_with("memory is 2G and was "), "{told:?}");
+        assert_eq!(told[1], "console `main` is missing");
+        assert_eq!(told[2], "the balloon is new");
+    }
+}

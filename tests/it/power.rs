@@ -1,0 +1,242 @@
+//! Guests that sleep and wake, with their disks as they were, in real QEMU.
+
+use std::fs::File;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::env::{TestEnv, eventually, kill};
+
+/// A machine file for the demo guest with a swap disk of its own.
+fn machine(env: &TestEnv, name: &str, more: &str) {
+    let swap = format!("{name}-swap.raw");
+    let file = File::create(env.image(&swap)).expect("a file");
+    file.set_len(768 << 20).expect("a sparse file");
+    let text = format!(
+        "extends = [\"demo\"]\n\
+         [cpu]\ncount = 1\n\
+         [memory]\nsize = \"256M\"\n\
+         [boot]\nappend = \"console=ttyS0 quiet mvm.swap=/dev/vda\"\n\
+         [disk.swap]\nfile = {{ path = \"{swap}\", format = \"raw\" }}\n{more}"
+    );
+    env.write(format!("config/machines/{name}.toml"), text);
+}
+
+/// Starts it, and something in it that counts; it is told by its process id.
+fn start(env: &TestEnv, name: &str) -> String {
+    env.mvm(&format!("start {name}")).exits(0);
+    awake(env, name);
+    let said = env.type_in(
+        name,
+        "(n=0; while :; do n=$((n+1)); echo $n >/tmp/n; sleep 0.2; done) & echo pid=$!.",
+    );
+    let (_, pid) = said.split_once("pid=").expect("its process id");
+    pid.split('.').next().expect("the number").to_owned()
+}
+
+#[track_caller]
+fn awake(env: &TestEnv, name: &str) {
+    env.mvm(&format!("wait {name} --for agent --timeout 2m"))
+        .exits(0);
+}
+
+/// The process is the same one, and goes on counting.
+#[track_caller]
+fn counts(env: &TestEnv, name: &str, pid: &str) {
+    // What is typed before the guest's memory is back is lost.
+    awake(env, name);
+    let said = env.type_in(
+        name,
+        &format!(
+            "kill -0 {pid} && a=$(cat /tmp/n); sleep 2; [ $(cat /tmp/n) -gt $a ] && echo 'goes on'"
+        ),
+    );
+    assert!(said.contains("goes on"), "{said}");
+}
+
+#[test]
+fn a_guest_sleeps_wakes_and_hibernates_twice() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    machine(&env, "s", "[machine]\ntype = \"pc\"\n");
+    let pid = start(&env, "s");
+    for _ in 0..2 {
+        env.mvm("suspend s").exits(0);
+        assert_eq!(env.row("s")["state"], "suspended");
+        // Asleep is asleep.
+        env.mvm("suspend s").exits(0);
+        env.mvm("pause s").exits(1).says("nothing to pause");
+        env.mvm("hibernate s").exits(1).says("mvm wakeup s");
+        env.mvm("wakeup s").exits(0);
+        assert_eq!(env.row("s")["state"], "running");
+        env.mvm("wakeup s").exits(0);
+        counts(&env, "s", &pid);
+    }
+    env.mvm("suspend s").exits(0);
+    env.mvm("resume s").exits(0);
+    counts(&env, "s", &pid);
+
+    for _ in 0..2 {
+        awake(&env, "s");
+        env.mvm("hibernate s").exits(0);
+        assert_eq!(env.row("s")["state"], "hibernated");
+        env.mvm("stop s").exits(5).says("mvm start s");
+        env.mvm("wakeup s").exits(5).says("mvm start s");
+        env.mvm("start s").exits(0).says("goes on where it was");
+        counts(&env, "s", &pid);
+    }
+    // Awake and not able to: nothing is left to tell of it.
+    awake(&env, "s");
+    assert_eq!(env.row("s")["state"], "running");
+    env.mvm("suspend s").exits(0);
+    env.mvm("stop s").exits(0);
+    assert!(!env.path("state/s/asleep.json").exists());
+}
+
+/// Another machine must not wake with its memory, and nobody else gets its disks.
+#[test]
+fn a_hibernated_guest_is_kept_from_harm() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    machine(&env, "h", "");
+    let pid = start(&env, "h");
+    env.mvm("hibernate h").exits(0);
+    let before = env.tree();
+    env.mvm("start h --memory 512M")
+        .exits(1)
+        .says("memory is 512M and was 256M");
+    env.mvm("start h --set balloon.enabled=false")
+        .exits(1)
+        .says("the balloon is missing");
+    let other =
+        "start demo --name other --set disk.a.file.path=h-swap.raw --set disk.a.file.format=raw";
+    env.mvm(other).exits(1).says("`h`, which is hibernated");
+    env.mvm("start h --dry-run").exits(0).says("goes on");
+    assert_eq!(env.row("h")["state"], "hibernated");
+    let logs = |tree: std::collections::BTreeMap<std::path::PathBuf, _>| {
+        let names = tree.into_keys();
+        names
+            .filter(|path| !path.to_string_lossy().contains("log"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(logs(before), logs(env.tree()));
+    env.mvm("start h").exits(0);
+    counts(&env, "h", &pid);
+
+    // Given up, it starts anew.
+    awake(&env, "h");
+    env.mvm("hibernate h").exits(0);
+    env.mvm("start h --memory 512M --discard-hibernation")
+        .exits(0);
+    awake(&env, "h");
+    let said = env.type_in("h", "cat /tmp/n || echo 'all new'");
+    assert!(said.contains("all new"), "{said}");
+    env.mvm("kill h").exits(0);
+}
+
+/// q35 with SeaBIOS wakes in order once: what comes then is the profile's fallback, and never a lie.
+#[test]
+fn q35_without_uefi_sleeps_once_and_then_falls_back() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    machine(&env, "q", "[power]\nsuspend = [\"ram\", \"pause\"]\n");
+    env.mvm("profile check q")
+        .exits(0)
+        .says("once until its next reset");
+    env.mvm("start q")
+        .exits(0)
+        .says("once until its next reset");
+    awake(&env, "q");
+    env.mvm("suspend q").exits(0);
+    assert_eq!(env.row("q")["state"], "suspended");
+    env.mvm("wakeup q").exits(0);
+    awake(&env, "q");
+    env.mvm("suspend q").exits(0).says("slept once");
+    assert_eq!(env.row("q")["state"], "paused");
+    env.mvm("resume q").exits(0);
+    // A reset sets the registers anew.
+    env.mvm("reset q").exits(0);
+    awake(&env, "q");
+    env.mvm("suspend q").exits(0);
+    assert_eq!(env.row("q")["state"], "suspended");
+    env.mvm("kill q").exits(0);
+}
+
+/// A guest that cannot says why, and is as it was.
+#[test]
+fn a_guest_that_cannot_sleep_says_why() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    machine(&env, "n", "[power]\ns3 = false\ns4 = false\n");
+    env.mvm("start n").exits(0);
+    awake(&env, "n");
+    let said = env.type_in("n", "cat /sys/power/state /sys/power/disk");
+    // The firmware does not offer it: `freeze` is the kernel's own, and `deep` is missing with it.
+    assert!(!said.contains("platform"), "{said}");
+    env.mvm("suspend n")
+        .exits(1)
+        .says("power.s3 = false")
+        .says("power.suspend");
+    env.mvm("hibernate n").exits(1).says("power.s4 = false");
+    env.mvm("pause n").exits(0);
+    env.mvm("suspend n").exits(1).says("mvm resume n");
+    env.mvm("kill n").exits(0);
+    env.mvm("start demo --name t").exits(0);
+    env.mvm("hibernate t").exits(1).says("no disk");
+    env.mvm("kill t").exits(0);
+}
+
+/// Whoever dies, what is told afterwards is so.
+#[test]
+fn the_truth_is_told_when_a_supervisor_dies_around_a_sleep() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    machine(&env, "k", "[machine]\ntype = \"pc\"\n");
+    let pid = start(&env, "k");
+    let supervisor = || {
+        let text = std::fs::read_to_string(env.path("run/k/state.json")).expect("a state");
+        let state: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        i32::try_from(state["supervisor"].as_i64().expect("a process")).expect("an id")
+    };
+    env.mvm("suspend k").exits(0);
+    kill(supervisor(), Signal::SIGKILL);
+    eventually("its end", Duration::from_secs(10), || {
+        env.row("k")["state"] == "unsupervised"
+    });
+    env.mvm("recover").exits(0);
+    assert_eq!(env.row("k")["state"], "suspended");
+    env.mvm("wakeup k").exits(0);
+    counts(&env, "k", &pid);
+
+    // It hibernates while nobody supervises it: QEMU's own record tells of it.
+    awake(&env, "k");
+    kill(supervisor(), Signal::SIGKILL);
+    eventually("its end", Duration::from_secs(10), || {
+        env.row("k")["state"] == "unsupervised"
+    });
+    let socket = env.path("run/k/console-main.qemu.sock");
+    {
+        use std::io::Write as _;
+        let mut console = std::os::unix::net::UnixStream::connect(socket).expect("its console");
+        console
+            .write_all(b"\necho disk >/sys/power/state\n")
+            .expect("taken");
+        eventually("its end", Duration::from_secs(90), || {
+            env.row("k")["state"] == "crashed"
+        });
+    }
+    env.mvm("recover").exits(0);
+    assert_eq!(env.row("k")["state"], "hibernated");
+    env.mvm("start k").exits(0).says("goes on where it was");
+    counts(&env, "k", &pid);
+    env.mvm("kill k").exits(0);
+    assert_eq!(
+        env.mvm("list --all --format json").exits(0).json()[0]["state"],
+        "stopped"
+    );
+}
