@@ -24,6 +24,7 @@ pub mod owner;
 pub mod plan;
 pub mod profile;
 pub mod qemu;
+pub mod service;
 pub mod settings;
 pub mod units;
 

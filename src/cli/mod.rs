@@ -7,8 +7,10 @@ pub mod logging;
 pub mod output;
 
 mod attach;
+mod autostart;
 mod background;
 mod bind;
+mod by_unit;
 mod choices;
 mod completions;
 mod console;
@@ -33,6 +35,7 @@ mod machine_file;
 mod man;
 mod memory;
 mod monitor;
+mod ordered;
 mod pause;
 mod prepare;
 mod profile;
@@ -52,6 +55,8 @@ mod suspend;
 mod targets;
 mod terminal;
 mod unbind;
+mod under;
+mod unit;
 mod wait;
 mod wakeup;
 
@@ -136,6 +141,8 @@ enum Command {
     Devices(devices::DevicesArgs),
     Bind(bind::BindArgs),
     Unbind(unbind::UnbindArgs),
+    Unit(unit::UnitArgs),
+    Autostart(autostart::AutostartArgs),
     Recover(recover::RecoverArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -185,6 +192,8 @@ impl Cli {
             Command::Devices(args) => devices::run(&args, &context),
             Command::Bind(args) => bind::run(&args, &context),
             Command::Unbind(args) => unbind::run(&args, &context),
+            Command::Unit(args) => unit::run(&args, &context),
+            Command::Autostart(args) => autostart::run(&args, &context),
             Command::Recover(args) => recover::run(&args, &context),
             Command::Doctor(args) => doctor::run(&args, &context),
             Command::Completions(args) => completions::run(&args),

@@ -9,11 +9,13 @@ use super::choices::ChoiceArgs;
 use super::output::{self, Format, FormatArg};
 use super::prepare::Wanted;
 use super::relay::{self, Ends, Left};
+use super::under::{self, Told};
 use super::{Context, Failure, block_on, console, terminal};
 use crate::error::{ExitCode, Report};
 use crate::guest::{
     self, Ended, GuestState, Options, Presence, RunDir, StartError, asleep, conflicts, leftovers,
 };
+use crate::host::Init;
 use crate::ids::GuestName;
 use crate::plan::{Plan, render};
 
@@ -50,6 +52,9 @@ pub(super) struct RunArgs {
     /// Give up what a guest had open that is hibernated: this one, or one whose disks it wants
     #[arg(long)]
     discard_hibernation: bool,
+    /// This is a service of that init system
+    #[arg(long, hide = true, value_name = "INIT", value_parser = super::unit::init)]
+    unit: Option<Init>,
     #[command(flatten)]
     format: FormatArg,
     #[command(flatten)]
@@ -66,20 +71,34 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
     }
     let (tell, told) = mpsc::channel();
     let attach = !args.no_console;
+    let (heed, heeded) = mpsc::channel();
+    let unit = args.unit;
     let ended = supervise(&wanted, context, |_| {
-        let tell = tell.clone();
+        let (tell, heed) = (tell.clone(), heed.clone());
         Box::new(move |state: &GuestState| {
+            if let Some(init) = unit {
+                // Nobody waits for it where the guest has ended by then.
+                let _ = heed.send(Told::listen());
+                under::ready(init);
+            }
             if attach {
                 attach_console(state, tell);
             }
         })
     });
-    drop(tell);
+    drop((tell, heed));
     // The console's last words are still on their way.
     let _ = told.recv_timeout(Duration::from_secs(2));
     terminal::restore();
-    let (name, ended) = ended?;
-    verdict(&name, &ended)
+    let done = ended.and_then(|(name, ended)| verdict(&name, &ended));
+    let Some(init) = args.unit else { return done };
+    // The init's log has the words before a long wait.
+    if let Err(failure) = &done {
+        failure.render();
+    }
+    let told = heeded.try_recv().ok().transpose()?;
+    under::rest(init, &wanted.name(context)?, told)?;
+    done.map_err(|failure| Failure::told(failure.exit_code()))
 }
 
 /// Shows the plan; what stands against it now is told beside it.

@@ -9,7 +9,7 @@ use super::choices::{self, ChoiceArgs};
 use super::output::{self, Format, FormatArg};
 use super::prepare::Wanted;
 use super::run::{self, OnReady};
-use super::{Context, Failure, background};
+use super::{Context, Failure, background, by_unit};
 use crate::error::ExitCode;
 use crate::guest::{GuestState, Options, RunDir};
 use crate::ids::GuestName;
@@ -20,7 +20,7 @@ use crate::units::Span;
 /// Start guests in the background
 ///
 /// As `mvm run`, with a supervisor in the background; returns when QEMU runs, or says why it does not.
-/// The names of the guests are printed.
+/// The names of the guests are printed. A guest that has a unit (`mvm unit`) is started by the init system.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   mvm start web
@@ -40,6 +40,9 @@ pub(super) struct StartArgs {
     /// Print what would be done and QEMU's command line, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Start it without the init system where it has a unit
+    #[arg(long)]
+    no_unit: bool,
     /// How long it may take until QEMU runs
     #[arg(long, default_value = "60s", value_name = "SPAN")]
     timeout: Span,
@@ -118,16 +121,37 @@ fn show(args: &StartArgs, what: &str, context: &Context) -> Result<(), Failure> 
 
 /// Starts one guest under a supervisor of its own: this command line with `--supervisor`.
 fn start(args: &StartArgs, what: &str, context: &Context) -> Result<Value, Failure> {
-    let mut words: Vec<OsString> = vec!["start".into(), "--supervisor".into()];
-    words.extend(choices::words(&args.choices.choices()?));
+    let mut laid_over = choices::words(&args.choices.choices()?);
     if args.discard_hibernation {
-        words.push("--discard-hibernation".into());
+        laid_over.push("--discard-hibernation".into());
     }
+    if !args.no_unit {
+        if let Some(unit) = by_unit::find(what, args.name.as_ref(), context)? {
+            by_unit::refuse(&unit, &laid_over)?;
+            return by_unit::start(&unit, context, args.timeout.duration());
+        }
+    }
+    let mut words: Vec<OsString> = vec!["start".into(), "--supervisor".into()];
+    words.extend(laid_over);
     if let Some(name) = &args.name {
         words.extend(["--name".into(), name.as_str().into()]);
     }
     words.extend(["--".into(), what.into()]);
     background::start(&words, context, args.timeout.duration())
+}
+
+/// Starts one guest as its machine file says, by the init system where it has a unit.
+pub(super) fn plainly(name: &str, context: &Context, timeout: Span) -> Result<Value, Failure> {
+    if let Some(unit) = by_unit::find(name, None, context)? {
+        return by_unit::start(&unit, context, timeout.duration());
+    }
+    let words: [OsString; 4] = [
+        "start".into(),
+        "--supervisor".into(),
+        "--".into(),
+        name.into(),
+    ];
+    background::start(&words, context, timeout.duration())
 }
 
 /// The supervisor's own life, to the guest's end.

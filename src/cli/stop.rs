@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::targets::{LONGEST, Targets};
-use super::{Context, Failure};
+use super::{Context, Failure, ordered};
 use crate::units::Span;
 
 /// Ask a guest to shut down
@@ -14,19 +14,27 @@ use crate::units::Span;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mvm stop web
-  mvm stop --all --timeout 30s --force")]
+  mvm stop --all --timeout 30s --force
+  mvm stop --all --within 2m --force")]
 pub(super) struct StopArgs {
     #[command(flatten)]
     targets: Targets,
     /// How long the guest may take; by default what its profile says in `lifecycle.stop-timeout`
     #[arg(long, value_name = "SPAN")]
     timeout: Option<Span>,
+    /// How long all of them together may take; they are stopped in the reverse of the order in which `mvm autostart`
+    /// starts them
+    #[arg(long, value_name = "SPAN", requires = "all")]
+    within: Option<Span>,
     /// End it as `mvm kill` does when the time is over
     #[arg(long)]
     force: bool,
 }
 
 pub(super) fn run(args: &StopArgs, context: &Context) -> Result<(), Failure> {
+    if let Some(within) = args.within {
+        return ordered::stop(args.timeout, within, args.force, context);
+    }
     let mut request = json!({ "do": "stop", "force": args.force });
     if let Some(span) = args.timeout {
         request["timeout-ms"] = json!(span.duration().as_millis() as u64);

@@ -98,7 +98,7 @@ fn unique(names: &[String]) -> Vec<&str> {
 }
 
 /// Waits for all of them on this thread.
-async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
+pub(super) async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     let mut done: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     std::future::poll_fn(|task| {
         let mut pending = false;

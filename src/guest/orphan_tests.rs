@@ -196,7 +196,11 @@ fn a_service_manager_is_told_and_obeyed() {
     socket
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
-    let mut supervisor = place.supervisor_with("g", &[("NOTIFY_SOCKET", path.as_os_str())]);
+    let variables = [
+        ("NOTIFY_SOCKET", path.as_os_str()),
+        ("WATCHDOG_USEC", "300000".as_ref()),
+    ];
+    let mut supervisor = place.supervisor_with("g", &variables);
     let word = move || {
         let mut buffer = [0; 256];
         let length = socket.recv(&mut buffer).unwrap();
@@ -207,14 +211,24 @@ fn a_service_manager_is_told_and_obeyed() {
         heard = word();
     }
     assert!(heard.contains("STATUS=running"), "{heard}");
+    // The loop pings, and asks for more time once it has ended.
+    for _ in 0..3 {
+        heard = word();
+        while heard != "WATCHDOG=1\n" {
+            heard = word();
+        }
+    }
     let run = place.run_dir("g");
     let mut console = UnixStream::connect(run.console("main")).unwrap();
     read_until(&mut console, "up\n");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(supervisor.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let mut longer = false;
     while !heard.contains("STOPPING=1") {
         heard = word();
+        longer |= heard.contains("WATCHDOG_USEC=600000000");
     }
+    assert!(longer);
     assert!(supervisor.wait().unwrap().success());
     let ended: super::Ended = state::read(&run.last()).unwrap().unwrap();
     assert_eq!(ended.reason, Reason::GuestShutdown);

@@ -128,11 +128,16 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
     };
     supervisor.write_state();
     supervisor.serve_control(control);
+    let mut pulse = notify::Pulse::begin();
     loop {
         let timer = supervisor.timers.iter().min_by_key(|(_, at)| **at);
         let (timer, at) = timer.map_or((None, None), |(timer, at)| (Some(*timer), Some(*at)));
         let input = tokio::select! {
             biased;
+            () = pulse.due() => {
+                pulse.beat();
+                None
+            }
             event = next(&mut events) => match event {
                 Some(event) => supervisor.heard(&event),
                 None => {

@@ -35,6 +35,9 @@ pub mod socket;
 mod standin;
 pub mod sysfs;
 mod tap;
+pub mod units;
+#[cfg(test)]
+mod units_tests;
 mod usb;
 mod vfio;
 mod vfnet;

@@ -6,17 +6,18 @@ use std::path::Path;
 
 /// What each room may use of the others. The plain vocabulary (`error`, `handover`, `ids`, `owner`,
 /// `units`, `dirs`) is free.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("profile", &[]),
     ("host", &[]),
     ("machine", &["profile", "host"]),
     ("qemu", &["machine", "profile"]),
     ("plan", &["ops", "qemu", "machine", "host", "profile"]),
-    ("ops", &["plan", "qemu", "profile"]),
+    ("ops", &["plan", "qemu", "profile", "service"]),
     (
         "guest",
         &["plan", "ops", "qemu", "machine", "host", "profile"],
     ),
+    ("service", &["host"]),
     ("settings", &[]),
 ];
 

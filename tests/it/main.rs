@@ -25,6 +25,7 @@ mod recovery;
 mod security;
 mod shell;
 mod terminal;
+mod units;
 
 /// A file of this folder that is no module here would be a test that never runs.
 #[test]

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use error::DeviceError;
 pub use limits::{PhysBits, backend};
-pub use resolve::{Asked, resolve, wants};
+pub use resolve::{Asked, resolve, wants, write_memory};
 
 use crate::handover::Extent;
 pub use crate::handover::{ConsoleRef, Provision, VfNet};

@@ -79,18 +79,16 @@ pub(super) struct Taking<'a> {
 
 /// Whether a profile asks for any device of the host.
 pub fn wants(layer: &Layer) -> bool {
-    let named = |empty: Option<bool>| empty == Some(false);
+    write_memory(layer) || layer.usb.as_ref().is_some_and(|usb| !usb.is_empty())
+}
+
+/// Whether the profile asks for devices that write to the guest's memory by themselves, through VFIO.
+pub fn write_memory(layer: &Layer) -> bool {
     let gpu = layer.gpu.as_ref().is_some_and(|gpu| {
         gpu.vf.is_some() || gpu.whole == Some(true) || gpu.upt == Some(true) || gpu.mdev.is_some()
     });
-    gpu || named(layer.pci.as_ref().map(std::collections::BTreeMap::is_empty))
-        || named(layer.usb.as_ref().map(std::collections::BTreeMap::is_empty))
-        || named(
-            layer
-                .mdev
-                .as_ref()
-                .map(std::collections::BTreeMap::is_empty),
-        )
+    gpu || layer.pci.as_ref().is_some_and(|pci| !pci.is_empty())
+        || layer.mdev.as_ref().is_some_and(|mdev| !mdev.is_empty())
 }
 
 /// The devices that the guest gets. What people should know about them is added to `notes`.

@@ -115,6 +115,8 @@ layers! {
     power: PowerTable,
     /// How the guest is ended.
     lifecycle: LifecycleTable,
+    /// Whether the guest starts with the host.
+    autostart: AutostartTable,
     /// The rights of the guest's QEMU.
     security: SecurityTable,
     /// The QEMU that runs it.
@@ -391,6 +393,19 @@ table! {
         /// How long `mvm stop` and a SIGTERM to the supervisor wait for the guest to shut down.
         /// By default `60s`.
         stop_timeout: Span,
+    }
+}
+
+table! {
+    /// `[autostart]`: for machine files; what starts guests with the host is `mvm unit --autostart`.
+    AutostartTable {
+        /// Whether the guest starts with the host. By default so where the table is there.
+        enabled: bool,
+        /// Guests of a lower number start first and are stopped last; those of the same number start in the order
+        /// of their names and are stopped together. By default 100.
+        order: u32,
+        /// How long to wait before it is started, once the one before it has been. By default not at all.
+        delay: Span,
     }
 }
 
