@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Context, Failure, output};
 use crate::error::{ExitCode, Report};
+use crate::host::devices::find::Asked;
 use crate::host::devices::{HostUse, find};
 use crate::host::{DeviceFacts, Roots, users};
 use crate::ids::PciRef;
@@ -76,6 +77,9 @@ fn allowed(
 ) -> Result<(PciRef, String), Failure> {
     let device = find::pci(facts, text)?;
     let line = find::pci_line(device);
+    if !matches!(Asked::pci(text), Asked::Address(_)) {
+        output::note(&format!("note: {text} → {line}"));
+    }
     if device.bridge {
         let text = format!("{} is a bridge of the host", device.bdf);
         return Err(Report::new(ExitCode::Host, text).into());

@@ -18,6 +18,9 @@ use crate::ops::{Host, Ops, OpsError};
 use crate::plan::step::{Step, User};
 use crate::plan::{journal, render};
 
+/// In the place of a guest's name, where a lease cannot be read.
+const NOBODY: &str = "?";
+
 /// A device, or a shared change, that a guest had left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Leftover {
@@ -45,7 +48,7 @@ pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
     let host = Host::new(dirs);
     let shared_dir = &host.place().host;
     let damaged = host.drop_strangers()?.into_iter().map(|gone| Leftover {
-        guest: "?".to_owned(),
+        guest: NOBODY.to_owned(),
         what: gone.key,
         done: vec![format!(
             "removed {}, which could not be read",
@@ -166,6 +169,12 @@ fn take_back_dead(dirs: &Dirs, but: Option<&Path>) {
     match take_back_lost(dirs) {
         Ok(found) => {
             for leftover in found {
+                if leftover.guest == NOBODY {
+                    leftover
+                        .done
+                        .iter()
+                        .for_each(|done| tracing::warn!("{done}"));
+                }
                 for error in leftover.left {
                     tracing::warn!(guest = %leftover.guest, "cannot take back: {error}");
                 }

@@ -260,7 +260,7 @@ impl<'a> Function<'a> {
             return;
         }
         if let Err(error) = self.device.command(self.dir.join("reset"), "1\n") {
-            tracing::warn!(%error, device = %self.address, "cannot be reset");
+            tracing::warn!("{} is given back without a reset: {error}", self.address);
         }
     }
 }

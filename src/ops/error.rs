@@ -79,7 +79,7 @@ pub enum OpsError {
         program: String,
     },
     /// A helper program failed.
-    #[error("`{program}` failed ({how}): {said}")]
+    #[error("`{program}` failed ({how}){}{said}", if said.is_empty() { "" } else { ": " })]
     Program {
         /// The program.
         program: String,

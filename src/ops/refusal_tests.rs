@@ -1,7 +1,7 @@
 //! What the kernel refuses, told by its cause, and taken back whole.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use nix::libc::{EBUSY, EINVAL, EIO, ENOENT, ENOSPC, ERANGE};
+use nix::libc::{EBUSY, EINVAL, EIO, ENOENT, ENOSPC, ENOTTY, ERANGE};
 
 use super::standin;
 use super::{Host, Ops};
@@ -195,4 +195,27 @@ fn a_driver_made_for_the_device_may_be_named_as_its_module_is() {
     let error = on.host.run(&bind("xe_vfio_pci")).unwrap_err();
     assert_eq!(error.to_string(), "this kernel has no driver `xe_vfio_pci`");
     assert!(error.hints()[0].starts_with("`driver = \"vfio-pci\"`"));
+}
+
+#[test]
+fn a_function_that_cannot_be_reset_is_given_back_all_the_same() {
+    let on = Setting::new("server-nics");
+    let root = on.tree.root().canonicalize().unwrap();
+    let bind = Step::BindDriver {
+        device: "0000:3b:00.1".parse().unwrap(),
+        driver: "vfio-pci".to_owned(),
+        from: Bound::default(),
+    };
+    let before = snapshot(&root);
+    let step = on.host.observe(&bind).unwrap();
+    on.host.run(&step).unwrap();
+    let reset = root.join("sys/bus/pci/devices/0000:3b:00.1/reset");
+    let file = reset.canonicalize().unwrap();
+    let file = format!("/{}", file.strip_prefix(&root).unwrap().display());
+    Kernel::at(&root).fail_next(&file, ENOTTY);
+    on.host.run(&step.inverse().unwrap()).unwrap();
+    assert_eq!(difference(&before, &snapshot(&root)), [""; 0]);
+    // It was asked.
+    let faults = std::fs::read_dir(root.join(".standin/faults")).unwrap();
+    assert_eq!(faults.count(), 0);
 }

@@ -49,7 +49,7 @@ pub(super) fn pci(facts: &DeviceFacts, device: &PciDevice) -> String {
     let reset = match (device.can_reset, device.reset_methods.as_slice()) {
         (_, [_, ..]) => device.reset_methods.join(", "),
         (true, []) => "yes".to_owned(),
-        (false, []) => "not alone".to_owned(),
+        (false, []) => "none of its own: it may keep a guest's state".to_owned(),
     };
     row("reset", &reset);
     let sleep = device

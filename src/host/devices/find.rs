@@ -243,19 +243,27 @@ pub fn gpu<'a>(facts: &'a DeviceFacts, text: &str) -> Result<&'a PciDevice, Find
     pick("GPU", &asked, &found, nth, pci_line, near)
 }
 
-/// The mediated device with the UUID that `text` is.
+/// The mediated device with the UUID that `text` is, or whose type or parent it names.
 ///
 /// # Errors
 /// Where there is none; the error names those that there are.
 pub fn mdev<'a>(facts: &'a DeviceFacts, text: &str) -> Result<&'a Mdev, FindError> {
-    let uuid: Option<Uuid> = text.trim().parse().ok();
-    let found = facts.mdevs.iter().find(|mdev| Some(mdev.uuid) == uuid);
-    let line = |mdev: &Mdev| format!("{} ({})", mdev.uuid, mdev.type_id);
-    found.ok_or_else(|| FindError::Nothing {
-        what: "mdev",
-        asked: text.to_owned(),
-        near: facts.mdevs.iter().map(line).collect(),
-    })
+    let line = |mdev: &Mdev| format!("{} ({} of {})", mdev.uuid, mdev.type_id, mdev.parent);
+    let near = || facts.mdevs.iter().map(line).collect();
+    if let Ok(uuid) = text.trim().parse::<Uuid>() {
+        let found: Vec<&Mdev> = facts.mdevs.iter().filter(|one| one.uuid == uuid).collect();
+        return pick("mdev", text, &found, 1, line, near);
+    }
+    let (words, nth) = match Asked::other(text) {
+        Asked::Words(words, nth) => (words, nth),
+        _ => (text.to_owned(), 1),
+    };
+    let lines = facts
+        .mdevs
+        .iter()
+        .map(|mdev| (mdev, line(mdev).to_lowercase()));
+    let found = matching(&words, lines, |_, line, word| line.contains(word));
+    pick("mdev", &words, &found, nth, line, near)
 }
 
 /// Those whose line holds the words as one phrase; where there is none, those that hold each word; where

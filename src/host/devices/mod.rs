@@ -121,6 +121,20 @@ impl DeviceFacts {
         }
     }
 
+    /// The USB controllers that guests have whole, with the guests: nobody else sees what is plugged into them.
+    pub fn usb_controllers_of_guests(&self) -> Vec<(String, Bdf)> {
+        const USB_CONTROLLER: u32 = 0x0c03;
+        let held = self
+            .leases
+            .iter()
+            .filter(|lease| lease.holder != Holder::Gone);
+        let functions = held.filter_map(|lease| Some((lease, self.get(lease.pci()?)?)));
+        functions
+            .filter(|(_, function)| function.class >> 8 == USB_CONTROLLER)
+            .map(|(lease, function)| (lease.guest.clone(), function.bdf))
+            .collect()
+    }
+
     /// The one name of the function at that address: a virtual function is named by its physical one.
     pub fn name(&self, bdf: Bdf) -> PciRef {
         match self.function(bdf).and_then(|device| device.physfn) {

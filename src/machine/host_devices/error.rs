@@ -22,6 +22,8 @@ pub enum DeviceError {
         what: String,
         /// What was looked for.
         error: FindError,
+        /// The USB controllers that guests have whole, where what was looked for may be: guest and controller.
+        gone: Vec<(String, Bdf)>,
     },
     /// The board has no PCI.
     #[error("{what}: the board {board} has no PCI")]
@@ -245,9 +247,9 @@ pub enum DeviceError {
         device: String,
     },
     /// The host has no GPU that could be given.
-    #[error("`[gpu]`: this host has no GPU{kind}")]
+    #[error("`[gpu]`: this host has no {kind}")]
     NoGpu {
-        /// What kind is wanted, as words that follow.
+        /// What kind is wanted, in words.
         kind: &'static str,
         /// The GPUs that there are.
         has: Vec<String>,
@@ -303,6 +305,10 @@ pub enum DeviceError {
         parent: Option<String>,
         /// The types that there are, with their parents.
         types: Vec<String>,
+        /// Whether only GPUs count.
+        gpu: bool,
+        /// The device that makes them and is no GPU, where one is asked for.
+        elsewhere: Option<String>,
     },
     /// All have been made.
     #[error("{what}: no more mediated devices of the type {kind} can be made on {parent}")]
@@ -325,10 +331,12 @@ pub enum DeviceError {
         device: String,
     },
     /// The kernel or QEMU lacks iommufd.
-    #[error("`vfio.backend = \"iommufd\"`: {who} has no iommufd")]
+    #[error("`vfio.backend = \"iommufd\"`: {who} has no iommufd{}", if *node { ": there is no /dev/iommu" } else { "" })]
     NoIommufd {
         /// The kernel, or QEMU with its version.
         who: String,
+        /// Whether it is the node that is missing.
+        node: bool,
     },
 }
 

@@ -70,7 +70,7 @@ impl<'a> Taking<'a> {
                 let found: Vec<&PciDevice> = gpus.iter().copied().filter(has_vfs).collect();
                 if found.is_empty() {
                     return Err(DeviceError::NoGpu {
-                        kind: " with virtual functions",
+                        kind: "GPU with virtual functions",
                         has: gpus.into_iter().map(shown).collect(),
                     }
                     .into());
@@ -125,9 +125,9 @@ impl<'a> Taking<'a> {
                 [] => {
                     return Err(DeviceError::NoGpu {
                         kind: if upt {
-                            " of Intel's integrated ones"
+                            "integrated GPU of Intel's"
                         } else {
-                            ""
+                            "GPU"
                         },
                         has: self.gpus().into_iter().map(shown).collect(),
                     }
@@ -217,6 +217,7 @@ impl<'a> Taking<'a> {
         let device = find::pci_at(self.facts(), bdf).map_err(|error| DeviceError::Find {
             what: GPU.to_owned(),
             error,
+            gone: Vec::new(),
         })?;
         // The address of a virtual function means the GPU that it belongs to.
         let device = match device.physfn {

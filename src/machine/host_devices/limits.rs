@@ -37,10 +37,12 @@ pub fn backend(
         // Groups are what every version of both has, and what has been tried longest.
         VfioBackend::Auto => Ok(!facts.vfio.container && kernel && qemu),
         VfioBackend::Iommufd if !kernel => Err(DeviceError::NoIommufd {
-            who: "this host's kernel (there is no /dev/iommu)".to_owned(),
+            who: "this host's kernel".to_owned(),
+            node: true,
         }),
         VfioBackend::Iommufd if !qemu => Err(DeviceError::NoIommufd {
             who: format!("this QEMU ({})", caps.version),
+            node: false,
         }),
         VfioBackend::Iommufd => Ok(true),
     }

@@ -100,6 +100,12 @@ impl<'a> Taking<'a> {
     /// Whether another guest has it, a part of it, or what it is a part of. Nobody insists on that.
     pub(super) fn leased(&self, what: &str, wanted: &Extent) -> Result<(), DeviceError> {
         match self.asked.other_guest(wanted) {
+            // What a virtual function is one of its name says.
+            Some(lease) if lease.pci().is_none() && lease.key != wanted.key => {
+                let whole = lease.extent().part_of;
+                let of = whole.map_or_else(String::new, |whole| format!(" of {whole}"));
+                Err(taken(what, format!("{}{of}", lease.shown()), lease))
+            }
             Some(lease) => Err(taken(what, lease.shown(), lease)),
             None => Ok(()),
         }

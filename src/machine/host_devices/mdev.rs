@@ -174,6 +174,12 @@ fn made(
             kind: kind.to_owned(),
             parent: ask.parent.clone(),
             types: all.collect(),
+            gpu: ask.gpu,
+            elsewhere: facts
+                .mdev_parents
+                .iter()
+                .find(|parent| ask.gpu && parent.types.iter().any(|one| is_it(&one)))
+                .map(|parent| parent.name.clone()),
         });
     }
     let there = facts.mdevs.iter().find(|mdev| mdev.uuid == uuid);
@@ -246,6 +252,7 @@ fn parents<'a>(asked: Asked<'a>, ask: &Ask<'_>) -> Result<Vec<&'a MdevParent>, D
     let device = find::pci(facts, parent).map_err(|error| DeviceError::Find {
         what: ask.what.clone(),
         error,
+        gone: Vec::new(),
     })?;
     let own: Vec<&MdevParent> = all.filter(|one| one.bdf == Some(device.bdf)).collect();
     if own.is_empty() {
@@ -254,6 +261,8 @@ fn parents<'a>(asked: Asked<'a>, ask: &Ask<'_>) -> Result<Vec<&'a MdevParent>, D
             kind: ask.kind.unwrap_or_default().to_owned(),
             parent: Some(shown(device)),
             types: Vec::new(),
+            gpu: false,
+            elsewhere: None,
         });
     }
     Ok(own)

@@ -276,6 +276,7 @@ impl<'a> Taking<'a> {
         let device = found.map_err(|error| DeviceError::Find {
             what: what.to_owned(),
             error,
+            gone: Vec::new(),
         })?;
         if let Some(told) = told {
             let nth = table.nth.map(|nth| format!(":{nth}"));

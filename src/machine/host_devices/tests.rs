@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::{HostDeviceKind, HostPci};
 use crate::error::{Hint as _, Report};
-use crate::host::devices::{DeviceFacts, Holder, Lease, PciDevice, Variant};
+use crate::host::devices::{DeviceFacts, Holder, Lease, MdevParent, MdevType, PciDevice, Variant};
 use crate::host::{HostFacts, KvmState, Roots, Sysfs};
 use crate::hosts::Host;
 use crate::ids::Bdf;
@@ -88,11 +88,11 @@ fn a_virtual_function_is_one_guests() {
     );
     insta::assert_snapshot!(told("[gpu]\nvf = 1", &devices), @r#"
     `[gpu]`: guest other has vf:1@0000:00:02.0
-    `mvm stop other` or `mvm detach` gives it back
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
     insta::assert_snapshot!(told("[gpu]\nwhole = true", &devices), @r#"
     `[gpu]`: guest other has vf:1@0000:00:02.0
-    `mvm stop other` or `mvm detach` gives it back
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
 
     // What a guest left behind is given back before this one starts; what cannot be looked at is held.
@@ -130,7 +130,7 @@ fn when_all_are_taken_it_is_told_by_whom() {
     lease(&mut devices, "pci-0000:00:02.0", Holder::Alive);
     insta::assert_snapshot!(told("[gpu]\nvf = 'auto'", &devices), @r#"
     `[gpu]`: guest other has 0000:00:02.0
-    `mvm stop other` or `mvm detach` gives it back
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
 }
 
@@ -246,7 +246,7 @@ fn a_group_that_a_guest_has_a_part_of() {
     lease(&mut devices, "pci-0000:00:1f.4", Holder::Alive);
     insta::assert_snapshot!(told("[pci.a]\naddress = '00:1f.3'\ngroup = 'all'", &devices), @r#"
     `[pci.a]`: 0000:00:1f.3 Intel Corporation Alder Lake-S HD Audio Controller [8086:7ad0] shares IOMMU group 11 with 0000:00:1f.4, which guest other has
-    `mvm stop other` or `mvm detach` gives it back
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
 }
 
@@ -266,13 +266,38 @@ fn a_usb_device_is_one_guests() {
     lease(&mut devices, "usb-1-5", Holder::Alive);
     insta::assert_snapshot!(told("[usb.stick]\nmatch = 'storage'", &devices), @r#"
     `[usb.stick]`: guest other has 1-5 SanDisk Ultra Fit [0781:5583] 4C530001230915116391
-    `mvm stop other` or `mvm detach` gives it back
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
     devices.leases.clear();
     lease(&mut devices, "pci-0000:00:14.0", Holder::Alive);
     insta::assert_snapshot!(told("[usb.stick]\nport = '1-5'", &devices), @r#"
     `[usb.stick]`: guest other has its controller 0000:00:14.0
-    `mvm stop other` or `mvm detach` gives it back
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
+    "#);
+    // With the controller it is gone from the host's sight.
+    devices.usb.clear();
+    insta::assert_snapshot!(told("[usb.stick]\nport = '1-5'", &devices), @r#"
+    `[usb.stick]`: there is no USB device at port 1-5
+    `mvm devices usb` lists what there is
+    guest other has the USB controller 0000:00:14.0, with all that is plugged into it
+    "#);
+}
+
+#[test]
+fn a_type_that_no_gpu_makes_is_told() {
+    let mut devices = intel();
+    devices.mdev_parents.push(MdevParent {
+        name: "mdpy".to_owned(),
+        types: vec![MdevType {
+            id: "mdpy-vga".to_owned(),
+            ..MdevType::default()
+        }],
+        ..MdevParent::default()
+    });
+    insta::assert_snapshot!(told("[gpu]\nmdev = 'mdpy-vga'", &devices), @r#"
+    `[gpu]`: this host makes no mediated devices of the type `mdpy-vga`
+    no GPU of this host makes mediated devices now
+    mdpy, which is no GPU, makes them: `--mdev mdpy-vga`
     "#);
 }
 
@@ -308,8 +333,8 @@ fn nobody_insists_on_what_a_guest_has_a_part_of() {
     devices.leases[0].part_of = "0000:00:14.0".parse().ok();
     let whole = "[pci.usb]\naddress = '00:14.0'\ntake-from-host = true";
     insta::assert_snapshot!(told(whole, &devices), @r#"
-    `[pci.usb]`: guest other has usb 1-5
-    `mvm stop other` or `mvm detach` gives it back
+    `[pci.usb]`: guest other has usb 1-5 of 0000:00:14.0
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
     insta::assert_snapshot!(told(&format!("{whole}\ngroup = 'all'\n[usb.k]\nport = '1-3'"), &intel()), @r#"
     `[pci.usb]` is the whole of 0000:00:14.0, and `[usb.k]` a USB device of it
@@ -322,8 +347,8 @@ fn nobody_insists_on_what_a_guest_has_a_part_of() {
     devices.leases[0].part_of = "0000:00:02.0".parse().ok();
     let whole = "[gpu]\nwhole = true\ntake-from-host = true";
     insta::assert_snapshot!(told(whole, &devices), @r#"
-    `[gpu]`: guest other has mdev 00000000-0000-0000-0000-000000000007
-    `mvm stop other` or `mvm detach` gives it back
+    `[gpu]`: guest other has mdev 00000000-0000-0000-0000-000000000007 of 0000:00:02.0
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
     devices.leases.clear();
     insta::assert_snapshot!(told(whole, &devices), @r#"
@@ -333,7 +358,7 @@ fn nobody_insists_on_what_a_guest_has_a_part_of() {
     lease(&mut devices, "pci-0000:00:02.0", Holder::Alive);
     insta::assert_snapshot!(told("[gpu]\nmdev = 'i915-GVTg_V5_8'", &devices), @r#"
     `[gpu]`: guest other has 0000:00:02.0
-    `mvm stop other` or `mvm detach` gives it back
+    `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
 }
 
@@ -380,7 +405,7 @@ fn iommufd_is_for_who_asks() {
     facts.devices.vfio.container = true;
     facts.devices.vfio.iommufd = false;
     insta::assert_snapshot!(iommufd("iommufd", &facts).unwrap_err(), @r#"
-    `vfio.backend = "iommufd"`: this host's kernel (there is no /dev/iommu) has no iommufd
+    `vfio.backend = "iommufd"`: this host's kernel has no iommufd: there is no /dev/iommu
     "#);
     facts.devices.vfio.iommufd = true;
     insta::assert_snapshot!(iommufd("iommufd", &facts).unwrap_err(), @r#"

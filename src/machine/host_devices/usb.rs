@@ -76,6 +76,7 @@ fn find_one<'a>(
         Err(error) => Err(DeviceError::Find {
             what: what.to_owned(),
             error,
+            gone: facts.usb_controllers_of_guests(),
         }),
     }
 }

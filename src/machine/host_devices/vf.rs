@@ -57,6 +57,7 @@ impl<'a> Taking<'a> {
         let pf = find::pci(facts, of).map_err(|error| DeviceError::Find {
             what: what.to_owned(),
             error,
+            gone: Vec::new(),
         })?;
         let pf = match pf.physfn {
             Some((physical, _)) => facts.function(physical).unwrap_or(pf),

@@ -184,10 +184,13 @@ impl HostDir {
             }
             match self.record(folder, &key) {
                 Ok(record) => found.extend(record),
-                // Anybody can put anything there.
+                // Anybody can put anything there. A damaged lease is told where somebody wants its device, by
+                // `mvm devices`, and when it is removed.
+                Err(error) if folder == lease::LEASES => tracing::debug!("left out: {error}"),
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, cause, "left out");
+                    let cause = std::error::Error::source(&error);
+                    let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+                    tracing::warn!("left out: {error}{cause}");
                 }
             }
         }

@@ -58,8 +58,8 @@ pub fn steps(wanted: &Wanted<'_>, user: &User) -> Vec<Step> {
     for device in wanted.devices {
         let name = match &device.kind {
             HostDeviceKind::Pci(pci) => pci.function.to_string(),
-            HostDeviceKind::Mdev(mdev) => format!("mediated device {}", mdev.uuid),
-            HostDeviceKind::Usb(usb) => format!("USB device at {}", usb.port),
+            HostDeviceKind::Mdev(mdev) => format!("the mediated device {}", mdev.uuid),
+            HostDeviceKind::Usb(usb) => format!("the USB device at {}", usb.port),
         };
         steps.push(lease(device.kind.extent(), name));
     }

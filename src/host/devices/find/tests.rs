@@ -173,6 +173,41 @@ fn usb_as_people_say_it() {
     assert!(usb_serial(&facts, "e").is_err());
 }
 
+#[test]
+fn a_mediated_device_by_its_name_type_or_parent() {
+    let one = |number, kind: &str, parent: &str| Mdev {
+        uuid: Uuid::from_u128(number),
+        type_id: kind.to_owned(),
+        parent: parent.to_owned(),
+        group: None,
+        driver: None,
+    };
+    let facts = DeviceFacts {
+        mdevs: vec![
+            one(1, "mtty-1", "mtty"),
+            one(2, "mtty-2", "mtty"),
+            one(3, "mdpy-vga", "mdpy"),
+        ],
+        ..DeviceFacts::default()
+    };
+    for (asked, found) in [
+        ("00000000-0000-0000-0000-000000000002", 2),
+        ("mtty-2", 2),
+        ("MDPY", 3),
+        ("mtty:2", 2),
+    ] {
+        let uuid = mdev(&facts, asked).unwrap().uuid;
+        assert_eq!(uuid, Uuid::from_u128(found), "{asked}");
+    }
+    let report = |asked| crate::error::Report::from(mdev(&facts, asked).unwrap_err()).to_string();
+    insta::assert_snapshot!(report("mdpy:2"), @r#"
+    error: `mdpy` asks for number 2, but only 1 mdev device matches
+    hint: these match: 00000000-0000-0000-0000-000000000003 (mdpy-vga of mdpy)
+    hint: `mvm devices mdev` lists what there is
+    "#);
+    assert!(report("nosuch").contains("no mdev device matches `nosuch`"));
+}
+
 fn any_words() -> impl Strategy<Value = String> {
     proptest::sample::select(vec![
         "intel",

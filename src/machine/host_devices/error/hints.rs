@@ -14,7 +14,12 @@ impl Hint for DeviceError {
             names => vec![format!("{lead}: {}", names.join("; "))],
         };
         match self {
-            Self::Find { error, .. } => error.hints(),
+            Self::Find { error, gone, .. } => {
+                let gone = gone.iter().map(|(guest, controller)| {
+                    format!("guest {guest} has the USB controller {controller}, with all that is plugged into it")
+                });
+                error.hints().into_iter().chain(gone).collect()
+            }
             Self::NoIommu { advice, .. } => advice.clone(),
             Self::NoVfio { .. } => vec!["its kernel option is CONFIG_VFIO_PCI".to_owned()],
             Self::Group {
@@ -39,7 +44,9 @@ impl Hint for DeviceError {
             Self::Guest { guest, owner, .. } | Self::GroupOfGuest { guest, owner, .. } => {
                 vec![match owner {
                     Some(owner) => owner.advice(guest),
-                    None => format!("`mvm stop {guest}` or `mvm detach` gives it back"),
+                    None => format!(
+                        "`mvm stop {guest}` gives it back, or `mvm detach {guest} NAME` (`mvm show {guest}` has the name)"
+                    ),
                 }]
             }
             Self::BadLease { owner, .. } => {
@@ -93,13 +100,27 @@ impl Hint for DeviceError {
                 ]
             }
             Self::NoMdev { has, .. } => match has.as_slice() {
-                [] => vec!["`type` makes one: `mvm devices mdev` lists the types".to_owned()],
+                [] => vec!["a type in its place makes one: `mvm devices mdev` lists the types".to_owned()],
                 has => listed("there are", has),
             },
-            Self::NoMdevType { types, .. } => match types.as_slice() {
-                [] => vec!["no device of this host makes mediated devices now".to_owned()],
-                types => listed("the types are", types),
-            },
+            Self::NoMdevType {
+                kind,
+                types,
+                gpu,
+                elsewhere,
+                ..
+            } => {
+                let mut hints = match types.as_slice() {
+                    [] if *gpu => vec!["no GPU of this host makes mediated devices now".to_owned()],
+                    [] => vec!["no device of this host makes mediated devices now".to_owned()],
+                    types => listed("the types are", types),
+                };
+                let other = elsewhere.as_ref().map(|parent| {
+                    format!("{parent}, which is no GPU, makes them: `--mdev {kind}`")
+                });
+                hints.extend(other);
+                hints
+            }
             Self::NoInstances { users, .. } => listed("those that exist", users),
             Self::NoIommufd { .. } => {
                 vec!["leave `vfio.backend` out: `group` works everywhere".to_owned()]
