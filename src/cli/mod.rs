@@ -49,6 +49,7 @@ mod reset;
 mod resume;
 mod run;
 mod show;
+mod sleep;
 mod start;
 mod stop;
 mod suspend;
@@ -120,6 +121,8 @@ enum Command {
     Suspend(suspend::SuspendArgs),
     Wakeup(wakeup::WakeupArgs),
     Hibernate(hibernate::HibernateArgs),
+    #[command(subcommand)]
+    Sleep(sleep::SleepCommand),
     List(list::ListArgs),
     Show(show::ShowArgs),
     Wait(wait::WaitArgs),
@@ -173,6 +176,7 @@ impl Cli {
             Command::Suspend(args) => suspend::run(&args, &context),
             Command::Wakeup(args) => wakeup::run(&args, &context),
             Command::Hibernate(args) => hibernate::run(&args, &context),
+            Command::Sleep(command) => sleep::run(&command, &context),
             Command::List(args) => list::run(&args, &context),
             Command::Show(args) => show::run(&args, &context),
             Command::Wait(args) => wait::run(&args, &context),

@@ -16,6 +16,7 @@ pub mod explain;
 mod farewell;
 mod hangup;
 pub mod holders;
+pub mod hostsleep;
 mod hotplug;
 mod launch;
 pub mod leftovers;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{BoardKind, Firmware};
 use crate::error::{ExitCode, Hint};
 use crate::profile::WAKES_ONCE;
-use crate::profile::schema::{Layer, Sleep};
+use crate::profile::schema::{HostSleep, Layer, Sleep, SleepFailure};
 use crate::units::Span;
 
 /// For a guest to sleep when the profile does not say.
@@ -28,6 +28,21 @@ pub struct Power {
     pub suspend_timeout: Span,
     /// How long it may take to hibernate.
     pub hibernate_timeout: Span,
+    /// What becomes of it before the host sleeps.
+    #[serde(default = "nothing")]
+    pub host_sleep: HostSleep,
+    /// What becomes of the host's sleep where it does not do that.
+    #[serde(default = "regardless")]
+    pub host_sleep_failure: SleepFailure,
+}
+
+/// Plans of an older mvm say nothing of the host's sleep.
+const fn nothing() -> HostSleep {
+    HostSleep::None
+}
+
+const fn regardless() -> SleepFailure {
+    SleepFailure::Sleep
 }
 
 /// Plans of an older mvm say nothing of it.
@@ -40,6 +55,8 @@ impl Default for Power {
             suspend: vec![Sleep::Ram],
             suspend_timeout: SUSPEND,
             hibernate_timeout: HIBERNATE,
+            host_sleep: nothing(),
+            host_sleep_failure: regardless(),
         }
     }
 }
@@ -78,6 +95,7 @@ pub(super) fn power(
     layer: &Layer,
     board: BoardKind,
     firmware: &Firmware,
+    has_devices: bool,
     notes: &mut Vec<String>,
 ) -> Result<Power, PowerError> {
     let table = layer.power.clone().unwrap_or_default();
@@ -93,6 +111,15 @@ pub(super) fn power(
         suspend: table.suspend.unwrap_or_else(default),
         suspend_timeout: table.suspend_timeout.unwrap_or(SUSPEND),
         hibernate_timeout: table.hibernate_timeout.unwrap_or(HIBERNATE),
+        // A host with a device in a guest's hands can hang in its sleep; without, nothing is lost.
+        host_sleep: table.host_sleep.unwrap_or(match has_devices {
+            true => HostSleep::Suspend,
+            false => HostSleep::None,
+        }),
+        host_sleep_failure: table.host_sleep_failure.unwrap_or(match has_devices {
+            true => SleepFailure::StayAwake,
+            false => SleepFailure::Sleep,
+        }),
     };
     if power.suspend.is_empty() {
         return Err(PowerError::Nothing);

@@ -97,7 +97,6 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     if board.kind == BoardKind::Microvm && accel.chosen == AccelKind::Tcg {
         notes.push(MICROVM_TCG.to_owned());
     }
-    let power = power::power(layer, board.kind, &firmware, &mut notes)?;
     crowd(&mut notes, memory, cpu.count, facts);
     let (agent, channels) = ports::channels(layer)?;
     let devices = host_devices::resolve(
@@ -111,6 +110,8 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         },
         &mut notes,
     )?;
+    let has_devices = !devices.devices.is_empty();
+    let power = power::power(layer, board.kind, &firmware, has_devices, &mut notes)?;
     let iommufd = host_devices::backend(layer, &devices.devices, caps, &facts.devices)?;
     let limit = host_devices::PhysBits {
         devices: &devices.devices,

@@ -240,3 +240,69 @@ fn the_truth_is_told_when_a_supervisor_dies_around_a_sleep() {
         "stopped"
     );
 }
+
+/// What sleeps for the host is woken after it, and nothing else is.
+#[test]
+fn guests_sleep_and_wake_with_their_host() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    let board = "[machine]\ntype = \"pc\"\n";
+    machine(
+        &env,
+        "a",
+        &format!("{board}[power]\nhost-sleep = \"same\"\n"),
+    );
+    machine(
+        &env,
+        "b",
+        &format!("{board}[power]\nhost-sleep = \"pause\"\n"),
+    );
+    machine(&env, "c", board);
+    let pid = start(&env, "a");
+    env.mvm("start b").exits(0);
+    env.mvm("start c").exits(0);
+    let states = || ["a", "b", "c"].map(|name| env.row(name)["state"].clone());
+    env.mvm("sleep pre").exits(0);
+    assert_eq!(states(), ["suspended", "paused", "running"]);
+    // Nothing is asked twice.
+    env.mvm("sleep pre").exits(0);
+    env.mvm("sleep post").exits(0);
+    assert_eq!(states(), ["running", "running", "running"]);
+    counts(&env, "a", &pid);
+
+    // What was paused before stays so.
+    env.mvm("pause b").exits(0);
+    env.mvm("sleep pre hibernate").exits(0);
+    assert_eq!(states(), ["hibernated", "paused", "running"]);
+    env.mvm("sleep post hibernate").exits(0);
+    assert_eq!(states(), ["running", "paused", "running"]);
+    counts(&env, "a", &pid);
+    env.mvm("kill b").exits(0);
+    env.mvm("kill c").exits(0);
+
+    // One that does not sleep keeps the host awake where its profile wants that, and the others too.
+    machine(
+        &env,
+        "d",
+        "[power]\ns3 = false\nhost-sleep = \"suspend\"\nhost-sleep-failure = \"stay-awake\"\n",
+    );
+    env.mvm("start d").exits(0);
+    env.mvm("wait d --for running --timeout 1m").exits(0);
+    awake(&env, "a");
+    env.mvm("sleep pre")
+        .exits(1)
+        .says("power.s3 = false")
+        .says("should stay awake");
+    assert_eq!(env.row("a")["state"], "running");
+    assert_eq!(env.row("d")["state"], "running");
+    env.mvm("kill d").exits(0);
+    env.mvm("start d --set power.host-sleep-failure=sleep")
+        .exits(0);
+    env.mvm("sleep pre").exits(0).says("may sleep all the same");
+    assert_eq!(env.row("a")["state"], "suspended");
+    env.mvm("sleep post").exits(0);
+    counts(&env, "a", &pid);
+    env.mvm("kill a").exits(0);
+    env.mvm("kill d").exits(0);
+}

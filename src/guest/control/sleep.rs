@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended, Reason};
-use super::verbs::{AGENT, END, SOON, ended, gone, qmp_failed, reached};
+use super::verbs::{AGENT, END, SOON, ended, gone, pause, qmp_failed, reached, stop};
 use super::{Progress, Request, Shared};
 use crate::error::{ExitCode, Report};
 use crate::profile::WAKES_ONCE;
-use crate::profile::schema::Sleep;
+use crate::profile::schema::{HostSleep, Sleep};
 
 /// For a guest to heed its sleep key: one that has nobody for it does not say so.
 const KEY: Duration = Duration::from_secs(30);
@@ -92,6 +92,32 @@ pub(super) async fn suspend(
     Err(report.hint(
         "`power.suspend` in its profile says what else may be tried, as in `[\"ram\", \"pause\"]`",
     ))
+}
+
+/// Does what the profile says for the host's sleep, which `for` names: `suspend` or `hibernate`.
+pub(super) async fn with_host(
+    request: &Request,
+    shared: &mut Shared,
+    out: &Progress,
+) -> Result<Value, Report> {
+    let host = HostSleep::ALL
+        .iter()
+        .find(|word| word.as_str() == request.r#for);
+    match (shared.sleeper.power.host_sleep, host) {
+        (HostSleep::None, _) => Ok(json!({ "state": shared.condition() })),
+        (HostSleep::Suspend, _) | (HostSleep::Same, Some(HostSleep::Suspend)) => {
+            suspend(request, shared, out).await
+        }
+        (HostSleep::Hibernate, _) | (HostSleep::Same, Some(HostSleep::Hibernate)) => {
+            hibernate(request, shared, out).await
+        }
+        (HostSleep::Pause, _) => pause(shared).await,
+        (HostSleep::Shutdown, _) => stop(request, shared, out).await,
+        (HostSleep::Same, _) => Err(Report::new(
+            ExitCode::Usage,
+            format!("a host does not sleep by `{}`", request.r#for),
+        )),
+    }
 }
 
 /// Lets the guest hibernate.

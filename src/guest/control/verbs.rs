@@ -40,6 +40,7 @@ pub(super) async fn run(
         "suspend" => sleep::suspend(request, shared, out).await,
         "hibernate" => sleep::hibernate(request, shared, out).await,
         "wakeup" => sleep::wakeup(shared).await,
+        "sleep-with-host" => sleep::with_host(request, shared, out).await,
         "agent" => agent(request, shared).await,
         "wait" => wait(request, shared).await,
         "attach" => attach(request, shared).await,
@@ -119,7 +120,11 @@ pub(super) fn ended(ended: &Ended) -> Value {
     json!({ "state": Condition::Stopped, "reason": ended.reason, "message": ended.message })
 }
 
-async fn stop(request: &Request, shared: &mut Shared, out: &Progress) -> Result<Value, Report> {
+pub(super) async fn stop(
+    request: &Request,
+    shared: &mut Shared,
+    out: &Progress,
+) -> Result<Value, Report> {
     let limit = request.timeout(shared.stop_timeout);
     let (failures, how) = {
         let view = shared.view.borrow();
@@ -238,7 +243,7 @@ async fn reset_or_end(
     .hint(format!("reset it without its consent: `mvm reset {name}`")))
 }
 
-async fn pause(shared: &mut Shared) -> Result<Value, Report> {
+pub(super) async fn pause(shared: &mut Shared) -> Result<Value, Report> {
     match shared.condition() {
         Condition::Paused => return Ok(json!({ "state": Condition::Paused })),
         Condition::Suspended => {

@@ -21,6 +21,40 @@ table! {
         suspend_timeout: Span,
         /// How long the guest may take to hibernate. By default `300s`.
         hibernate_timeout: Span,
+        /// What `mvm sleep pre` does with the guest before the host sleeps. By default `suspend` where it has a
+        /// device of the host, else `none`: it stands still with the host.
+        host_sleep: HostSleep,
+        /// What becomes of the host's sleep where the guest does not do that. By default `stay-awake` where it has
+        /// a device of the host, else `sleep`.
+        host_sleep_failure: SleepFailure,
+    }
+}
+
+words! {
+    /// `power.host-sleep`
+    HostSleep {
+        /// Nothing.
+        None = "none",
+        /// As `mvm suspend`.
+        Suspend = "suspend",
+        /// As `mvm hibernate`. After the host's sleep the guest is started again where it has a machine file.
+        Hibernate = "hibernate",
+        /// What the host does: `suspend` or `hibernate`.
+        Same = "same",
+        /// As `mvm pause`.
+        Pause = "pause",
+        /// As `mvm stop`, within `lifecycle.stop-timeout`. It stays off.
+        Shutdown = "shutdown",
+    }
+}
+
+words! {
+    /// `power.host-sleep-failure`
+    SleepFailure {
+        /// The host sleeps all the same.
+        Sleep = "sleep",
+        /// The host stays awake, and what slept already is woken.
+        StayAwake = "stay-awake",
     }
 }
 
