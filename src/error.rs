@@ -18,6 +18,8 @@ pub enum ExitCode {
     Host = 4,
     /// The guest is not running.
     NotRunning = 5,
+    /// The guest has ended, and the init system that started its supervisor is to start it anew.
+    Again = 75,
 }
 
 impl ExitCode {

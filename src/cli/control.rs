@@ -61,6 +61,7 @@ impl Hint for ControlError {
 #[derive(Debug, Deserialize)]
 struct Answer {
     progress: Option<String>,
+    happened: Option<Value>,
     ok: Option<Value>,
     error: Option<Refusal>,
 }
@@ -72,6 +73,16 @@ struct Refusal {
     hints: Vec<String>,
     #[serde(default)]
     code: i32,
+}
+
+impl From<Refusal> for Report {
+    fn from(refusal: Refusal) -> Self {
+        Self {
+            chain: vec![refusal.message],
+            hints: refusal.hints,
+            code: ExitCode::from_number(refusal.code),
+        }
+    }
 }
 
 impl Control {
@@ -118,35 +129,59 @@ impl Control {
         })
     }
 
+    /// What happens to the guest next, however long it takes; nothing once there is no more. `ask` begins it.
+    pub(super) async fn happened(&mut self, ask: bool) -> Result<Option<Value>, Report> {
+        if ask {
+            let sent = self.stream.get_mut().write_all(b"{\"do\":\"watch\"}\n");
+            if sent.await.is_err() {
+                return Ok(None);
+            }
+        }
+        loop {
+            let Some(answer) = self.line().await? else {
+                return Ok(None);
+            };
+            if let Some(refusal) = answer.error {
+                return Err(refusal.into());
+            }
+            if answer.happened.is_some() || answer.ok.is_some() {
+                return Ok(answer.happened);
+            }
+        }
+    }
+
     async fn answer(&mut self) -> Result<Value, Report> {
         loop {
-            let mut line = String::new();
-            let read = self.stream.read_line(&mut line).await;
-            if !matches!(read, Ok(length) if length > 0) {
+            let Some(answer) = self.line().await? else {
                 return Err(ControlError::Gone {
                     name: self.name.clone(),
                 }
                 .into());
-            }
-            let answer: Answer =
-                serde_json::from_str(&line).map_err(|source| ControlError::Strange {
-                    name: self.name.clone(),
-                    source,
-                })?;
+            };
             if let Some(text) = answer.progress {
                 output::progress(&text);
             }
             if let Some(refusal) = answer.error {
-                return Err(Report {
-                    chain: vec![refusal.message],
-                    hints: refusal.hints,
-                    code: ExitCode::from_number(refusal.code),
-                });
+                return Err(refusal.into());
             }
             if let Some(value) = answer.ok {
                 return Ok(value);
             }
         }
+    }
+
+    /// A line of the supervisor's; nothing where it has gone.
+    async fn line(&mut self) -> Result<Option<Answer>, ControlError> {
+        let mut line = String::new();
+        let read = self.stream.read_line(&mut line).await;
+        if !matches!(read, Ok(length) if length > 0) {
+            return Ok(None);
+        }
+        let answer = serde_json::from_str(&line).map_err(|source| ControlError::Strange {
+            name: self.name.clone(),
+            source,
+        })?;
+        Ok(Some(answer))
     }
 }
 

@@ -53,6 +53,15 @@ impl Failure {
         }
     }
 
+    /// The first of its reports, of a failure that is one.
+    pub fn first(self) -> Report {
+        let code = self.exit_code();
+        let mut reports = self.reports.into_iter();
+        reports
+            .next()
+            .unwrap_or_else(|| Report::new(code, "it failed"))
+    }
+
     /// The reports.
     pub fn reports(&self) -> &[Report] {
         &self.reports
@@ -82,6 +91,7 @@ const fn badness(code: ExitCode) -> u8 {
         ExitCode::Profile => 2,
         ExitCode::Host => 3,
         ExitCode::Failed => 4,
+        ExitCode::Again => 5,
     }
 }
 

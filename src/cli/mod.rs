@@ -23,6 +23,7 @@ mod doctor;
 mod drive;
 mod edit;
 mod eject;
+mod events;
 mod failure;
 mod guests;
 mod hibernate;
@@ -126,6 +127,7 @@ enum Command {
     List(list::ListArgs),
     Show(show::ShowArgs),
     Wait(wait::WaitArgs),
+    Events(events::EventsArgs),
     Console(console::ConsoleArgs),
     Log(log::LogArgs),
     Memory(memory::MemoryArgs),
@@ -180,6 +182,7 @@ impl Cli {
             Command::List(args) => list::run(&args, &context),
             Command::Show(args) => show::run(&args, &context),
             Command::Wait(args) => wait::run(&args, &context),
+            Command::Events(args) => events::run(&args, &context),
             Command::Console(args) => console::run(args, &context),
             Command::Log(args) => log::run(&args, &context),
             Command::Memory(args) => memory::run(&args, &context),

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use crate::error::{ExitCode, Report};
@@ -47,6 +48,14 @@ pub fn stream(bytes: &[u8]) -> Result<bool, Report> {
             format!("cannot write to standard output: {error}"),
         )),
     }
+}
+
+/// Whether nobody can read any more what is written to stdout, a pipe whose other end is closed.
+pub fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    let seen = poll(&mut fds, Some(&Timespec::default()));
+    seen.is_ok() && fds[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Writes a value as JSON.

@@ -6,10 +6,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{self, Format, FormatArg, Table};
+use super::run::Time;
 use super::{Context, Failure, background, guests, run, start};
 use crate::error::{ExitCode, Report};
-use crate::guest::{self, Ended, Recovered, leftovers};
+use crate::guest::{self, Ended, Recovered, Renewal, leftovers};
 use crate::ids::GuestName;
+use crate::plan::Plan;
 use crate::units::Span;
 
 /// Put right what a supervisor that died left behind
@@ -153,7 +155,14 @@ fn adopt(args: &RecoverArgs, context: &Context) -> Result<(), Failure> {
         .names
         .first()
         .ok_or_else(|| Report::new(ExitCode::Usage, "a supervisor is that of one guest"))?;
-    let ended = guest::adopt(&context.dirs, name, start::on_ready(context))?;
+    // What its first supervisor was asked is not known here: a new start is as the first one was.
+    let mut renew = |plan: &Plan| Ok((plan.clone(), start::on_ready(context, Time::Again)));
+    let ended = guest::adopt(
+        &context.dirs,
+        name,
+        start::on_ready(context, Time::First),
+        Renewal::Here(&mut renew),
+    )?;
     run::verdict(name, &ended)
 }
 

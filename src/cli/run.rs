@@ -1,6 +1,7 @@
 //! `mvm run`
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use clap::Args;
@@ -13,7 +14,8 @@ use super::under::{self, Told};
 use super::{Context, Failure, block_on, console, terminal};
 use crate::error::{ExitCode, Report};
 use crate::guest::{
-    self, Ended, GuestState, Options, Presence, RunDir, StartError, asleep, conflicts, leftovers,
+    self, Ended, GuestState, Options, Presence, Renewal, RunDir, StartError, asleep, conflicts,
+    leftovers,
 };
 use crate::host::Init;
 use crate::ids::GuestName;
@@ -27,6 +29,8 @@ use crate::plan::{Plan, render};
 ///
 /// On a terminal, Ctrl-] leaves the console; the guest goes on, and Ctrl-C then asks it to shut down, as
 /// SIGTERM and the end of the terminal do. Elsewhere the console's output goes to standard output and nothing is read.
+///
+/// Where the profile says so in `[lifecycle]`, the guest is started anew after its end, and the console with it.
 ///
 /// Exit code 0 when the guest was shut down, 1 when QEMU or the guest's kernel crashed.
 #[derive(Debug, Args)]
@@ -70,25 +74,27 @@ pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
         return dry_run(&wanted, args.format, context);
     }
     let (tell, told) = mpsc::channel();
-    let attach = !args.no_console;
+    let attach = Arc::new(AtomicBool::new(!args.no_console));
     let (heed, heeded) = mpsc::channel();
     let unit = args.unit;
-    let ended = supervise(&wanted, context, |_| {
-        let (tell, heed) = (tell.clone(), heed.clone());
+    // The init that waits longer from one new start to the next does it, where there is one.
+    let by_init = unit == Some(Init::Systemd);
+    let ended = supervise(&wanted, context, by_init, |time| {
+        let (tell, heed, attach) = (tell.clone(), heed.clone(), Arc::clone(&attach));
         Box::new(move |state: &GuestState| {
-            if let Some(init) = unit {
+            if let Some(init) = unit.filter(|_| time == Time::First) {
                 // Nobody waits for it where the guest has ended by then.
                 let _ = heed.send(Told::listen());
                 under::ready(init);
             }
-            if attach {
-                attach_console(state, tell);
+            if attach.load(Ordering::Relaxed) {
+                attach_console(state, tell, attach);
             }
         })
     });
     drop((tell, heed));
-    // The console's last words are still on their way.
-    let _ = told.recv_timeout(Duration::from_secs(2));
+    // The console's last words are still on their way. There may have been several, one after another.
+    while told.recv_timeout(Duration::from_secs(2)).is_ok() {}
     terminal::restore();
     let done = ended.and_then(|(name, ended)| verdict(&name, &ended));
     let Some(init) = args.unit else { return done };
@@ -141,11 +147,19 @@ pub(super) type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
 /// How often a start is prepared anew because another guest took a device of its choice.
 const RACES: usize = 8;
 
-/// Starts the guest and supervises it to its end.
+/// Which of a guest's lives under one supervisor it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Time {
+    First,
+    Again,
+}
+
+/// Starts the guest and supervises it to its end, and anew where its profile says so.
 pub(super) fn supervise(
     wanted: &Wanted,
     context: &Context,
-    on_ready: impl Fn(&Plan) -> OnReady,
+    by_init: bool,
+    on_ready: impl Fn(Time) -> OnReady,
 ) -> Result<(GuestName, Ended), Failure> {
     let mut races = 0;
     for _ in 0..100 {
@@ -169,8 +183,21 @@ pub(super) fn supervise(
                 }
             }
         }
-        let on_ready = on_ready(&plan);
-        match guest::run(&context.dirs, plan, wanted.options(), on_ready) {
+        // The host may have changed, and with it what is `auto`: as for any start, it is looked at anew.
+        let mut renew = |_: &Plan| -> Result<(Plan, OnReady), Report> {
+            if wanted.takes_devices() {
+                leftovers::take_back_before_plan(&context.dirs);
+            }
+            let plan = wanted.plan(context, &name).map_err(Failure::first)?;
+            Ok((plan, on_ready(Time::Again)))
+        };
+        let renewal = if by_init {
+            Renewal::Init
+        } else {
+            Renewal::Here(&mut renew)
+        };
+        let first = on_ready(Time::First);
+        match guest::run(&context.dirs, plan, wanted.options(), first, renewal) {
             Ok(ended) => return Ok((name, ended)),
             // Another start of the same profile was faster: the next name is free.
             Err(StartError::Busy(_)) if wanted.has_other_names() => {}
@@ -188,6 +215,16 @@ pub(super) fn supervise(
 /// The guest's end as a result.
 pub(super) fn verdict(name: &GuestName, ended: &Ended) -> Result<(), Failure> {
     tracing::info!("{name} has ended: {}", ended.reason.as_str());
+    if ended.again {
+        return Err(Report::new(
+            ExitCode::Again,
+            format!(
+                "{name} has ended: {}; the init system is to start it anew",
+                ended.reason.as_str()
+            ),
+        )
+        .into());
+    }
     if !ended.reason.is_failure() {
         output::progress(&format!("{name} has ended: {}", ended.reason.as_str()));
         return Ok(());
@@ -209,7 +246,7 @@ pub(super) fn verdict(name: &GuestName, ended: &Ended) -> Result<(), Failure> {
 
 /// Connects the guest's main console with this process, on a thread of its own: whoever stops reading
 /// must not stop the supervisor.
-fn attach_console(state: &GuestState, tell: mpsc::Sender<()>) {
+fn attach_console(state: &GuestState, tell: mpsc::Sender<()>, attach: Arc<AtomicBool>) {
     let Some(path) = state.sockets.get("console-main").cloned() else {
         output::progress("the guest has no console `main`; Ctrl-C asks it to shut down");
         return;
@@ -227,9 +264,12 @@ fn attach_console(state: &GuestState, tell: mpsc::Sender<()>) {
         let left = block_on(async { console::open_at(&path).await.map_err(broken) })
             .and_then(|stream| relay::relay(stream, &ends).map_err(broken));
         match left {
-            Ok(Left::Key) => output::note(&format!(
-                "\nleft the console of {name}; `mvm console {name}` comes back, Ctrl-C asks the guest to shut down"
-            )),
+            Ok(Left::Key) => {
+                attach.store(false, Ordering::Relaxed);
+                output::note(&format!(
+                    "\nleft the console of {name}; `mvm console {name}` comes back, Ctrl-C asks the guest to shut down"
+                ));
+            }
             Ok(_) => {}
             Err(failure) => failure.render(),
         }

@@ -96,6 +96,7 @@ fn of_seen(seen: &Seen, context: &Context) -> Value {
         "supervisor": (seen.life == Life::Supervised).then(|| field("supervisor")),
         "agent": field("agent"),
         "message": field("message"),
+        "next-start": field("next-start"),
         "sockets": field("sockets"),
         "machine-file": machine_file::find(context, &seen.name),
         "logs": logs(&seen.run),

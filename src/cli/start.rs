@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::choices::{self, ChoiceArgs};
 use super::output::{self, Format, FormatArg};
 use super::prepare::Wanted;
-use super::run::{self, OnReady};
+use super::run::{self, OnReady, Time};
 use super::{Context, Failure, background, by_unit};
 use crate::error::ExitCode;
 use crate::guest::{GuestState, Options, RunDir};
@@ -159,12 +159,15 @@ fn supervise(args: &StartArgs, context: &Context) -> Result<(), Failure> {
     let what = args.what.first().map(String::as_str).unwrap_or_default();
     let choices = args.choices.choices()?;
     let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?.with(options(args));
-    let (name, ended) = run::supervise(&wanted, context, |_| on_ready(context))?;
+    let (name, ended) = run::supervise(&wanted, context, false, |time| on_ready(context, time))?;
     run::verdict(&name, &ended)
 }
 
-/// Tells the waiting command about the guest.
-pub(super) fn on_ready(context: &Context) -> OnReady {
+/// Tells the waiting command about the guest; in later lives nobody waits.
+pub(super) fn on_ready(context: &Context, time: Time) -> OnReady {
+    if time == Time::Again {
+        return Box::new(runs);
+    }
     let dirs = context.dirs.clone();
     Box::new(move |state: &GuestState| {
         let run = RunDir::new(&dirs, &state.name);
@@ -178,11 +181,15 @@ pub(super) fn on_ready(context: &Context) -> OnReady {
         if let Err(error) = background::ready(&told, &run.supervisor_log()) {
             tracing::warn!("the supervisor keeps the terminal: {error}");
         }
-        let pid = state.pid.unwrap_or_default();
-        tracing::info!(
-            "{} runs: QEMU is process {pid}, on {}",
-            state.name,
-            render::accel(state.accel)
-        );
+        runs(state);
     })
+}
+
+fn runs(state: &GuestState) {
+    let pid = state.pid.unwrap_or_default();
+    tracing::info!(
+        "{} runs: QEMU is process {pid}, on {}",
+        state.name,
+        render::accel(state.accel)
+    );
 }

@@ -87,7 +87,7 @@ impl Targets {
 }
 
 /// The names in their order, each once.
-fn unique(names: &[String]) -> Vec<&str> {
+pub(super) fn unique(names: &[String]) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
     for name in names {
         if !found.contains(&name.as_str()) {

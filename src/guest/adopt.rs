@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use mvm_qmp::Qmp;
 use nix::sys::signal::Signal;
@@ -15,17 +15,21 @@ use super::connect::{Connected, Sockets, Wanted, connect};
 use super::end::End;
 use super::error::StartError;
 use super::lifecycle::{Input, News};
+use super::lives::Over;
 use super::process::{Process, start_ticks};
+use super::restart::{Next, Past};
 use super::signals::Signals;
 use super::sleeper::Sleeper;
 use super::start::OnReady;
-use super::state::{self, Condition, Ended, GuestState};
+use super::state::{self, Condition, GuestState};
 use super::supervise::{Begin, supervise};
 use super::{RunDir, holders, recover};
 use crate::dirs::Dirs;
+use crate::machine::Lifecycle;
 use crate::ops::lock;
 use crate::plan::Plan;
 use crate::plan::journal;
+use crate::profile::schema::OnPoweroff;
 
 /// For QEMU's monitor to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -35,7 +39,7 @@ const GONE: Duration = Duration::from_secs(5);
 /// What became of it.
 pub(crate) enum Adopted {
     /// It was supervised to its end.
-    Ended(Ended),
+    Over(Box<Over>),
     /// Its start had not been finished, or it ended meanwhile: all is taken back.
     Unfinished(OnReady),
 }
@@ -49,11 +53,17 @@ pub(crate) async fn orphan(
     run: &RunDir,
     claim: Claim,
     on_ready: OnReady,
+    follows: impl FnOnce(&Lifecycle, Past) -> Next,
 ) -> Result<Adopted, StartError> {
     let known: Option<GuestState> =
         state::read(&run.state()).map_err(StartError::io("read", &run.state()))?;
     let plan: Option<Plan> =
         state::read(&run.plan()).map_err(StartError::io("read", &run.plan()))?;
+    // As it was before devices came and went.
+    let first: Option<Plan> = state::read(&run.first_plan()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the plan that it was started with cannot be read");
+        None
+    });
     let (Some(state), Some(plan)) = (known, plan) else {
         // Its supervisor died between QEMU's start and the first line about it.
         return unfinished(run, None, claim, on_ready).await;
@@ -96,6 +106,7 @@ pub(crate) async fn orphan(
         }
     };
     let undo = journal::read(&run.journal())?;
+    let began = state.started;
     let sockets = Sockets::new(run, &wanted, &mut std::collections::BTreeMap::new())?;
     let (done, arriving) = oneshot::channel();
     drop(done.send(Ok(connected)));
@@ -115,10 +126,12 @@ pub(crate) async fn orphan(
         connected: arriving,
         stop_timeout: plan.machine.stop_timeout.duration(),
         sleeper: Sleeper::of(&plan.machine),
+        keeps: plan.machine.lifecycle.on_poweroff == OnPoweroff::Preserve,
         on_ready,
     };
     let log_from = std::fs::metadata(run.qemu_log()).map_or(0, |meta| meta.size());
-    drop(plan);
+    let started = UNIX_EPOCH + Duration::from_secs(began);
+    let plan = first.unwrap_or(plan);
     // Not earlier: until it is supervised, a signal ends this attempt and not the guest.
     let signals = Signals::new().map_err(StartError::Setup)?;
     let outcome = supervise(begin, signals).await;
@@ -127,9 +140,10 @@ pub(crate) async fn orphan(
         lock: None,
         log_from,
     };
-    let ended = end.of(dirs, run, outcome).await?;
-    drop(claim);
-    Ok(Adopted::Ended(ended))
+    let ran = started.elapsed().unwrap_or_default();
+    let next = follows(&plan.machine.lifecycle, outcome.past(ran));
+    let gone = end.of(dirs, run, outcome, next).await;
+    Ok(Adopted::Over(Box::new(Over { claim, gone, plan })))
 }
 
 fn is_gone(kind: io::ErrorKind) -> bool {

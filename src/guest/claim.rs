@@ -31,13 +31,38 @@ pub(crate) enum Claimed {
 }
 
 impl Claim {
+    /// The same, where a start that failed has taken the directory away with the file that the claim is on.
+    ///
+    /// # Errors
+    /// Somebody else has it by now.
+    pub(crate) fn renew(self, run: &RunDir) -> Result<Self, StartError> {
+        if lock::is_on(&self.lock, &run.supervisor_lock()) {
+            return Ok(self);
+        }
+        match take(run)? {
+            Claimed::Free(claim) => Ok(claim),
+            Claimed::Orphan(_) => Err(StartError::stays(run)),
+        }
+    }
+
+    /// Gives up a claim under which all is taken back, and what is left in the directory.
+    ///
+    /// # Errors
+    /// Something that is not mvm's is in it.
+    pub(crate) fn give_up(&self, run: &RunDir) -> Result<(), StartError> {
+        if lock::is_on(&self.lock, &run.supervisor_lock()) {
+            dirs::remove_dir(run.path())?;
+        }
+        Ok(())
+    }
+
     /// Gives up a claim under which nothing was begun but, at the most, a plan made known.
     pub(crate) fn abandon(self, run: &RunDir) {
         // The directory that the claim is on may be gone, and another's be in its place.
         if !lock::is_on(&self.lock, &run.supervisor_lock()) {
             return;
         }
-        let ours = [run.plan(), run.supervisor_lock()];
+        let ours = [run.plan(), run.first_plan(), run.supervisor_lock()];
         let nothing_else = std::fs::read_dir(run.path()).is_ok_and(|mut entries| {
             entries.all(|entry| entry.is_ok_and(|entry| ours.contains(&entry.path())))
         });

@@ -142,11 +142,18 @@ async fn doing(qmp: &Qmp) -> Result<Vec<Input>, QmpError> {
     let status = qmp.call("query-status", None).await?;
     let word = status.get("status").and_then(|word| word.as_str());
     let more = match word {
+        // Seen here where it is paused then.
+        Some("guest-panicked") => {
+            return Ok(vec![
+                Input::Ready,
+                Input::Qemu(News::Panicked),
+                Input::Qemu(News::Stopped),
+            ]);
+        }
         Some("prelaunch" | "inmigrate") => return Ok(Vec::new()),
         Some("running") => None,
         Some("suspended") => Some(News::Suspended),
         Some("shutdown") => Some(News::Shutdown("guest-shutdown".to_owned())),
-        Some("guest-panicked") => Some(News::Panicked),
         _ => Some(News::Stopped),
     };
     Ok([Input::Ready]

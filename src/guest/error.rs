@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::asleep::AsleepError;
 use super::conflicts::Conflict;
 use super::explain::Explained;
-use crate::error::{ExitCode, Hint};
+use crate::error::{ExitCode, Hint, Report};
 use crate::ops::OpsError;
 use crate::plan::apply::ApplyError;
 use crate::plan::journal::JournalError;
@@ -67,6 +67,9 @@ pub enum StartError {
         /// How long was waited.
         seconds: u64,
     },
+    /// The plan of a new start cannot be made.
+    #[error("{}", .0.chain.join(": "))]
+    Plan(Report),
     /// There is nothing to adopt.
     #[error("guest `{0}` has no QEMU that could be adopted")]
     NothingToAdopt(String),
@@ -118,6 +121,7 @@ impl Hint for StartError {
             Self::Apply(error) => error.hints(),
             Self::Journal(error) => error.hints(),
             Self::Qemu(error) => error.hints(),
+            Self::Plan(report) => report.hints.clone(),
             Self::Conflict(error) => error.hints(),
             Self::Asleep(error) => error.hints(),
             Self::Io { source, path, .. } if source.kind() == io::ErrorKind::NotFound => {
@@ -144,6 +148,7 @@ impl Hint for StartError {
             Self::Host(error) => error.exit_code(),
             Self::Apply(error) => error.exit_code(),
             Self::Qemu(error) => error.exit_code(),
+            Self::Plan(report) => report.code,
             Self::NothingToAdopt(_) => ExitCode::NotRunning,
             _ => ExitCode::Failed,
         }

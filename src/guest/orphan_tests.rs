@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::recover::{Recovered, recover};
 use super::state::{Condition, GuestState, Reason};
-use super::testguest::{Place, ask, kill_qemu, read_until};
-use super::{Presence, RunDir, holders, look, state};
+use super::testguest::{Place, again, ask, kill_qemu, read_until};
+use super::{Presence, Renewal, RunDir, holders, look, state};
 use crate::ops::lock;
 
 /// Not a test: what the others start and kill.
@@ -23,11 +23,13 @@ fn supervisor() {
     };
     let place = Place::at(Path::new(&top));
     let plan = place.plan(&std::env::var("MVM_TEST_GUEST").unwrap());
+    let renewal = Renewal::Here(&mut again);
     super::run(
         &place.dirs,
         plan,
         super::Options::default(),
         Box::new(|_| ()),
+        renewal,
     )
     .unwrap();
 }

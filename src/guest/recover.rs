@@ -153,6 +153,7 @@ fn how_it_ended(run: &RunDir, state: &GuestState) -> Ended {
             exit_status: None,
             signal: None,
             message: Some(message.to_owned()),
+            again: false,
         }
     })
 }
@@ -187,6 +188,7 @@ fn from_events(log: &[u8]) -> Option<Ended> {
             exit_status: None,
             signal: None,
             message: Some("seen in QEMU's own event log, its supervisor having died".to_owned()),
+            again: false,
         });
     }
     found

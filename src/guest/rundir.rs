@@ -55,6 +55,8 @@ impl RunDir {
         state = "state.json";
         /// The plan as carried out.
         plan = "plan.json";
+        /// The plan as it was made, of a guest that is started anew after its end.
+        first_plan = "first-plan.json";
         /// What came to the guest while it runs, and how far it is.
         devices = "devices.json";
         /// The inverses of what was done.
@@ -133,6 +135,7 @@ mod tests {
             run.supervisor_lock(),
             run.state(),
             run.plan(),
+            run.first_plan(),
             run.devices(),
             run.journal(),
             run.monitor(),

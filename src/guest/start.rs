@@ -6,17 +6,18 @@ use nix::sys::stat::{Mode, umask};
 use tokio::runtime;
 use tokio::sync::oneshot;
 
-use super::adopt::{self, Adopted};
-use super::claim::{self, Claim, Claimed};
+use super::adopt::Adopted;
+use super::claim::{self, Claimed};
 use super::connect::{Sockets, Wanted, connect};
 use super::end::End;
 use super::error::StartError;
 use super::launch;
+use super::lives::{Lives, Over};
 use super::process::start_ticks;
-use super::signals::Signals;
+use super::restart::Renewal;
 use super::sleeper::Sleeper;
 use super::state::{self, Condition, Ended, GuestState};
-use super::supervise::{Begin, supervise};
+use super::supervise::Begin;
 use super::{RunDir, asleep, conflicts, devices, leftovers};
 use crate::dirs::Dirs;
 use crate::ids::GuestName;
@@ -25,6 +26,7 @@ use crate::ops::Host;
 use crate::plan::Plan;
 use crate::plan::apply::apply;
 use crate::plan::journal::{self, Entry};
+use crate::profile::schema::OnPoweroff;
 
 /// Told once, when the guest runs.
 pub type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
@@ -36,8 +38,9 @@ pub struct Options {
     pub discard_hibernation: bool,
 }
 
-/// Starts a guest and supervises it to its end. Where its QEMU runs without a supervisor, this
-/// becomes its supervisor instead; what a dead guest of that name left behind is taken back first.
+/// Starts a guest and supervises it to its end, and anew as its profile says in `[lifecycle]`. Where its QEMU
+/// runs without a supervisor, this becomes its supervisor instead; what a dead guest of that name left behind
+/// is taken back first.
 ///
 /// Blocks until the guest has ended. SIGTERM, SIGINT and SIGHUP stop the guest in good order.
 ///
@@ -48,46 +51,56 @@ pub fn run(
     plan: Plan,
     options: Options,
     on_ready: OnReady,
+    renewal: Renewal<'_>,
 ) -> Result<Ended, StartError> {
     // What a guest's processes make is for their user alone, unless a step says otherwise.
     umask(Mode::from_bits_truncate(0o077));
-    runtime()?.block_on(async {
-        let run = RunDir::new(dirs, &plan.machine.name);
-        let (claim, on_ready) = match claim::take(&run)? {
-            Claimed::Free(claim) => (claim, on_ready),
-            Claimed::Orphan(claim) => match adopt::orphan(dirs, &run, claim, on_ready).await? {
-                Adopted::Ended(ended) => return Ok(ended),
-                Adopted::Unfinished(on_ready) => match claim::take(&run)? {
-                    Claimed::Free(claim) => (claim, on_ready),
-                    Claimed::Orphan(_) => return Err(StartError::stays(&run)),
-                },
+    let run = RunDir::new(dirs, &plan.machine.name);
+    let mut lives = Lives::new(dirs, &run, renewal)?;
+    let (claim, on_ready) = match claim::take(&run)? {
+        Claimed::Free(claim) => (claim, on_ready),
+        Claimed::Orphan(claim) => match lives.adopt(claim, on_ready)? {
+            Adopted::Over(over) => return lives.go_on(*over),
+            Adopted::Unfinished(on_ready) => match claim::take(&run)? {
+                Claimed::Free(claim) => (claim, on_ready),
+                Claimed::Orphan(_) => return Err(StartError::stays(&run)),
             },
-        };
-        start(dirs, &run, claim, plan, options, on_ready).await
-    })
+        },
+    };
+    match lives.one(plan.clone(), options, on_ready) {
+        Ok(gone) => lives.go_on(Over { claim, gone, plan }),
+        Err(error) => {
+            claim.abandon(&run);
+            Err(error)
+        }
+    }
 }
 
-/// Becomes the supervisor of a guest whose own has died, to the guest's end.
+/// Becomes the supervisor of a guest whose own has died, to the guest's end, and as [`run`] from there.
 ///
 /// # Errors
 /// There is none, or its QEMU does not answer.
-pub fn adopt(dirs: &Dirs, name: &GuestName, on_ready: OnReady) -> Result<Ended, StartError> {
+pub fn adopt(
+    dirs: &Dirs,
+    name: &GuestName,
+    on_ready: OnReady,
+    renewal: Renewal<'_>,
+) -> Result<Ended, StartError> {
     umask(Mode::from_bits_truncate(0o077));
-    runtime()?.block_on(async {
-        let run = RunDir::new(dirs, name);
-        let nothing = || StartError::NothingToAdopt(name.to_string());
-        if !run.path().exists() {
-            return Err(nothing());
-        }
-        match claim::take(&run)? {
-            Claimed::Orphan(claim) => match adopt::orphan(dirs, &run, claim, on_ready).await? {
-                Adopted::Ended(ended) => return Ok(ended),
-                Adopted::Unfinished(_) => {}
-            },
-            Claimed::Free(claim) => claim.abandon(&run),
-        }
-        Err(nothing())
-    })
+    let run = RunDir::new(dirs, name);
+    let nothing = || StartError::NothingToAdopt(name.to_string());
+    if !run.path().exists() {
+        return Err(nothing());
+    }
+    let mut lives = Lives::new(dirs, &run, renewal)?;
+    match claim::take(&run)? {
+        Claimed::Orphan(claim) => match lives.adopt(claim, on_ready)? {
+            Adopted::Over(over) => return lives.go_on(*over),
+            Adopted::Unfinished(_) => {}
+        },
+        Claimed::Free(claim) => claim.abandon(&run),
+    }
+    Err(nothing())
 }
 
 pub(super) fn runtime() -> Result<runtime::Runtime, StartError> {
@@ -97,31 +110,8 @@ pub(super) fn runtime() -> Result<runtime::Runtime, StartError> {
         .map_err(StartError::Setup)
 }
 
-async fn start(
-    dirs: &Dirs,
-    run: &RunDir,
-    claim: Claim,
-    plan: Plan,
-    options: Options,
-    on_ready: OnReady,
-) -> Result<Ended, StartError> {
-    // From here on: what ends a start must not leave behind what it has made by then.
-    let signals = Signals::new().map_err(StartError::Setup)?;
-    let (begin, end) = match prepare(dirs, run, plan, options, on_ready) {
-        Ok(begun) => begun,
-        Err(error) => {
-            claim.abandon(run);
-            return Err(error);
-        }
-    };
-    let outcome = supervise(begin, signals).await;
-    let ended = end.of(dirs, run, outcome).await;
-    drop(claim);
-    ended
-}
-
 /// Everything up to a QEMU that has not been talked to yet.
-fn prepare(
+pub(super) fn prepare(
     dirs: &Dirs,
     run: &RunDir,
     mut plan: Plan,
@@ -146,6 +136,11 @@ fn prepare(
     // From here on others see what this guest uses. They do not wait for its devices, which may take
     // long; should its start fail, the plan goes with the directory, or with the claim.
     state::write(&run.plan(), &plan).map_err(StartError::io("write", &run.plan()))?;
+    if plan.machine.lifecycle.restarts() {
+        // For a supervisor that adopts it: by then the plan may say what came to the guest.
+        let first = run.first_plan();
+        state::write(&first, &plan).map_err(StartError::io("write", &first))?;
+    }
     drop(gate);
     let mut prepared = apply(&host, &plan.steps, &run.journal())?;
     let mut rolling = RollBack {
@@ -188,6 +183,7 @@ fn prepare(
         connected,
         stop_timeout: plan.machine.stop_timeout.duration(),
         sleeper: Sleeper::of(&plan.machine),
+        keeps: plan.machine.lifecycle.on_poweroff == OnPoweroff::Preserve,
         on_ready,
     };
     let end = End {
@@ -220,6 +216,7 @@ fn first_state(run: &RunDir, machine: &Machine, resumed: bool) -> GuestState {
         wakeups: 0,
         hibernating: false,
         resumed,
+        next_start: None,
     }
 }
 

@@ -28,6 +28,8 @@ pub enum Condition {
     Suspended,
     /// It was asked to end.
     Stopping,
+    /// It ended, and is about to be started anew.
+    Restarting,
     /// It ended; only the supervisor's last answers say so.
     Stopped,
 }
@@ -41,6 +43,7 @@ impl Condition {
             Self::Paused => "paused",
             Self::Suspended => "suspended",
             Self::Stopping => "stopping",
+            Self::Restarting => "restarting",
             Self::Stopped => "stopped",
         }
     }
@@ -92,6 +95,9 @@ pub struct GuestState {
     /// Whether it was hibernated when it was started.
     #[serde(default)]
     pub resumed: bool,
+    /// When it is started anew, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_start: Option<u64>,
 }
 
 /// How a guest ended.
@@ -166,6 +172,19 @@ pub struct Ended {
     pub signal: Option<i32>,
     /// What happened, for people.
     pub message: Option<String>,
+    /// The init system that started the supervisor is to start the guest anew.
+    #[serde(skip)]
+    pub again: bool,
+}
+
+impl Ended {
+    /// Says more of it.
+    pub(crate) fn add(&mut self, text: &str) {
+        self.message = Some(match self.message.take() {
+            Some(message) => format!("{message}; {text}"),
+            None => text.to_owned(),
+        });
+    }
 }
 
 /// Seconds since 1970.
@@ -254,6 +273,7 @@ mod tests {
             exit_status: Some(0),
             signal: None,
             message: None,
+            again: false,
         };
         write(&path, &ended).unwrap();
         write(&path, &ended).unwrap();

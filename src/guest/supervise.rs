@@ -16,10 +16,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connect::{Connected, Later, Sockets};
 use super::control::{self, Links, Shared, View};
 use super::farewell::Farewell;
+use super::feed::Feed;
 use super::hotplug::Hotplug;
 use super::lifecycle::{Action, Before, Input, Life, Timer};
 use super::news::{self, disk_trouble, news};
 use super::process::{Exit, Process};
+use super::restart::Past;
 use super::shrink::shrink;
 use super::signals::Signals;
 use super::sleeper::Sleeper;
@@ -53,6 +55,8 @@ pub(crate) struct Begin {
     pub(crate) stop_timeout: Duration,
     /// How it sleeps.
     pub(crate) sleeper: Sleeper,
+    /// Whether QEMU stays when the guest shuts down.
+    pub(crate) keeps: bool,
     /// Told once when the guest is ready.
     pub(crate) on_ready: OnReady,
 }
@@ -61,6 +65,8 @@ pub(crate) struct Begin {
 pub(crate) struct Outcome {
     /// How the guest ended.
     pub(crate) reason: Reason,
+    /// Whether a user wanted it.
+    pub(crate) wished: bool,
     /// How QEMU ended.
     pub(crate) exit: Exit,
     /// What went wrong before, where QEMU or the connection to it told.
@@ -69,6 +75,17 @@ pub(crate) struct Outcome {
     pub(crate) hotplug: Arc<Hotplug>,
     /// Tells the clients once everything is cleaned up.
     pub(crate) farewell: Farewell,
+}
+
+impl Outcome {
+    /// What matters for what follows; `ran` is how long the guest's life was.
+    pub(crate) fn past(&self, ran: Duration) -> Past {
+        Past {
+            reason: self.reason,
+            wished: self.wished,
+            ran,
+        }
+    }
 }
 
 struct Supervisor {
@@ -82,6 +99,9 @@ struct Supervisor {
     hotplug: Arc<Hotplug>,
     /// Why the guest is paused, where QEMU said so.
     trouble: Option<String>,
+    /// What was said last beside the condition.
+    word: Option<&'static str>,
+    feed: Feed,
     /// Events since the event log was looked at.
     events: u32,
     stop_timeout: Duration,
@@ -108,6 +128,7 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
             wakeups: begin.state.wakeups,
             hibernating: begin.state.hibernating,
             resumes: begin.state.resumed,
+            keeps: begin.keeps,
         }),
         process: begin.process,
         inputs,
@@ -118,6 +139,8 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
         }),
         timers: BTreeMap::new(),
         trouble: None,
+        word: None,
+        feed: Feed::default(),
         events: 0,
         stop_timeout: begin.stop_timeout,
         sleeper: Arc::new(begin.sleeper),
@@ -254,27 +277,34 @@ impl Supervisor {
         self.view
             .send_modify(|view| view.state.message = Some(text.to_owned()));
         self.write_state();
+        self.feed.state(&self.view.borrow().state);
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let condition = self.life.condition();
+        let word = self.life.word();
+        let other = std::mem::replace(&mut self.word, word) != word;
         self.view.send_modify(|view| {
             let state = &mut view.state;
             if state.state != condition {
                 tracing::info!("{} is {condition}", state.name);
                 state.state = condition;
                 state.since = state::now();
-                state.message = match condition {
-                    _ if self.life.panicked() => Some("the guest's kernel panicked".to_owned()),
-                    Condition::Paused => self.trouble.clone(),
-                    _ => None,
-                };
+                state.message = None;
+            } else if other {
+                state.message = None;
+            }
+            if let Some(word) = word {
+                state.message = Some(word.to_owned());
+            } else if condition == Condition::Paused && state.message.is_none() {
+                state.message = self.trouble.clone();
             }
             state.agent = self.life.agent();
             state.wakeups = self.life.wakeups();
             state.hibernating = self.life.hibernating();
         });
         self.write_state();
+        self.feed.state(&self.view.borrow().state);
         notify::status(condition.as_str());
     }
 
@@ -291,6 +321,7 @@ impl Supervisor {
             self.events = 0;
             news::trim(&self.run.events_log());
         }
+        self.feed.event(event);
         match event.name.as_str() {
             "BLOCK_IO_ERROR" => self.trouble = disk_trouble(event).or(self.trouble.take()),
             "RESUME" => self.trouble = None,
@@ -309,6 +340,7 @@ impl Supervisor {
             sleeper: Arc::clone(&self.sleeper),
             transition: Arc::default(),
             requests: Arc::clone(&self.requests),
+            feed: self.feed.clone(),
         };
         self.tasks.spawn(control::serve(listener, shared));
     }
@@ -396,6 +428,7 @@ impl Supervisor {
             let mut last = VecDeque::new();
             let drain = async {
                 while let Some(event) = events.next().await {
+                    self.feed.event(&event);
                     last.extend(news(&event));
                 }
             };
@@ -411,13 +444,22 @@ impl Supervisor {
             Action::Finish(reason) => Some(*reason),
             _ => None,
         });
+        let reason = reason.unwrap_or(Reason::Unknown);
+        // Giving the host back takes its time: the guest is no more meanwhile.
+        self.view.send_modify(|view| {
+            view.state.state = Condition::Stopping;
+            view.state.agent = false;
+        });
+        self.write_state();
         Outcome {
-            reason: reason.unwrap_or(Reason::Unknown),
+            reason,
+            wished: self.life.wished(reason),
             exit,
             trouble: self.trouble,
             hotplug: self.hotplug,
             farewell: Farewell {
                 view: self.view,
+                feed: self.feed,
                 requests: self.requests,
                 tasks: self.tasks,
                 consoles: self.consoles,

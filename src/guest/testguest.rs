@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::error::StartError;
+use super::start::OnReady;
 use super::state::{Ended, GuestState};
-use super::{RunDir, start};
+use super::{Renewal, RunDir, StartError, start};
 use crate::dirs::Dirs;
+use crate::error::Report;
 use crate::ids::Arch;
 use crate::machine::*;
 use crate::plan::Plan;
@@ -150,8 +151,10 @@ impl Place {
         let run = self.run_dir(plan.machine.name.as_str());
         let dirs = self.dirs.clone();
         let tell = Box::new(move |state: &GuestState| ready.send(state.clone()).unwrap());
-        let thread =
-            std::thread::spawn(move || start::run(&dirs, plan, start::Options::default(), tell));
+        let thread = std::thread::spawn(move || {
+            let renewal = Renewal::Here(&mut again);
+            start::run(&dirs, plan, start::Options::default(), tell, renewal)
+        });
         Guest {
             ready: when_ready.recv_timeout(Duration::from_secs(30)).ok(),
             run,
@@ -165,13 +168,19 @@ impl Place {
         let dirs = self.dirs.clone();
         let name = run.name().clone();
         let tell = Box::new(move |state: &GuestState| ready.send(state.clone()).unwrap());
-        let thread = std::thread::spawn(move || start::adopt(&dirs, &name, tell));
+        let thread =
+            std::thread::spawn(move || start::adopt(&dirs, &name, tell, Renewal::Here(&mut again)));
         Guest {
             ready: when_ready.recv_timeout(Duration::from_secs(30)).ok(),
             run,
             thread,
         }
     }
+}
+
+/// The same plan once more, and nobody to tell.
+pub(crate) fn again(plan: &Plan) -> Result<(Plan, OnReady), Report> {
+    Ok((plan.clone(), Box::new(|_| ())))
 }
 
 /// A guest that runs in a thread.
@@ -278,6 +287,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         rng: None,
         balloon: false,
         watchdog: None,
+        panic: false,
         vsock: None,
         host_devices: Vec::new(),
         vfs: Vec::new(),
@@ -290,6 +300,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         qemu_args: vec![],
         stop_timeout: Span::secs(20),
         power: crate::machine::Power::default(),
+        lifecycle: Lifecycle::default(),
         run_as: None,
         qemu: Qemu {
             binary: "qemu-system-x86_64".into(),

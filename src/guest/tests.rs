@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::state::{self, Condition, Ended, Reason};
-use super::testguest::{Place, read_until};
-use super::{Presence, StartError, look};
+use super::testguest::{Place, again, read_until};
+use super::{Presence, Renewal, StartError, look};
 use crate::error::Hint;
 use crate::machine::{Forward, Nic, NicBackend};
 
@@ -261,7 +261,14 @@ fn a_guest_that_is_still_being_started_can_be_asked_and_ended() {
     let run = place.run_dir("slow");
     let dirs = place.dirs.clone();
     let thread = std::thread::spawn(move || {
-        super::run(&dirs, plan, super::Options::default(), Box::new(|_| ()))
+        let renewal = Renewal::Here(&mut again);
+        super::run(
+            &dirs,
+            plan,
+            super::Options::default(),
+            Box::new(|_| ()),
+            renewal,
+        )
     });
     let end = Instant::now() + Duration::from_secs(10);
     while !crate::ops::socket::is_listening(&run.control()) {

@@ -113,6 +113,14 @@ pub const fn watchdog(model: WatchdogModel) -> &'static str {
     }
 }
 
+/// What a guest's kernel tells of its panic to. Windows and old Linux know the one on the ISA bus alone.
+pub const fn panic(board: BoardKind) -> &'static str {
+    match board {
+        BoardKind::Virt => "pvpanic-pci",
+        BoardKind::Q35 | BoardKind::Pc | BoardKind::Microvm => "pvpanic",
+    }
+}
+
 /// A device type that a machine needs, and what for.
 pub(crate) struct Needed {
     pub(crate) driver: &'static str,
@@ -163,6 +171,9 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     }
     if let Some(watchdog) = &machine.watchdog {
         need(self::watchdog(watchdog.model), "`[watchdog]`".to_owned());
+    }
+    if machine.panic {
+        need(self::panic(board), "`[panic]`".to_owned());
     }
     if machine.vsock.is_some() {
         need(virtio(Virtio::Vsock, bus), "`[vsock]`".to_owned());

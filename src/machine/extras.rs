@@ -50,6 +50,9 @@ pub enum ExtraError {
     /// Arm boards have no NMI.
     #[error("`watchdog.action = \"inject-nmi\"`: the board {0} has no non-maskable interrupt")]
     NoNmi(BoardKind),
+    /// Nor has microvm what its guests would find a panic device by.
+    #[error("`[panic]`: the board {0} has no place for a panic device")]
+    NoPanic(BoardKind),
     /// The host has no vhost-vsock.
     #[error("the guest's virtual socket needs {node}, which cannot be used: {why}")]
     NoVsock {

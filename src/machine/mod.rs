@@ -11,6 +11,7 @@ pub mod error;
 pub mod extras;
 pub mod files;
 pub mod host_devices;
+pub mod lifecycle;
 mod names;
 pub mod net;
 pub mod ports;
@@ -32,6 +33,7 @@ pub use files::wanted;
 pub use host_devices::{
     ConsoleRef, HostDevice, HostDeviceKind, HostMdev, HostPci, HostUsb, UsbAsk, VfSet,
 };
+pub use lifecycle::Lifecycle;
 pub use power::{Power, PowerError};
 pub use resolve::{Inputs, arch, image_folders, resolve};
 pub use run_as::{RunAs, RunAsError};
@@ -89,6 +91,9 @@ pub struct Machine {
     pub balloon: bool,
     /// The watchdog.
     pub watchdog: Option<Watchdog>,
+    /// Whether there is a device by which the guest's kernel tells of its panic.
+    #[serde(default)]
+    pub panic: bool,
     /// The context id of the virtual socket.
     pub vsock: Option<u32>,
     /// Devices of the host that the guest gets.
@@ -121,6 +126,9 @@ pub struct Machine {
     /// How it sleeps.
     #[serde(default)]
     pub power: Power,
+    /// What follows its end.
+    #[serde(default)]
+    pub lifecycle: Lifecycle,
     /// The QEMU.
     pub qemu: Qemu,
     /// As whom it runs, where that is another user than the one who runs mvm.

@@ -5,13 +5,14 @@ use std::path::Path;
 use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
-    AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Machine, Qemu, board, boot, check, cpu,
-    disk, extras, host_devices, names, net, ports, power, run_as, slots,
+    AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Lifecycle, Machine, Qemu, board, boot,
+    check, cpu, disk, extras, host_devices, lifecycle as ends, names, net, ports, power, run_as,
+    slots,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
 use crate::ids::GuestName;
-use crate::profile::schema::{Layer, MachineTable};
+use crate::profile::schema::{Layer, LifecycleTable, MachineTable};
 use crate::units::{Size, Span};
 
 /// The board has no HPET and no PM timer, and with ACPI no interrupt of the PIT; KVM's clock, which
@@ -97,6 +98,13 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     if board.kind == BoardKind::Microvm && accel.chosen == AccelKind::Tcg {
         notes.push(MICROVM_TCG.to_owned());
     }
+    let lifecycle = Lifecycle::of(
+        layer
+            .lifecycle
+            .as_ref()
+            .unwrap_or(&LifecycleTable::default()),
+    );
+    let panic = ends::panic(layer, &lifecycle, board.kind, &mut notes)?;
     crowd(&mut notes, memory, cpu.count, facts);
     let (agent, channels) = ports::channels(layer)?;
     let devices = host_devices::resolve(
@@ -134,6 +142,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         rng: extras::rng(layer, images)?,
         balloon: extras::balloon(layer),
         watchdog: extras::watchdog(layer, board.kind)?,
+        panic,
         vsock: extras::vsock(layer, name, facts)?,
         host_devices: devices.devices,
         vfs: devices.vfs,
@@ -157,6 +166,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
             .and_then(|lifecycle| lifecycle.stop_timeout)
             .unwrap_or(STOP_TIMEOUT),
         power,
+        lifecycle,
         qemu: qemu(layer, caps)?,
         run_as,
         notes,

@@ -17,7 +17,8 @@
 //!            1c-1d ports of the host's   host (1e where a
 //!            devices, 1c the GPU's       GPU is at 02 or 04)
 //!            1e ports that are kept free
-//!            1f ICH9 (q35)
+//!            1f ICH9 (q35), the panic
+//!            device (virt)
 //! ```
 //!
 //! Intel's integrated GPU is at 02 as on the host, or at 04 beside another display; then the controller of
@@ -47,6 +48,8 @@ pub enum Single {
     Balloon,
     /// The watchdog.
     Watchdog,
+    /// The panic device of virt; that of the others is on their ISA bus.
+    Panic,
     /// The virtual socket.
     Vsock,
     /// The SCSI controller.
@@ -172,6 +175,7 @@ impl Slots {
             Single::Rng => 0x05,
             Single::Balloon => 0x06,
             Single::Watchdog => 0x07,
+            Single::Panic => PCI_LAST,
             Single::Vsock => 0x08,
             Single::Scsi => 0x09,
             Single::Usb => 0x0a,

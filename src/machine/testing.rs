@@ -24,6 +24,8 @@ const DEVICES: &[&str] = &[
     "e1000",
     "e1000e",
     "i6300esb",
+    "pvpanic",
+    "pvpanic-pci",
     "ich9-ahci",
     "ide-cd",
     "ide-hd",

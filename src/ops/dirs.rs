@@ -115,11 +115,12 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), OpsError> {
 
 /// Whether a name in a guest's run-time directory is one that mvm or its QEMU puts there.
 pub fn is_ours(name: &str) -> bool {
-    const FIXED: [&str; 11] = [
+    const FIXED: [&str; 12] = [
         "lock",
         "supervisor.lock",
         "state.json",
         "plan.json",
+        "first-plan.json",
         "devices.json",
         "journal.jsonl",
         "monitor.sock",
@@ -140,6 +141,26 @@ pub fn is_ours(name: &str) -> bool {
 /// Removes a run-time directory with the files that mvm puts there, the supervisor's lock last:
 /// nobody else can have the guest while that file is there and held.
 pub(crate) fn remove_dir(path: &Path) -> Result<(), OpsError> {
+    empty_dir(path)?;
+    remove_file(&path.join("supervisor.lock"))?;
+    match fs::remove_dir(path) {
+        Ok(()) => Ok(()),
+        // Somebody who waited for the guest's name has it now: the directory is theirs.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(OpsError::io("remove", path)(error)),
+    }
+}
+
+/// Removes all that mvm puts into a run-time directory but the supervisor's lock: the guest is still his who
+/// has that.
+pub(crate) fn empty_dir(path: &Path) -> Result<(), OpsError> {
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -166,22 +187,10 @@ pub(crate) fn remove_dir(path: &Path) -> Result<(), OpsError> {
     // The journal first: as long as it is there, a recovery does all this again. The supervisor's lock
     // last: whoever finds it gone, and takes it anew, must not find the guest's lock still held by us,
     // or would take us for a QEMU without supervisor.
-    for name in ["journal.jsonl", "lock", "supervisor.lock"] {
+    for name in ["journal.jsonl", "lock"] {
         remove_file(&path.join(name))?;
     }
-    match fs::remove_dir(path) {
-        Ok(()) => Ok(()),
-        // Somebody who waited for the guest's name has it now: the directory is theirs.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
-            ) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(OpsError::io("remove", path)(error)),
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::rules_devices;
 use super::schema::{
-    Aio, Cache, ChannelTable, CpuTable, DiskBus, DiskTable, FirmwareWord, Layer, Media,
-    NetworkTable, ShareTable,
+    Aio, Cache, ChannelTable, CpuTable, DiskBus, DiskTable, FirmwareWord, Layer, LifecycleTable,
+    Media, NetworkTable, OnCrash, OnPoweroff, OnReboot, Restart, ShareTable,
 };
 use crate::ids::{Arch, Id};
 
@@ -69,8 +69,35 @@ pub(super) fn rules(layer: &Layer) -> Vec<Broken> {
     {
         report.add(&["vsock", "cid"], "context ids of guests start at 3");
     }
+    lifecycle(layer.lifecycle.as_ref(), &mut report);
     rules_devices::devices(layer, &mut report);
     report.0
+}
+
+fn lifecycle(lifecycle: Option<&LifecycleTable>, report: &mut Report) {
+    let Some(table) = lifecycle else { return };
+    let restarts = [
+        (
+            "on-poweroff",
+            table.on_poweroff == Some(OnPoweroff::Restart),
+        ),
+        ("on-reboot", table.on_reboot == Some(OnReboot::Restart)),
+        ("on-crash", table.on_crash == Some(OnCrash::Restart)),
+    ];
+    for (key, _) in restarts.into_iter().filter(|(_, restarts)| *restarts) {
+        if table.restart == Some(Restart::Never) {
+            report.add(
+                &["lifecycle", key],
+                "contradicts `lifecycle.restart = \"never\"`; leave that out, it is the default",
+            );
+        }
+    }
+    if table.restart_limit == Some(0) {
+        report.add(
+            &["lifecycle", "restart-limit"],
+            "expected at least 1; a guest that is never started anew has `restart = \"never\"`",
+        );
+    }
 }
 
 /// The first rule about devices of the host that is broken: those are never taken on a doubt.

@@ -198,6 +198,7 @@ fn a_check_tells_the_rules_that_values_break_together() {
          [network.b]\nmac = '52:54:00:00:00:01'\ntap.name = 'a-name-of-sixteen'\n\
          [agent]\n[channel.a]\nport = 'org.qemu.guest_agent.0'\n\
          [share.one]\ntag = 't'\n[share.two]\ntag = 't'\npath = '/'\n\
+         [lifecycle]\nrestart = 'never'\non-crash = 'restart'\nrestart-limit = 0\n\
          [variant.v]\nvsock.cid = 2\n",
     );
     home.write("profiles/lost.toml", "extends = ['nobody']\n");
@@ -216,7 +217,9 @@ fn a_check_tells_the_rules_that_values_break_together() {
     $HOME/profiles/x.toml:23: `channel.a`: the same port name as the agent's
     $HOME/profiles/x.toml:25: `share.one`: has no `path`
     $HOME/profiles/x.toml:27: `share.two`: the same tag as `one`
-    variant v of $HOME/profiles/x.toml:31: `vsock.cid`: context ids of guests start at 3
+    $HOME/profiles/x.toml:32: `lifecycle.on-crash`: contradicts `lifecycle.restart = "never"`; leave that out, it is the default
+    $HOME/profiles/x.toml:33: `lifecycle.restart-limit`: expected at least 1; a guest that is never started anew has `restart = "never"`
+    variant v of $HOME/profiles/x.toml:35: `vsock.cid`: context ids of guests start at 3
     "#);
     insta::assert_snapshot!(checked(&home, "lost"), @r#"
     $HOME/profiles/lost.toml:1:12: there is no profile named `nobody`

@@ -5,7 +5,8 @@ use super::args::{Args, Object, Options, path};
 use super::command::FdSource;
 use crate::machine::drivers::{self, RNG_SOURCE, Virtio};
 use crate::machine::slots::Single;
-use crate::machine::{Machine, Share};
+use crate::machine::{BoardKind, Lifecycle, Machine, Share};
+use crate::profile::schema::{OnCrash, OnPoweroff, OnReboot};
 
 /// What other devices depend on: the IOMMU, the ports of PCI Express.
 pub(super) fn first(args: &mut Args, machine: &Machine, context: Context) {
@@ -60,6 +61,16 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
         let action = Options::with("watchdog", watchdog.action.as_str());
         args.options("-action", action);
     }
+    if machine.panic {
+        let device = Object::device(drivers::panic(machine.board.kind), "mvm-panic");
+        args.device(match machine.board.kind {
+            BoardKind::Virt => device.at(context.slots.single(Single::Panic)),
+            BoardKind::Q35 | BoardKind::Pc | BoardKind::Microvm => device,
+        });
+    }
+    if let Some(actions) = actions(&machine.lifecycle) {
+        args.options("-action", actions);
+    }
     if let Some(cid) = machine.vsock {
         let vsock = context.virtio(Virtio::Vsock, "mvm-vsock");
         let vsock = vsock
@@ -69,6 +80,30 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
         args.json_fd("-device", real, vsock);
         args.fd("vsock", FdSource::Device("/dev/vhost-vsock".into()));
     }
+}
+
+/// What QEMU does at the guest's ends, where that is not what it does by itself. A new start is the
+/// supervisor's: for QEMU that is an end.
+fn actions(lifecycle: &Lifecycle) -> Option<Options> {
+    let reboot = match lifecycle.on_reboot {
+        OnReboot::Reset => None,
+        OnReboot::Restart | OnReboot::Stop => Some(("reboot", "shutdown")),
+    };
+    let poweroff = match lifecycle.on_poweroff {
+        OnPoweroff::Stop | OnPoweroff::Restart => None,
+        OnPoweroff::Preserve => Some(("shutdown", "pause")),
+    };
+    let crash = match lifecycle.on_crash {
+        OnCrash::Stop | OnCrash::Restart => None,
+        OnCrash::Preserve => Some(("panic", "pause")),
+    };
+    let mut actions = [reboot, poweroff, crash].into_iter().flatten();
+    let (key, value) = actions.next()?;
+    Some(
+        actions.fold(Options::with(key, value), |all, (key, value)| {
+            all.set(key, value)
+        }),
+    )
 }
 
 fn folder(share: &Share, id: &str) -> Options {

@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -172,10 +172,15 @@ impl TestEnv {
     /// Puts the demo guest's files where the profile `demo` looks for them; `None` where the guest cannot
     /// be made here, which `MVM_TEST_ALL` turns into a failure.
     pub(crate) fn with_demo() -> Option<Self> {
+        Self::with_guest("x86_64")
+    }
+
+    /// The same with another of the x86_64 guests in its place.
+    pub(crate) fn with_guest(variant: &str) -> Option<Self> {
         if !has_program("qemu-system-x86_64") {
             return None;
         }
-        let folder = demo_guest()?;
+        let folder = made_guest(variant)?;
         let env = Self::new();
         fs::create_dir_all(env.image("demo")).expect("a folder");
         for name in ["kernel", "initrd"] {
@@ -225,12 +230,13 @@ impl TestEnv {
     }
 }
 
-/// The demo guest's folder: made once by Debian's packages, then from a cache.
-fn demo_guest() -> Option<PathBuf> {
-    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
-    MADE.get_or_init(|| {
+/// A guest's folder: made once by Debian's packages, then from a cache.
+fn made_guest(variant: &str) -> Option<PathBuf> {
+    static MADE: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let one = || {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest/make.sh");
-        let output = Command::new(script).arg("x86_64").output().ok()?;
+        let output = Command::new(script).arg(variant).output().ok()?;
         let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
         if output.status.success() && Path::new(&path).join("kernel").is_file() {
             return Some(PathBuf::from(path));
@@ -238,12 +244,12 @@ fn demo_guest() -> Option<PathBuf> {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             std::env::var_os("MVM_TEST_ALL").is_none(),
-            "no demo guest: {said}"
+            "no guest {variant}: {said}"
         );
-        eprintln!("skipped: the demo guest cannot be made: {said}");
+        eprintln!("skipped: the guest {variant} cannot be made: {said}");
         None
-    })
-    .clone()
+    };
+    made.entry(variant.to_owned()).or_insert_with(one).clone()
 }
 
 /// Sends a signal to a process that the test knows.

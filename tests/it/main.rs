@@ -13,6 +13,7 @@ mod guests;
 mod hosts;
 mod hotplug;
 mod lifecycle;
+mod lifecycle_options;
 mod machines;
 mod media;
 mod moments;

@@ -16,6 +16,9 @@ pub(super) fn table(shown: &Value, machine: Option<&Machine>) -> Table {
     text(&mut table, "name", &shown["name"]);
     table.row(["state", &state(shown)]);
     text(&mut table, "message", &shown["message"]);
+    if let Some(at) = shown["next-start"].as_u64() {
+        table.row(["next start", &format!("in {}", until(at))]);
+    }
     text(&mut table, "profile", &shown["profile"]);
     text(&mut table, "machine file", &shown["machine-file"]);
     if let Some(pid) = shown["pid"].as_u64() {
@@ -59,6 +62,12 @@ fn text(table: &mut Table, label: &str, value: &Value) {
     if let Some(value) = value.as_str() {
         table.row([label, value]);
     }
+}
+
+/// In how long, in words.
+fn until(at: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    output::human_duration(Duration::from_secs(at).saturating_sub(now.unwrap_or_default()))
 }
 
 /// How long ago, in words.

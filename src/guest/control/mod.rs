@@ -2,6 +2,7 @@
 //!
 //! A verb succeeds when the state it names has been observed, never because QEMU answered `{}`.
 
+mod follow;
 mod sleep;
 mod verbs;
 
@@ -17,6 +18,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
+use super::feed::Feed;
 use super::hangup::hung_up;
 use super::hotplug::Hotplug;
 use super::lifecycle::Input;
@@ -64,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) transition: Arc<Mutex<()>>,
     /// A permit is held while a request is answered: the supervisor ends when it gets all of them.
     pub(crate) requests: Arc<Semaphore>,
+    /// What happens.
+    pub(crate) feed: Feed,
 }
 
 /// The connections that verbs use.
@@ -104,6 +108,14 @@ struct Progress(Arc<Mutex<OwnedWriteHalf>>);
 impl Progress {
     async fn tell(&self, text: &str) {
         self.line(&json!({ "progress": text })).await;
+    }
+
+    /// Whether the client took it, however long he took.
+    async fn patiently(&self, value: &Value) -> bool {
+        let mut text = value.to_string();
+        text.push('\n');
+        let mut stream = self.0.lock().await;
+        stream.write_all(text.as_bytes()).await.is_ok()
     }
 
     /// Whether the client took it.
@@ -217,7 +229,7 @@ mod tests {
     use crate::machine::AccelKind;
     use tokio::io::AsyncReadExt as _;
 
-    fn served(path: &std::path::Path) -> watch::Sender<View> {
+    fn served(path: &std::path::Path) -> (watch::Sender<View>, Feed) {
         let view = watch::Sender::new(View {
             state: GuestState {
                 name: "g".parse().unwrap(),
@@ -236,11 +248,13 @@ mod tests {
                 wakeups: 0,
                 hibernating: false,
                 resumed: false,
+                next_start: None,
             },
             stop_failures: 0,
             ended: None,
         });
         let links = Arc::default();
+        let feed = Feed::default();
         let dirs = crate::dirs::Dirs::new(0, &|_| None);
         let run = crate::guest::RunDir::new(&dirs, &"g".parse().unwrap());
         let shared = Shared {
@@ -252,9 +266,10 @@ mod tests {
             sleeper: Arc::default(),
             transition: Arc::default(),
             requests: Arc::new(Semaphore::new(CLIENTS as usize)),
+            feed: feed.clone(),
         };
         tokio::spawn(serve(UnixListener::bind(path).unwrap(), shared));
-        view
+        (view, feed)
     }
 
     async fn status(path: &std::path::Path) -> String {
@@ -271,12 +286,48 @@ mod tests {
     async fn who_asks_nothing_keeps_nobody_from_asking() {
         let top = tempfile::tempdir().unwrap();
         let path = top.path().join("control.sock");
-        let _view = served(&path);
+        let _served = served(&path);
         let mut idle = Vec::new();
         for _ in 0..CLIENTS {
             idle.push(UnixStream::connect(&path).await.unwrap());
         }
         let answer = timeout(IDLE * 5, status(&path)).await.unwrap();
         assert!(answer.contains("\"running\""), "{answer}");
+    }
+
+    /// Whoever follows too slowly is told how much he has missed, then the state as it is, and then goes on.
+    #[tokio::test]
+    async fn who_is_slow_is_told_what_is_lost() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().join("control.sock");
+        let (view, feed) = served(&path);
+        let mut client = BufReader::new(UnixStream::connect(&path).await.unwrap());
+        let stream = client.get_mut();
+        stream.write_all(b"{\"do\":\"watch\"}\n").await.unwrap();
+        let mut line = String::new();
+        client.read_line(&mut line).await.unwrap();
+        assert!(line.contains("\"running\""), "{line}");
+        // More than the socket and the feed hold, and nobody reads.
+        let mut state = view.borrow().state.clone();
+        state.message = Some("x".repeat(1 << 10));
+        for _ in 0..4000 {
+            feed.state(&state);
+            tokio::task::yield_now().await;
+        }
+        view.send_modify(|view| view.state.state = Condition::Paused);
+        let told = async {
+            loop {
+                let mut line = String::new();
+                client.read_line(&mut line).await.unwrap();
+                if line.contains("\"lost\"") {
+                    break;
+                }
+            }
+            let mut line = String::new();
+            client.read_line(&mut line).await.unwrap();
+            line
+        };
+        let line = timeout(IDLE * 20, told).await.unwrap();
+        assert!(line.contains("\"paused\""), "{line}");
     }
 }

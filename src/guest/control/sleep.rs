@@ -288,7 +288,7 @@ async fn to_ram(shared: &mut Shared, limit: Duration) -> Result<Value, Awake> {
             })
         }
         Heard::Leaves | Heard::Gone => match end_of(shared).await? {
-            end if end.reason == Reason::Hibernated => Ok(ended(&end)),
+            end if end.reason == Reason::Hibernated => Ok(ended(&end, Condition::Stopped)),
             _ => Err(gone(&name).into()),
         },
         Heard::Refused(error) => Err(refused(&error, "sleep (`mem` in /sys/power/state)")),
@@ -348,7 +348,7 @@ async fn to_disk(shared: &mut Shared, out: &Progress, limit: Duration) -> Result
                 Reason::Hibernated | Reason::HibernationRequested
             ) =>
             {
-                Ok(ended(&end))
+                Ok(ended(&end, Condition::Stopped))
             }
             end => Err(Awake::Failed(Report::new(
                 ExitCode::Failed,

@@ -7,6 +7,7 @@ use mvm_qmp::{Agent, AgentError, QmpError};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use super::super::goal::Goal;
 use super::super::hotplug::HotplugError;
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended};
@@ -43,6 +44,7 @@ pub(super) async fn run(
         "sleep-with-host" => sleep::with_host(request, shared, out).await,
         "agent" => agent(request, shared).await,
         "wait" => wait(request, shared).await,
+        "watch" => super::follow::watch(shared, out).await,
         "attach" => attach(request, shared).await,
         "detach" => detach(request, shared).await,
         other => Err(Report::new(
@@ -88,6 +90,13 @@ impl Shared {
     pub(super) fn links(&self) -> Result<&Links, Report> {
         self.links.get().ok_or_else(|| {
             let name = self.name();
+            if self.condition() == Condition::Restarting {
+                return Report::new(
+                    ExitCode::NotRunning,
+                    format!("guest `{name}` has ended and is about to be started anew"),
+                )
+                .hint(format!("`mvm stop {name}` leaves it stopped"));
+            }
             Report::new(
                 ExitCode::Failed,
                 format!("guest `{name}` is still being started"),
@@ -116,8 +125,8 @@ pub(super) fn qmp_failed(name: &str, error: &QmpError) -> Report {
     Report::new(ExitCode::Failed, error.to_string())
 }
 
-pub(super) fn ended(ended: &Ended) -> Value {
-    json!({ "state": Condition::Stopped, "reason": ended.reason, "message": ended.message })
+pub(super) fn ended(end: &Ended, then: Condition) -> Value {
+    json!({ "state": then, "reason": end.reason, "message": end.message })
 }
 
 pub(super) async fn stop(
@@ -130,6 +139,7 @@ pub(super) async fn stop(
         let view = shared.view.borrow();
         let how = match (view.state.state, view.state.agent) {
             (Condition::Starting, _) => "its start is broken off",
+            (Condition::Restarting, _) => "it is not started anew",
             (Condition::Suspended, _) => "it sleeps: it is woken, then asked to shut down",
             (Condition::Paused, _) => "it is paused: it is continued and asked to shut down",
             (_, true) => "the guest agent is asked to shut it down",
@@ -149,9 +159,13 @@ pub(super) async fn stop(
             view.ended.is_some() || view.stop_failures > failures
         })
         .await;
-    match seen.and_then(|view| view.ended) {
-        Some(end) => Ok(ended(&end)),
-        None => Err(still_there(shared, limit)),
+    match seen {
+        Some(View {
+            ended: Some(end),
+            state,
+            ..
+        }) => Ok(ended(&end, state.state)),
+        _ => Err(still_there(shared, limit)),
     }
 }
 
@@ -174,7 +188,7 @@ fn still_there(shared: &Shared, limit: Duration) -> Report {
 async fn kill(shared: &mut Shared) -> Result<Value, Report> {
     shared.tell(Input::Kill).await?;
     match shared.see(END, |view| view.ended.is_some()).await {
-        Some(View { ended: Some(end), .. }) => Ok(ended(&end)),
+        Some(View { ended: Some(end), state, .. }) => Ok(ended(&end, state.state)),
         _ => Err(Report::new(
             ExitCode::Failed,
             format!("QEMU of guest `{}` does not end, not even by SIGKILL", shared.name()),
@@ -231,8 +245,10 @@ async fn reset_or_end(
     if error.is_closed() {
         return match shared.see(END, |view| view.ended.is_some()).await {
             Some(View {
-                ended: Some(end), ..
-            }) => Ok(ended(&end)),
+                ended: Some(end),
+                state,
+                ..
+            }) => Ok(ended(&end, state.state)),
             _ => Err(gone(&name)),
         };
     }
@@ -265,9 +281,24 @@ async fn resume(shared: &mut Shared) -> Result<Value, Report> {
     match shared.condition() {
         Condition::Running => return Ok(json!({ "state": Condition::Running })),
         Condition::Suspended => return sleep::wakeup(shared).await,
-        _ => shared.qmp("cont").await?,
+        _ => shared
+            .qmp("cont")
+            .await
+            .map_err(|report| begun_anew(&shared.name(), report))?,
     };
     reached(shared, Condition::Running).await
+}
+
+/// QEMU goes on with no guest that has shut down.
+fn begun_anew(name: &str, report: Report) -> Report {
+    let needs = report.chain.iter().any(|text| text.contains("Resetting"));
+    if needs {
+        report.hint(format!(
+            "it has ended: `mvm reset {name}` makes it ready to begin anew, `mvm stop {name}` ends it"
+        ))
+    } else {
+        report
+    }
 }
 
 /// Waits for the state, and tells it only when QEMU says the same.
@@ -355,19 +386,21 @@ async fn to_its_end(
 }
 
 async fn wait(request: &Request, shared: &mut Shared) -> Result<Value, Report> {
-    let wanted: fn(&View) -> bool = match request.r#for.as_str() {
-        "running" => |view| view.state.state == Condition::Running,
-        "paused" => |view| view.state.state == Condition::Paused,
-        "suspended" => |view| view.state.state == Condition::Suspended,
-        "agent" => |view| view.state.agent,
-        "stopped" => |view| view.ended.is_some(),
-        other => {
-            return Err(Report::new(
+    let mut goals = Vec::new();
+    for word in request.r#for.split(',') {
+        let goal = Goal::of(word).ok_or_else(|| {
+            Report::new(
                 ExitCode::Usage,
-                format!("a guest cannot be waited for to be `{other}`"),
+                format!("a guest cannot be waited for to be `{word}`"),
             )
-            .hint("one of running, paused, suspended, agent, stopped"));
-        }
+            .hint(format!("one of {}", Goal::words().join(", ")))
+        })?;
+        goals.push(goal);
+    }
+    let wanted = |view: &View| {
+        goals
+            .iter()
+            .any(|goal| goal.is_met(&view.state, view.ended.is_some()))
     };
     let limit = request.timeout(WAIT);
     let name = shared.name();

@@ -20,6 +20,14 @@
 //!  any ──QEMU is reaped──► Over
 //! ```
 //!
+//! Where QEMU stays after the guest's shutdown (`lifecycle.on-poweroff = "preserve"`), `Run` has one more state:
+//!
+//! ```text
+//!  Running ──SHUTDOWN by the guest──► Halted ──RESET──► Paused
+//! ```
+//!
+//! and every other SHUTDOWN is followed by our own `quit`.
+//!
 //! While the end is `Asked`, the request is repeated every ten seconds: a guest that was still booting
 //! has lost the first one. Every state but `No` and `Over` has a timer, so that none lasts for ever.
 
@@ -47,6 +55,18 @@ enum Run {
     Running,
     Paused,
     Suspended,
+    /// It has shut down, and QEMU is kept.
+    Halted,
+}
+
+/// Whether its end is one that a user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    No,
+    /// A stop, a kill, a signal.
+    Now,
+    /// A stop that ran out of time: the guest may still heed it.
+    Late,
 }
 
 /// How its end is going.
@@ -86,6 +106,9 @@ pub(crate) struct Life {
     hibernating: bool,
     /// Whether its clock is to be set once its agent answers: it was hibernated when it was started.
     clock_is_old: bool,
+    wish: Wish,
+    /// QEMU stays when the guest shuts down: its end is ours.
+    keeps: bool,
     cause: Cause,
 }
 
@@ -98,6 +121,8 @@ pub(crate) struct Before {
     pub(crate) hibernating: bool,
     /// Whether it was hibernated when it was started.
     pub(crate) resumes: bool,
+    /// Whether its QEMU is kept when it shuts down.
+    pub(crate) keeps: bool,
 }
 
 impl Default for Life {
@@ -111,6 +136,8 @@ impl Default for Life {
             wakeups: 0,
             hibernating: false,
             clock_is_old: false,
+            wish: Wish::No,
+            keeps: false,
             cause: Cause {
                 shutdown: None,
                 hibernated: false,
@@ -129,6 +156,7 @@ impl Life {
             wakeups: before.wakeups,
             hibernating: before.hibernating,
             clock_is_old: before.resumes,
+            keeps: before.keeps,
             ..Self::default()
         }
     }
@@ -139,7 +167,7 @@ impl Life {
             (Ending::Over, _) => Condition::Stopped,
             (Ending::No, Run::Starting) => Condition::Starting,
             (Ending::No, Run::Running) => Condition::Running,
-            (Ending::No, Run::Paused) => Condition::Paused,
+            (Ending::No, Run::Paused | Run::Halted) => Condition::Paused,
             (Ending::No, Run::Suspended) => Condition::Suspended,
             _ => Condition::Stopping,
         }
@@ -160,9 +188,26 @@ impl Life {
         self.hibernating
     }
 
-    /// Whether the guest's kernel panicked.
-    pub(crate) fn panicked(&self) -> bool {
-        self.cause.panicked
+    /// What is to be said beside the condition.
+    pub(crate) fn word(&self) -> Option<&'static str> {
+        if self.cause.panicked {
+            Some("the guest's kernel panicked")
+        } else if self.run == Run::Halted {
+            Some(
+                "the guest has shut down; QEMU is kept, as its profile says in `lifecycle.on-poweroff`",
+            )
+        } else {
+            None
+        }
+    }
+
+    /// Whether a user wanted an end of that kind.
+    pub(crate) fn wished(&self, reason: Reason) -> bool {
+        match self.wish {
+            Wish::No => false,
+            Wish::Now => true,
+            Wish::Late => reason == Reason::GuestShutdown,
+        }
     }
 
     /// The next state and what is to be done.
@@ -181,7 +226,10 @@ impl Life {
                     vec![Action::Publish]
                 }
                 Input::Stop { timeout, force } => self.stop(timeout, force),
-                Input::Kill => self.quit(),
+                Input::Kill => {
+                    self.wish = Wish::Now;
+                    self.quit()
+                }
                 Input::Signal { timeout } => match self.ending {
                     Ending::Asked | Ending::Leaving if self.signalled => self.quit(),
                     _ => {
@@ -219,7 +267,7 @@ impl Life {
                 Vec::new()
             }
             // A sleeping guest is stopped too, and stays asleep.
-            News::Stopped if self.run == Run::Suspended => Vec::new(),
+            News::Stopped if matches!(self.run, Run::Suspended | Run::Halted) => Vec::new(),
             News::Stopped => self.runs(Run::Paused),
             News::Resumed => self.runs(Run::Running),
             News::Suspended => self.runs(Run::Suspended),
@@ -237,14 +285,17 @@ impl Life {
                 actions
             }
             News::Shutdown(reason) => {
-                self.cause.shutdown = Some(shutdown_reason(&reason));
-                self.leave()
+                let reason = shutdown_reason(&reason);
+                // A QEMU that was kept says another when it is told to quit.
+                self.cause.shutdown.get_or_insert(reason);
+                if self.keeps {
+                    self.kept(reason)
+                } else {
+                    self.leave()
+                }
             }
             // Said at once, where QEMU may hold back for a second that the agent's port is closed.
-            News::Reset => {
-                self.wakeups = 0;
-                self.agent_is(false)
-            }
+            News::Reset => self.reset(),
             News::Panicked => {
                 self.cause.panicked = true;
                 vec![Action::Publish]
@@ -254,6 +305,53 @@ impl Life {
                 self.leave()
             }
         }
+    }
+
+    /// The guest begins anew.
+    fn reset(&mut self) -> Vec<Action> {
+        self.wakeups = 0;
+        let mut actions = self.agent_is(false);
+        let before = (self.run, self.cause.panicked);
+        self.cause.panicked = false;
+        if self.run == Run::Halted {
+            self.run = Run::Paused;
+            self.cause.shutdown = None;
+        }
+        if self.wish == Wish::Late {
+            self.wish = Wish::No;
+        }
+        if before != (self.run, self.cause.panicked) && actions.is_empty() {
+            actions.push(Action::Publish);
+        }
+        actions
+    }
+
+    /// The guest has shut down, or the like, and QEMU is still there.
+    fn kept(&mut self, reason: Reason) -> Vec<Action> {
+        match (self.ending, reason) {
+            // Our own `quit`.
+            (Ending::Quitting | Ending::Killing, _) => Vec::new(),
+            // These are QEMU's own end, which nothing holds up.
+            (_, Reason::Quit | Reason::HostSignal | Reason::Crashed | Reason::Unknown) => {
+                self.leave()
+            }
+            // A guest that is hibernated is not one that has shut down.
+            (Ending::No, Reason::GuestShutdown) if !self.hibernating && !self.cause.hibernated => {
+                self.runs(Run::Halted)
+            }
+            (Ending::No | Ending::Asked, _) => self.close(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Ends a QEMU whose guest is no more.
+    fn close(&mut self) -> Vec<Action> {
+        self.ending = Ending::Quitting;
+        vec![
+            Action::Quit,
+            Action::Arm(Timer::Quit, QUIT),
+            Action::Publish,
+        ]
     }
 
     fn agent_is(&mut self, answers: bool) -> Vec<Action> {
@@ -297,7 +395,11 @@ impl Life {
     }
 
     fn stop(&mut self, timeout: Duration, force: bool) -> Vec<Action> {
+        self.wish = Wish::Now;
         match self.ending {
+            // There is nobody to ask.
+            Ending::No if self.run == Run::Halted => self.close(),
+            Ending::No if self.run == Run::Paused && self.cause.panicked => self.close(),
             // Nothing of the guest has run yet.
             Ending::No if self.run == Run::Starting => self.quit(),
             Ending::No | Ending::Asked => {
@@ -359,6 +461,7 @@ impl Life {
             (Timer::Deadline, Ending::Asked) => {
                 self.ending = Ending::No;
                 self.signalled = false;
+                self.wish = Wish::Late;
                 vec![Action::StopFailed, Action::Publish]
             }
             (Timer::Deadline, Ending::Leaving) => vec![Action::StopFailed],
@@ -386,6 +489,7 @@ impl Life {
             // Where the firmware has no hibernation (Arm), it looks like any other shutdown.
             Some(Reason::GuestShutdown) if self.hibernating => Reason::HibernationRequested,
             Some(Reason::Quit | Reason::HostSignal) if self.cause.killed => Reason::Killed,
+            Some(Reason::Quit) if self.cause.panicked => Reason::GuestPanic,
             Some(reason) => reason,
             None if self.cause.watchdog => Reason::Watchdog,
             None if self.cause.killed => Reason::Killed,

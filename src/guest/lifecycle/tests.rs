@@ -209,8 +209,11 @@ fn any_input() -> impl Strategy<Value = Input> {
 
 proptest! {
     #[test]
-    fn any_order_of_inputs_is_safe(inputs in proptest::collection::vec(any_input(), 0..60)) {
-        let mut life = Life::default();
+    fn any_order_of_inputs_is_safe(keeps in any::<bool>(), inputs in proptest::collection::vec(any_input(), 0..60)) {
+        let mut life = Life::after(Before {
+            keeps,
+            ..Before::default()
+        });
         let mut armed = std::collections::BTreeSet::new();
         let (mut quits, mut kills, mut finished) = (0, 0, 0);
         for input in inputs {
@@ -315,4 +318,115 @@ fn the_clock_is_set_after_each_sleep() {
     let (life, _) = life.step(Input::Agent(false));
     let (_, actions) = life.step(Input::Agent(true));
     assert!(!actions.contains(&Action::SetClock), "{actions:?}");
+}
+
+fn keeping(inputs: impl IntoIterator<Item = Input>) -> (Life, Vec<Action>) {
+    let mut life = Life::after(Before {
+        keeps: true,
+        ..Before::default()
+    });
+    let mut last = Vec::new();
+    for input in inputs {
+        (life, last) = life.step(input);
+    }
+    (life, last)
+}
+
+#[test]
+fn a_guest_that_is_kept_after_its_shutdown_can_begin_anew_or_end() {
+    let halted = [
+        Input::Ready,
+        shutdown("guest-shutdown"),
+        Input::Qemu(News::Stopped),
+    ];
+    let (life, actions) = keeping(halted.clone());
+    assert_eq!(life.condition(), Condition::Paused);
+    assert!(life.word().unwrap().contains("shut down") && actions.is_empty());
+
+    // Nobody is asked for what has happened; the reason is the guest's.
+    let (life, actions) = keeping(halted.clone().into_iter().chain([stop(false)]));
+    assert!(actions.contains(&Action::Quit), "{actions:?}");
+    let (life, _) = life.step(shutdown("host-qmp-quit"));
+    let (life, actions) = life.step(gone());
+    assert_eq!(actions, [Action::Finish(Reason::GuestShutdown)]);
+    assert!(life.wished(Reason::GuestShutdown));
+
+    let reset = [Input::Qemu(News::Reset), Input::Qemu(News::Resumed)];
+    let (life, _) = keeping(halted.into_iter().chain(reset));
+    assert_eq!((life.condition(), life.word()), (Condition::Running, None));
+    let (life, _) = life.step(Input::Kill);
+    let (_, actions) = life.step(gone());
+    assert_eq!(actions, [Action::Finish(Reason::Killed)]);
+}
+
+#[test]
+fn what_is_not_kept_is_ended_where_qemu_stays() {
+    for (inputs, reason) in [
+        (vec![shutdown("guest-reset")], Reason::GuestReset),
+        (vec![shutdown("guest-panic")], Reason::GuestPanic),
+        (
+            vec![stop(false), shutdown("guest-shutdown")],
+            Reason::GuestShutdown,
+        ),
+    ] {
+        let (life, actions) = keeping([Input::Ready].into_iter().chain(inputs));
+        assert!(actions.contains(&Action::Quit), "{reason:?}: {actions:?}");
+        let (life, _) = life.step(shutdown("host-qmp-quit"));
+        let (_, actions) = life.step(gone());
+        assert_eq!(actions, [Action::Finish(reason)]);
+    }
+}
+
+/// A guest that is hibernated is not one that has shut down and is kept.
+#[test]
+fn hibernation_ends_a_qemu_that_stays() {
+    for (asked, reason) in [
+        (Input::Qemu(News::Hibernated), Reason::Hibernated),
+        (Input::Hibernate(true), Reason::HibernationRequested),
+    ] {
+        let (life, actions) = keeping([Input::Ready, asked, shutdown("guest-shutdown")]);
+        assert!(actions.contains(&Action::Quit), "{actions:?}");
+        let (life, _) = life.step(shutdown("host-qmp-quit"));
+        let (_, actions) = life.step(gone());
+        assert_eq!(actions, [Action::Finish(reason)]);
+    }
+}
+
+#[test]
+fn a_panicked_guest_that_is_paused_is_ended_without_being_asked() {
+    let panicked = [
+        Input::Ready,
+        Input::Qemu(News::Panicked),
+        Input::Qemu(News::Stopped),
+    ];
+    let (life, _) = run(panicked.clone());
+    assert_eq!(life.condition(), Condition::Paused);
+    assert!(life.word().unwrap().contains("panicked"));
+    let (life, actions) = life.step(stop(false));
+    assert!(actions.contains(&Action::Quit), "{actions:?}");
+    let (life, _) = life.step(shutdown("host-qmp-quit"));
+    let (_, actions) = life.step(gone());
+    assert_eq!(actions, [Action::Finish(Reason::GuestPanic)]);
+
+    let (life, _) = run(panicked.into_iter().chain([Input::Qemu(News::Reset)]));
+    assert_eq!(life.word(), None);
+}
+
+#[test]
+fn what_a_user_wants_is_remembered() {
+    let wished = |inputs: Vec<Input>, reason| {
+        let (life, _) = run([Input::Ready].into_iter().chain(inputs));
+        life.wished(reason)
+    };
+    let by_itself = vec![shutdown("guest-shutdown")];
+    assert!(!wished(by_itself, Reason::GuestShutdown));
+    assert!(wished(vec![Input::Kill], Reason::Killed));
+    let signal = Input::Signal { timeout: MINUTE };
+    assert!(wished(vec![signal], Reason::GuestShutdown));
+    // A stop that came to nothing: the guest may still heed it, and a crash is none of it.
+    let late = vec![stop(false), Input::Timer(Timer::Deadline)];
+    assert!(wished(late.clone(), Reason::GuestShutdown));
+    assert!(!wished(late.clone(), Reason::Crashed));
+    let reset = late.into_iter().chain([Input::Qemu(News::Reset)]).collect();
+    assert!(!wished(reset, Reason::GuestShutdown));
 }

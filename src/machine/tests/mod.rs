@@ -183,6 +183,20 @@ fn a_table_is_enough_to_have_the_device() {
 }
 
 #[test]
+fn a_crash_that_is_not_the_end_needs_the_panic_device() {
+    let has = |text: &str| machine(text).unwrap().panic;
+    assert!(!has("") && has("[panic]"));
+    assert!(has("lifecycle.restart = \"on-crash\""));
+    assert!(has("lifecycle.on-crash = \"preserve\""));
+    assert!(!has(
+        "lifecycle.on-crash = \"restart\"\npanic.enabled = false"
+    ));
+    let small = machine("machine.type = \"microvm\"\nlifecycle.restart = \"always\"").unwrap();
+    assert!(!small.panic);
+    assert!(small.notes.iter().any(|note| note.contains("panic device")));
+}
+
+#[test]
 fn small_boards_say_what_they_lack() {
     let microvm = |rest: &str| message(&format!("machine.type = \"microvm\"\n{rest}"));
     assert!(microvm("[watchdog]").contains("no PCI"));
@@ -193,6 +207,7 @@ fn small_boards_say_what_they_lack() {
         .map(|n| format!("[network.n{n}]\nuser = {{}}\n"))
         .collect();
     assert!(microvm(&many).contains("20 network cards"));
+    assert!(microvm("[panic]").contains("no place for a panic device"));
     let arm = "machine.arch = \"aarch64\"\n[watchdog]\naction = \"inject-nmi\"";
     assert!(message(arm).contains("non-maskable"));
 }

@@ -93,6 +93,8 @@ layers! {
     balloon: BalloonTable,
     /// The watchdog.
     watchdog: WatchdogTable,
+    /// The device by which the guest's kernel tells of its panic.
+    panic: PanicTable,
     /// The virtual socket to the host.
     vsock: VsockTable,
     /// An IOMMU that the guest sees.
@@ -370,6 +372,15 @@ table! {
 }
 
 table! {
+    /// `[panic]`: pvpanic, by which a panic of the guest's kernel is seen.
+    PanicTable {
+        /// Whether the guest has one. By default so where the table is there, and where `lifecycle.on-crash`
+        /// is `restart` or `preserve`.
+        enabled: bool,
+    }
+}
+
+table! {
     /// `[vsock]`
     VsockTable {
         /// Whether the guest has one. By default so where the table is there.
@@ -393,6 +404,20 @@ table! {
         /// How long `mvm stop` and a SIGTERM to the supervisor wait for the guest to shut down.
         /// By default `60s`.
         stop_timeout: Span,
+        /// When a guest that has ended is started anew. By default `never`. The three keys below say it more
+        /// finely, each by itself. `mvm stop`, `mvm kill` and a signal are never followed by a new start.
+        restart: Restart,
+        /// How many new starts there are in a row, 1 s to 60 s apart, before the guest is given up; a run of
+        /// five minutes begins a new row. By default 10.
+        restart_limit: u32,
+        /// What follows when the guest shuts itself down. By default `stop`, with `restart = "always"`
+        /// `restart`.
+        on_poweroff: OnPoweroff,
+        /// What follows when the guest reboots, or is reset. By default `reset`.
+        on_reboot: OnReboot,
+        /// What follows when QEMU or the guest's kernel crashes. By default `stop`, with `restart` other than
+        /// `never` `restart`.
+        on_crash: OnCrash,
     }
 }
 

@@ -197,8 +197,59 @@ words! {
         Pause = "pause",
         /// The guest gets a non-maskable interrupt.
         InjectNmi = "inject-nmi",
+        /// QEMU says so in its log.
+        Debug = "debug",
         /// The event is all.
         None = "none",
+    }
+}
+
+words! {
+    /// `lifecycle.restart`
+    Restart {
+        /// A guest that has ended stays so.
+        Never = "never",
+        /// It is started anew when QEMU or the guest's kernel crashed: `on-crash = "restart"`.
+        OnCrash = "on-crash",
+        /// It is started anew when it shut itself down, too: `on-poweroff = "restart"` as well.
+        Always = "always",
+    }
+}
+
+words! {
+    /// `lifecycle.on-poweroff`
+    OnPoweroff {
+        /// QEMU ends, and the host gets back what it gave.
+        Stop = "stop",
+        /// The same, and then the guest is started anew.
+        Restart = "restart",
+        /// QEMU stays, the guest's processors stopped, its memory and devices as they were.
+        Preserve = "preserve",
+    }
+}
+
+words! {
+    /// `lifecycle.on-reboot`
+    OnReboot {
+        /// The board is reset within the same QEMU, as on a real one.
+        Reset = "reset",
+        /// QEMU ends, the host gets back what it gave, and the guest is started anew.
+        Restart = "restart",
+        /// QEMU ends: for installers that end by a reboot.
+        Stop = "stop",
+    }
+}
+
+words! {
+    /// `lifecycle.on-crash`
+    OnCrash {
+        /// QEMU ends, and the host gets back what it gave.
+        Stop = "stop",
+        /// The same, and then the guest is started anew.
+        Restart = "restart",
+        /// After a panic of its kernel the guest is paused, its memory and devices as they were. A QEMU
+        /// that crashed leaves nothing to preserve.
+        Preserve = "preserve",
     }
 }
 

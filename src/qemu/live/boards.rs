@@ -15,7 +15,7 @@ fn q35_takes_every_device() {
     let text = format!(
         "{}{}{}",
         EVERYTHING,
-        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[watchdog]\n[disk.cd]\nmedia = \"cdrom\"\nempty = true\n\
+        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[panic]\n[watchdog]\n[disk.cd]\nmedia = \"cdrom\"\nempty = true\n\
          [disk.ucd]\nmedia = \"cdrom\"\nbus = \"usb\"\nfile.path = \"f.img\"\n",
         disks(&["virtio", "scsi", "sata", "nvme", "usb"])
     );
@@ -27,7 +27,7 @@ fn pc_takes_every_device() {
     let text = format!(
         "machine.type = \"pc\"\n{}{}{}",
         EVERYTHING,
-        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[watchdog]\naction = \"inject-nmi\"\n\
+        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[panic]\n[watchdog]\naction = \"inject-nmi\"\n\
          [disk.cd]\nmedia = \"cdrom\"\nbus = \"ide\"\nempty = true\n",
         disks(&["virtio", "scsi", "sata", "nvme", "usb", "ide"])
     );
@@ -39,7 +39,7 @@ fn virt_takes_every_device() {
     let text = format!(
         "machine.arch = \"aarch64\"\nfirmware.type = \"uefi\"\n{}{}{}",
         EVERYTHING,
-        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[watchdog]\n[disk.cd]\nmedia = \"cdrom\"\nempty = true\n",
+        "[network.old]\nuser = {}\nmodel = \"e1000\"\n[panic]\n[watchdog]\n[disk.cd]\nmedia = \"cdrom\"\nempty = true\n",
         disks(&["virtio", "scsi", "sata", "nvme", "usb"])
     );
     if Path::new("/usr/share/AAVMF/AAVMF_CODE.fd").exists() {
@@ -115,7 +115,7 @@ fn an_iommu_translates_every_virtio_device() {
 #[test]
 fn needed_devices_are_those_of_the_command_line() {
     let text = format!(
-        "{}[network.old]\nuser = {{}}\nmodel = \"e1000\"\n[watchdog]\n[vsock]\n[iommu]\nmodel = \"virtio\"\n\
+        "{}[network.old]\nuser = {{}}\nmodel = \"e1000\"\n[panic]\n[watchdog]\n[vsock]\n[iommu]\nmodel = \"virtio\"\n\
          [disk.ucd]\nmedia = \"cdrom\"\nbus = \"usb\"\nempty = true\n",
         EVERYTHING.replace('@', "/srv")
     );
@@ -130,7 +130,7 @@ fn needed_devices_are_those_of_the_command_line() {
         }
         if board == "microvm" {
             text = text
-                .replace("[watchdog]", "")
+                .replace("[panic]\n[watchdog]", "")
                 .replace("model = \"e1000\"", "")
                 .replace("bus = \"usb\"\nempty", "bus = \"scsi\"\nempty");
         }

@@ -305,3 +305,40 @@ fn the_pasted_command_line_starts_a_guest() {
     assert_eq!(status["status"], "running");
     session.quit();
 }
+
+/// QEMU of all versions takes the words, and lives by them.
+#[test]
+fn what_follows_the_guests_end_is_told_to_qemu() {
+    let text = "[lifecycle]\non-poweroff = \"preserve\"\non-crash = \"preserve\"\non-reboot = \"stop\"\n\
+                [watchdog]\naction = \"debug\"\n";
+    let Some((mut session, machine)) = runs(text, &[]) else {
+        return;
+    };
+    let shown = command_line(&machine).shown();
+    let actions: Vec<&str> = shown
+        .windows(2)
+        .filter(|pair| pair[0] == "-action")
+        .map(|pair| pair[1].as_str())
+        .collect();
+    assert_eq!(
+        actions,
+        [
+            "watchdog=debug",
+            "reboot=shutdown,shutdown=pause,panic=pause"
+        ]
+    );
+    assert!(session.names("/machine/peripheral").contains("mvm-panic"));
+    // A reset is an end now, and an end leaves QEMU there.
+    session.call("cont", json!({}));
+    session.call("system_reset", json!({}));
+    let started = Instant::now();
+    loop {
+        let status = session.call("query-status", json!({}));
+        if status["status"] == "shutdown" {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{status}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    session.quit();
+}
