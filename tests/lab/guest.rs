@@ -44,7 +44,7 @@ impl<'a> Guest<'a> {
                 return None;
             }
             assert!(
-                begin.elapsed() < Duration::from_secs(120)
+                begin.elapsed() < Duration::from_secs(300)
                     && !seen.stdout.contains("Kernel panic")
                     && !seen.stderr.contains("not running"),
                 "no shell on the console of {name}: {seen}"

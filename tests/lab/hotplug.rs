@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::devices::{NIC1, NVME};
+use crate::devices::{EDU, NIC1, NVME, RTL8139};
 use crate::guest::Guest;
-use crate::host::Host;
+use crate::host::{Host, SMALL};
 
 /// With drivers for all that comes.
 const START: &str = "mvm start linux --name inner --kernel /images/x86_64-full/vmlinux \
-    --initrd /images/x86_64-full/initrd --append 'console=ttyS0 quiet' --cpus 1 --memory 512M";
+    --initrd /images/x86_64-full/initrd --append 'console=ttyS0 quiet' --cpus 1 --memory 512M --timeout 250s";
 
 /// Runs a script that must succeed. A device comes only after all of the guest's memory was pinned for it, and
 /// several emulated processors may share one real one.
@@ -52,8 +52,9 @@ fn within(guest: &Guest<'_>, command: &str, wanted: &str) {
 }
 
 const CARDS: &str = "cat /sys/class/net/eth*/address | sort | head -n 1";
-const COUNT: &str = "ls -d /sys/class/net/eth* | wc -l";
+const COUNT: &str = "ls -d /sys/class/net/eth* 2>/dev/null | wc -l";
 const VFS: &str = "grep -l 0x010802 /sys/bus/pci/devices/*/class | wc -l";
+const EDUS: &str = "grep -l 0x11e8 /sys/bus/pci/devices/*/device | wc -l";
 const STICKS: &str = "ls -d /sys/block/sd* 2>/dev/null | wc -l";
 
 #[test]
@@ -96,6 +97,62 @@ fn a_pci_device_comes_and_goes_live() {
     // Once more, and the guest's end gives it back.
     run(&host, &format!("mvm attach inner --pci {NIC1}"));
     within(&guest, COUNT, "2");
+    run(&host, "mvm kill inner");
+    host.settles_to(&before);
+}
+
+#[test]
+fn functions_of_one_group_leave_one_after_the_other() {
+    let host = Host::x86().boot();
+    let before = host.snapshot();
+    run(
+        &host,
+        &format!(
+            "{START} --set network.lan.none={{}} --set 'pci.nic.address=\"{RTL8139}\"' \
+             --set 'pci.edu.address=\"{EDU}\"'"
+        ),
+    );
+    let guest = host.guest("inner");
+    within(&guest, COUNT, "1");
+    within(&guest, EDUS, "1");
+
+    // The kernel gives no function back while QEMU has the group open for the other one.
+    let said = host.sh(
+        "mvm detach inner nic --timeout 200s",
+        Duration::from_secs(300),
+    );
+    assert_eq!(said.status, 0, "{said}");
+    for word in [
+        RTL8139,
+        "with the last device of its IOMMU group that inner has",
+    ] {
+        assert!(said.stderr.contains(word), "{word}: {said}");
+    }
+    within(&guest, COUNT, "0");
+    let now = host.snapshot();
+    for function in [RTL8139, EDU] {
+        assert!(now.has(&[&format!("{function}/driver'"), "vfio-pci"]));
+        assert!(now.has(&["run ", &format!("leases/pci-{function}")]));
+    }
+    // It is still the guest's for everybody else.
+    let refused = host.sh(
+        &format!("mvm start {SMALL} --name other --pci {RTL8139}"),
+        Duration::from_secs(180),
+    );
+    assert_eq!(refused.status, 4, "{refused}");
+    assert!(
+        refused
+            .stderr
+            .contains(&format!("guest inner has {RTL8139}")),
+        "{refused}"
+    );
+
+    run(&host, "mvm detach inner edu --timeout 200s");
+    within(&guest, EDUS, "0");
+    let now = host.snapshot();
+    assert!(now.has(&[&format!("{RTL8139}/driver'"), "8139cp"]));
+    assert!(!now.has(&[&format!("{EDU}/driver'")]));
+    assert!(!now.has(&["leases/pci-"]));
     run(&host, "mvm kill inner");
     host.settles_to(&before);
 }

@@ -92,3 +92,42 @@ fn a_whole_usb_controller_and_both_devices_of_a_group() {
     host.run("mvm kill taker");
     host.settles_to(&before);
 }
+
+#[test]
+fn a_usb_device_and_its_whole_controller_are_no_two_guests() {
+    let host = Host::x86().second_xhci().boot();
+    let before = host.snapshot();
+    let start = |name: &str, flags: &str| format!("mvm start {SMALL} --name {name} {flags}");
+    let refused = |command: &str, words: &[&str]| {
+        let refused = host.sh(command, Duration::from_secs(180));
+        assert_eq!(refused.status, 4, "{refused}");
+        for word in words {
+            assert!(refused.stderr.contains(word), "{word}: {refused}");
+        }
+    };
+
+    // Whoever has the device keeps it, whatever the other one insists on.
+    host.run(&start("device", "--usb serial:STICK02"));
+    let with = host.snapshot();
+    let has = format!("guest device has usb 3-1 of {XHCI2}");
+    let whole = format!("--pci {XHCI2}");
+    refused(&start("whole", &whole), &[&has]);
+    let insists = format!("{whole} --take-from-host");
+    refused(&start("whole", &insists), &[&has]);
+    host.settles_to(&with);
+    host.run("mvm kill device");
+    host.settles_to(&before);
+
+    // With the controller all that is plugged into it is the guest's, and nobody else sees it.
+    host.run(&start("whole", &whole));
+    let with = host.snapshot();
+    let has = format!("guest whole has the USB controller {XHCI2}");
+    for ask in ["serial:STICK02", "3-1", "storage:2"] {
+        let usb = format!("--usb {ask}");
+        refused(&start("device", &usb), &["`[usb.", &has]);
+    }
+    host.settles_to(&with);
+    host.run("mvm kill whole");
+    // The host finds the stick again.
+    host.settles_to(&before);
+}

@@ -96,6 +96,15 @@ fn a_guest_s_devices_are_its_user_s_while_it_has_them() {
     run("mvm kill inner");
     host.settles_to(&before);
     assert_eq!(run(&format!("{THEIRS} | wc -l")), "0");
+
+    // Nobody is left to give anything back.
+    run(&start);
+    assert_eq!(run(THEIRS), "65534 600\n65534 600\n65534 600");
+    run("kill -KILL $(pidof mvm qemu-system-x86_64)");
+    assert_ne!(run(THEIRS), "");
+    run("mvm recover");
+    host.settles_to(&before);
+    assert_eq!(run(&format!("{THEIRS} | wc -l")), "0");
 }
 
 #[test]
