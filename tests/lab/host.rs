@@ -69,6 +69,11 @@ impl Builder {
         self
     }
 
+    /// Another first process than busybox init: x86 hosts have systemd.
+    pub(crate) fn init(self, program: &str) -> Self {
+        self.append(&format!("lab.init={program}"))
+    }
+
     /// Kernel modules to load at the start, beside the drivers of what there is: `mtty`, `mdpy`.
     pub(crate) fn modules(mut self, names: &str) -> Self {
         self.modules = format!("{},{}", self.modules, names.replace(' ', ","));
@@ -190,6 +195,16 @@ impl Host {
         let output = self.sh(script, Duration::from_secs(180));
         assert_eq!(output.status, 0, "{script}\n{output}");
         output.stdout.trim_end().to_owned()
+    }
+
+    /// Waits until the host has switched itself off.
+    #[track_caller]
+    pub(crate) fn goes_off(&mut self, limit: Duration) {
+        let begin = Instant::now();
+        while self.qemu.try_wait().expect("it is our child").is_none() {
+            assert!(begin.elapsed() < limit, "the host does not go off");
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// The host's state that mvm changes and must give back.

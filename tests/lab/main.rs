@@ -64,6 +64,7 @@ mod syscalls;
 mod tracer;
 #[path = "../hosts/mod.rs"]
 mod trees;
+mod units;
 mod user;
 mod vfs;
 

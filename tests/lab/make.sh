@@ -11,7 +11,8 @@
 #   initrd     mounts the root directory over 9p, with a RAM disk over it
 #   root/      the root directory: busybox, all modules of that kernel, QEMU with its modules and
 #              firmware, nvme-cli, lspci, lsusb, strace; mtty.ko and mdpy.ko, the kernel's samples of
-#              mediated devices, built out of tree
+#              mediated devices, built out of tree; on x86_64 systemd, OpenRC and runit as well, which only
+#              `lab.init=PROGRAM` on the kernel command line or a test brings to life
 #              and kernels for guests in /usr/share/lab: `off` switches off at once, `idle` never does
 #   version    the packages it was made from
 #
@@ -58,6 +59,9 @@ kernel=$(depends_on $meta '^linux-image-[0-9]')
 programs=$(apt_closure $from busybox-static $qemu qemu-utils ipxe-qemu nvme-cli strace pciutils usbutils $kmod e2fsprogs iproute2 dash socat |
     grep -vE '^(perl|libperl|dpkg|debconf|usrmerge|iso-codes|libpam|passwd|adduser|libfile-find|libnumber|libtext|init-system|libsemanage)')
 version_debs="$(apt_versions "$kernel") $programs"
+inits=
+# Init systems that tests boot, or run beside busybox; without what only their packages' scripts want.
+[ $variant != x86_64 ] || inits=$(apt_closure systemd openrc runit | grep -vE '^(debconf|insserv|passwd|runit-helper|sysuser-helper|libpam-modules|libsemanage|libdb|libsepol)')
 build_debs=
 if [ $arch = amd64 ]; then
     headers=linux-headers-${kernel#linux-image-}
@@ -65,7 +69,7 @@ if [ $arch = amd64 ]; then
     build_debs=$(apt_versions "$headers" "$(depends_on "$headers" '^linux-headers-.*-common$')" \
         "$(depends_on "$headers" '^linux-kbuild')" "$source")
 fi
-key=$(echo "$scripts" $version_debs $build_debs | sha256sum | cut -c1-12)
+key=$(echo "$scripts" $version_debs $inits $build_debs | sha256sum | cut -c1-12)
 out=$labs/$variant-$key
 finish() {
     touch "$out"
@@ -85,7 +89,7 @@ trap 'exit 1' INT TERM HUP
 rm -rf "$labs"/tmp.*
 root=$tmp/out/root
 mkdir -p "$root" "$tmp/boot"
-unpack "$root" $(apt_get_debs $programs)
+unpack "$root" $(apt_get_debs $programs $inits)
 unpack "$tmp/boot" $(apt_get_debs $(apt_versions "$kernel"))
 release=$(cd "$tmp/boot/lib/modules" && echo *)
 mv "$tmp/boot/usr/lib/modules" "$root/usr/lib/modules"
@@ -207,7 +211,7 @@ if [ $variant = x86_64 ]; then
 else
     cp "$tmp/boot/boot/vmlinuz-$release" "$tmp/out/kernel"
 fi
-printf '%s\n' $version_debs $build_debs >"$tmp/out/version"
+printf '%s\n' $version_debs $inits $build_debs >"$tmp/out/version"
 mv -T "$tmp/out" "$out"
 find "$labs" -maxdepth 1 \( -name "$variant-*" -o -name "current-$variant-*" \) -mtime +7 ! -path "$out" -exec rm -rf {} + 2>/dev/null || :
 finish
