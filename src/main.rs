@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             failure.render();
-            ExitCode::from(failure.exit_code() as u8)
+            ExitCode::from(failure.process_status())
         }
     }
 }

@@ -9,6 +9,8 @@ pub struct Failure {
     reports: Vec<Report>,
     /// The worst of the codes whose reason another process has told already.
     told: Option<ExitCode>,
+    /// The exit status of a command in a guest, which is passed on as it is.
+    status: Option<u8>,
 }
 
 impl<E: Into<Report>> From<E> for Failure {
@@ -16,6 +18,7 @@ impl<E: Into<Report>> From<E> for Failure {
         Self {
             reports: vec![error.into()],
             told: None,
+            status: None,
         }
     }
 }
@@ -50,6 +53,7 @@ impl Failure {
         Self {
             reports: Vec::new(),
             told: Some(code),
+            status: None,
         }
     }
 
@@ -60,6 +64,20 @@ impl Failure {
         reports
             .next()
             .unwrap_or_else(|| Report::new(code, "it failed"))
+    }
+
+    /// A command in a guest that ended with that exit status, which is mvm's own then.
+    pub fn status(status: u8) -> Self {
+        Self {
+            reports: Vec::new(),
+            told: None,
+            status: Some(status),
+        }
+    }
+
+    /// The status that the process ends with.
+    pub fn process_status(&self) -> u8 {
+        self.status.unwrap_or(self.exit_code() as u8)
     }
 
     /// The reports.

@@ -6,6 +6,7 @@
 pub mod logging;
 pub mod output;
 
+mod agent;
 mod attach;
 mod autostart;
 mod background;
@@ -15,6 +16,7 @@ mod choices;
 mod completions;
 mod console;
 mod control;
+mod cp;
 mod create;
 mod detach;
 mod devices;
@@ -24,11 +26,16 @@ mod drive;
 mod edit;
 mod eject;
 mod events;
+mod exec;
 mod failure;
+mod fsfreeze;
 mod guests;
 mod hibernate;
+mod info;
 mod insert;
+mod inside;
 mod internal;
+mod ip;
 mod kill;
 mod list;
 mod log;
@@ -49,9 +56,12 @@ mod remove;
 mod reset;
 mod resume;
 mod run;
+mod set_time;
 mod show;
+mod signals;
 mod sleep;
 mod start;
+mod stdin;
 mod stop;
 mod suspend;
 mod targets;
@@ -135,6 +145,13 @@ enum Command {
     Detach(detach::DetachArgs),
     Insert(insert::InsertArgs),
     Eject(eject::EjectArgs),
+    Exec(exec::ExecArgs),
+    Cp(cp::CpArgs),
+    Ip(ip::IpArgs),
+    Info(info::InfoArgs),
+    Fsfreeze(fsfreeze::FsfreezeArgs),
+    SetTime(set_time::SetTimeArgs),
+    Agent(agent::AgentArgs),
     Qmp(qmp::QmpArgs),
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
@@ -190,6 +207,13 @@ impl Cli {
             Command::Detach(args) => detach::run(&args, &context),
             Command::Insert(args) => insert::run(&args, &context),
             Command::Eject(args) => eject::run(&args, &context),
+            Command::Exec(args) => exec::run(&args, &context),
+            Command::Cp(args) => cp::run(&args, &context),
+            Command::Ip(args) => ip::run(&args, &context),
+            Command::Info(args) => info::run(&args, &context),
+            Command::Fsfreeze(args) => fsfreeze::run(&args, &context),
+            Command::SetTime(args) => set_time::run(&args, &context),
+            Command::Agent(args) => agent::run(&args, &context),
             Command::Qmp(args) => qmp::run(&args, &context),
             Command::Profile(command) => profile::run(&command, &context),
             Command::Create(args) => create::run(&args, &context),

@@ -108,7 +108,7 @@ fn as_qmp(event: &Event) -> Value {
 }
 
 /// The arguments of a command: one JSON object, or `key=value` words.
-fn arguments(words: &[String]) -> Result<Option<Value>, Failure> {
+pub(super) fn arguments(words: &[String]) -> Result<Option<Value>, Failure> {
     let wrong = |text: String| Failure::message(ExitCode::Usage, text);
     match words {
         [] => Ok(None),

@@ -20,6 +20,7 @@ mod hangup;
 pub mod holders;
 pub mod hostsleep;
 mod hotplug;
+pub mod inside;
 mod launch;
 pub mod leftovers;
 mod lifecycle;

@@ -336,6 +336,7 @@ impl Supervisor {
             inputs: self.inputs.clone(),
             links: Arc::clone(&self.links),
             hotplug: Arc::clone(&self.hotplug),
+            thaw: Arc::default(),
             stop_timeout: self.stop_timeout,
             sleeper: Arc::clone(&self.sleeper),
             transition: Arc::default(),

@@ -14,6 +14,7 @@ pub mod init;
 pub mod kvm;
 pub mod links;
 pub mod memory;
+pub mod neighbours;
 pub mod node;
 pub mod os;
 pub mod packages;

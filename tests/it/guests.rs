@@ -9,7 +9,8 @@ fn a_guest_that_does_not_run_is_told_from_one_that_is_not_known() {
     let env = TestEnv::new();
     env.write("config/machines/ubuntu.toml", "");
     for verb in [
-        "stop", "kill", "reboot", "reset", "pause", "resume", "console", "memory", "eject",
+        "stop", "kill", "reboot", "reset", "pause", "resume", "console", "memory", "eject", "ip",
+        "info", "set-time", "agent",
     ] {
         env.mvm(&format!("{verb} ubuntu"))
             .exits(5)

@@ -1,5 +1,6 @@
 //! Tests through the `mvm` command: one binary, because linking is what takes the time.
 
+mod agent;
 mod commands;
 mod conflicts;
 mod dependencies;

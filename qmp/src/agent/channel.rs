@@ -18,8 +18,8 @@ use crate::wire::{self, ErrorBody, Lines, Message};
 
 /// Begins the answer to a synchronisation, and makes the agent's parser forget half a command.
 const SENTINEL: u8 = 0xff;
-/// The longest reply. `guest-file-read` and `guest-exec-status` can send some megabytes.
-const MAX_REPLY: usize = 16 << 20;
+/// The longest reply: `guest-exec-status` can hold twice 16 MiB, and base64 makes a third more of them.
+const MAX_REPLY: usize = 48 << 20;
 /// Unanswered synchronisations that are sent as fast as asked for.
 const EAGER: u32 = 4;
 /// How long to leave a silent guest alone after those. What is sent stays in the channel until

@@ -18,7 +18,7 @@ _mvm_with_names() {
             names=$({ "$1" list --all | _mvm_first_column; "$1" profile list | _mvm_first_column; } 2>/dev/null)
             ;;
         'stop '* | 'kill '* | 'reboot '* | 'reset '* | 'pause '* | 'resume '* | 'show '* | 'wait '* | \
-        'console '* | 'log '* | 'memory '* | 'attach '* | 'detach '* | 'insert '* | 'eject '* | 'qmp '* | 'edit '* | 'remove '* | 'recover '*)
+        'console '* | 'log '* | 'memory '* | 'exec '* | 'ip '* | 'info '* | 'fsfreeze '* | 'set-time '* | 'agent '* | 'attach '* | 'detach '* | 'insert '* | 'eject '* | 'qmp '* | 'edit '* | 'remove '* | 'recover '*)
             names=$("$1" list --all 2>/dev/null | _mvm_first_column)
             ;;
         *) return 0 ;;

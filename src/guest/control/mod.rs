@@ -3,6 +3,7 @@
 //! A verb succeeds when the state it names has been observed, never because QEMU answered `{}`.
 
 mod follow;
+mod inside;
 mod sleep;
 mod verbs;
 
@@ -17,6 +18,8 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::time::timeout;
+
+pub(crate) use inside::Thaw;
 
 use super::feed::Feed;
 use super::hangup::hung_up;
@@ -58,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) links: Arc<OnceLock<Links>>,
     /// The devices that come and go.
     pub(crate) hotplug: Arc<Hotplug>,
+    /// The thaw that comes by itself.
+    pub(crate) thaw: Arc<Thaw>,
     /// The profile's time for a graceful stop.
     pub(crate) stop_timeout: Duration,
     /// How the guest sleeps.
@@ -262,6 +267,7 @@ mod tests {
             view: view.subscribe(),
             inputs: mpsc::channel(1).0,
             links,
+            thaw: Arc::default(),
             stop_timeout: Duration::from_secs(1),
             sleeper: Arc::default(),
             transition: Arc::default(),

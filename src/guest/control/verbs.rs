@@ -11,7 +11,7 @@ use super::super::goal::Goal;
 use super::super::hotplug::HotplugError;
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended};
-use super::{Links, Progress, Request, Shared, View, sleep};
+use super::{Links, Progress, Request, Shared, View, inside, sleep};
 use crate::error::{ExitCode, Report};
 
 /// For QEMU to do what takes it no time.
@@ -42,7 +42,8 @@ pub(super) async fn run(
         "hibernate" => sleep::hibernate(request, shared, out).await,
         "wakeup" => sleep::wakeup(shared).await,
         "sleep-with-host" => sleep::with_host(request, shared, out).await,
-        "agent" => agent(request, shared).await,
+        "agent" => inside::agent(request, shared).await,
+        "thaw-after" => inside::thaw_after(request, shared),
         "wait" => wait(request, shared).await,
         "watch" => super::follow::watch(shared, out).await,
         "attach" => attach(request, shared).await,
@@ -336,25 +337,6 @@ fn agent_failed(name: &str, error: &AgentError) -> Report {
         )),
         _ => report,
     }
-}
-
-async fn agent(request: &Request, shared: &Shared) -> Result<Value, Report> {
-    let name = shared.name();
-    let Some(agent) = &shared.links()?.agent else {
-        return Err(Report::new(
-            ExitCode::Failed,
-            format!("guest `{name}` has no agent channel"),
-        )
-        .hint("let its profile have one: `agent.enabled = true`"));
-    };
-    agent
-        .call(
-            &request.command,
-            request.arguments.clone(),
-            request.timeout(AGENT),
-        )
-        .await
-        .map_err(|error| agent_failed(&name, &error))
 }
 
 async fn attach(request: &Request, shared: &Shared) -> Result<Value, Report> {
