@@ -64,6 +64,7 @@ pub(crate) async fn rest(
         view: view.subscribe(),
         inputs,
         links,
+        thaw: Arc::default(),
         stop_timeout: again.after,
         sleeper: Arc::default(),
         transition: Arc::default(),
