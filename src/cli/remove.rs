@@ -186,8 +186,13 @@ fn show(remains: &Remains) {
         output::note(&format!("  {}", path.display()));
     }
     if let Some(path) = &remains.state {
+        let asleep = if path.join("asleep.json").exists() {
+            ", and what it had open when it hibernated"
+        } else {
+            ""
+        };
         output::note(&format!(
-            "  {} with its UEFI variables and logs",
+            "  {} with its UEFI variables and logs{asleep}",
             path.display()
         ));
     }

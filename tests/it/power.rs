@@ -306,3 +306,74 @@ fn guests_sleep_and_wake_with_their_host() {
     env.mvm("kill a").exits(0);
     env.mvm("kill d").exits(0);
 }
+
+/// UEFI sets the board's power registers again: twice in a row, and hibernation between.
+#[test]
+fn q35_with_uefi_sleeps_as_often_as_it_likes() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    machine(&env, "u", "[firmware]\ntype = \"uefi\"\n[power]\n");
+    let checked = env.mvm("profile check u").exits(0);
+    assert_eq!(checked.stderr, "");
+    let pid = start(&env, "u");
+    for _ in 0..2 {
+        env.mvm("suspend u").exits(0);
+        assert_eq!(env.row("u")["state"], "suspended");
+        env.mvm("wakeup u").exits(0);
+        counts(&env, "u", &pid);
+    }
+    env.mvm("hibernate u").exits(0);
+    assert_eq!(env.row("u")["state"], "hibernated");
+    env.mvm("start u").exits(0);
+    counts(&env, "u", &pid);
+    env.mvm("stop u").exits(0);
+}
+
+/// Five at once, each of them writing to its disk all the while: what it wrote is what is there afterwards.
+#[test]
+fn five_guests_sleep_at_once_while_they_write() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    let names = ["w1", "w2", "w3", "w4", "w5"];
+    for name in names {
+        let data = File::create(env.image(format!("{name}-data.raw"))).expect("a file");
+        data.set_len(16 << 20).expect("a sparse file");
+        let more = format!(
+            "[machine]\ntype = \"pc\"\n\
+             [disk.tail]\nfile = {{ path = \"{name}-data.raw\", format = \"raw\" }}\n"
+        );
+        machine(&env, name, &more);
+        env.mvm(&format!("start {name}")).exits(0);
+    }
+    // Disks come in the order of their names: `swap` before `tail`.
+    let write = "head -c 1000000 /dev/urandom >/tmp/d; \
+        (while :; do dd if=/tmp/d of=/dev/vdb bs=4k conv=fsync 2>/dev/null; echo x >>/tmp/rounds; done) & echo 'it writes'";
+    for name in names {
+        awake(&env, name);
+        let said = env.type_in(name, write);
+        assert!(said.contains("it writes"), "{said}");
+    }
+    env.mvm("suspend --all").exits(0);
+    for name in names {
+        assert_eq!(env.row(name)["state"], "suspended", "{name}");
+    }
+    env.mvm("wakeup --all").exits(0);
+    for name in names {
+        assert_eq!(env.row(name)["state"], "running", "{name}");
+        awake(&env, name);
+    }
+    // And through its disk, in the midst of writing.
+    env.mvm("hibernate w1").exits(0);
+    env.mvm("start w1").exits(0);
+    awake(&env, "w1");
+    let same = "r=$(wc -l </tmp/rounds); sleep 3; [ $(wc -l </tmp/rounds) -gt $r ] && \
+        kill %1 && wait; sync; echo 3 >/proc/sys/vm/drop_caches; \
+        head -c 1000000 /dev/vdb | cmp - /tmp/d && echo 'the same'";
+    for name in names {
+        let said = env.type_in(name, same);
+        assert!(said.contains("the same"), "{name}: {said}");
+    }
+    env.mvm("kill --all").exits(0);
+}

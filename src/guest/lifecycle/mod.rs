@@ -310,6 +310,7 @@ impl Life {
     /// The guest begins anew.
     fn reset(&mut self) -> Vec<Action> {
         self.wakeups = 0;
+        self.hibernating = false;
         let mut actions = self.agent_is(false);
         let before = (self.run, self.cause.panicked);
         self.cause.panicked = false;
@@ -404,6 +405,8 @@ impl Life {
             Ending::No if self.run == Run::Starting => self.quit(),
             Ending::No | Ending::Asked => {
                 self.force = force;
+                // Whatever it was asked before: what comes now is the end that is asked for.
+                self.hibernating = false;
                 self.ending = Ending::Asked;
                 vec![
                     Action::Publish,

@@ -291,6 +291,11 @@ fn a_hibernation_is_told_from_a_shutdown() {
         reason(vec![asked.clone(), Input::Hibernate(false), off(), gone()]),
         [Action::Finish(Reason::GuestShutdown)]
     );
+    // It did not, and was then asked to shut down.
+    assert_eq!(
+        reason(vec![asked.clone(), stop(false), off(), gone()]),
+        [Action::Finish(Reason::GuestShutdown)]
+    );
     assert_eq!(
         reason(vec![asked, Input::Kill, gone()]),
         [Action::Finish(Reason::Killed)]
