@@ -68,7 +68,6 @@ pub(crate) async fn rest(
         stop_timeout: again.after,
         sleeper: Arc::default(),
         transition: Arc::default(),
-        thaw: Arc::default(),
         requests: Arc::clone(&requests),
         feed: feed.clone(),
     };
