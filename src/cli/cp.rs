@@ -41,8 +41,9 @@ pub(super) fn run(args: &CpArgs, context: &Context) -> Result<(), Failure> {
     match side::sides(&args.source, &args.destination)? {
         Sides::Into { from, guest, to } => {
             let mut link = AgentLink::find(context, guest)?;
-            let source = Source::open(from)?;
+            // Before the thread that reads standard input: it must not take a signal.
             let mut signals = signals::listen()?;
+            let source = Source::open(from)?;
             block_on(send(&mut link, source, to, &mut signals))
         }
         Sides::OutOf { guest, from, to } => {
