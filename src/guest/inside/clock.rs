@@ -182,7 +182,8 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
 pub fn write(nanos: i64) -> String {
     let seconds = nanos.div_euclid(NANOS);
     let (mut day, rest) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    let mut year = 1970 + day.div_euclid(366);
+    // Not later than it is: from there on it is counted.
+    let mut year = 1970 + day.div_euclid(if day < 0 { 365 } else { 366 });
     while days(year + 1, 1, 1) <= day {
         year += 1;
     }

@@ -14,6 +14,12 @@ pub mod os;
 mod script;
 mod shell;
 
+#[cfg(test)]
+mod here;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
 use std::time::Duration;
 
 use serde_json::Value;

@@ -64,12 +64,12 @@ pub enum Stream {
 }
 
 /// Takes output, and says whether somebody will take more.
-pub type Output = dyn FnMut(Stream, &[u8]) -> Result<bool, Report>;
+pub type Output<'a> = dyn FnMut(Stream, &[u8]) -> Result<bool, Report> + 'a;
 
 /// This side of the command.
 pub struct Ends<'a> {
     /// Where its output goes.
-    pub output: &'a mut Output,
+    pub output: &'a mut Output<'a>,
     /// Input after the first; closed at its end.
     pub input: &'a mut mpsc::Receiver<io::Result<Vec<u8>>>,
     /// Signals for the command. After the second it is killed.
