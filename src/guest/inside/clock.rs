@@ -187,6 +187,10 @@ pub fn write(nanos: i64) -> String {
     while days(year + 1, 1, 1) <= day {
         year += 1;
     }
+    // Before 1970 the guess is late.
+    while days(year, 1, 1) > day {
+        year -= 1;
+    }
     day -= days(year, 1, 1);
     let mut month = 1;
     while day >= days_of(year, month) {

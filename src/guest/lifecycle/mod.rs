@@ -341,6 +341,8 @@ impl Life {
                 self.runs(Run::Halted)
             }
             (Ending::No | Ending::Asked, _) => self.close(),
+            // It goes off by itself elsewhere. Its disks are written in the time that every end has.
+            (Ending::Leaving, _) if self.cause.hibernated => vec![Action::Quit],
             _ => Vec::new(),
         }
     }
