@@ -124,8 +124,9 @@ impl Incoming {
             return Err(refusal(done.status, to));
         }
         // The agent takes text only.
-        let text = |bytes| String::from_utf8(bytes).map_err(|_| refusal(0, to));
-        let (path, becomes) = (text(done.stdout)?, text(done.stderr)?);
+        let text = String::from_utf8(done.stdout).map_err(|_| refusal(0, to))?;
+        let (path, becomes) = text.split_once('\0').ok_or_else(|| refusal(0, to))?;
+        let (path, becomes) = (path.to_owned(), becomes.to_owned());
         match Open::new(inside, &path, "w").await {
             Ok(file) => Ok(Self {
                 file,

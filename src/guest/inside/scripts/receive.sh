@@ -1,5 +1,5 @@
 # Makes an empty file beside the destination, to become it later. Words: the destination, the source's
-# name or nothing, the temporary file's name. Prints the temporary path, and on stderr the destination's.
+# name or nothing, the temporary file's name. Prints the temporary path, a NUL, and the destination's.
 d=$1
 [ -d "$d" ] && case $2 in
 '') exit 21 ;;
@@ -15,5 +15,4 @@ fi
 t=${d%/*}/$3
 [ -d "${d%/*}/" ] || exit 22
 (umask 077 && set -C && : >"$t") 2>/dev/null || exit 25
-printf %s "$t"
-printf %s "$d" >&2
+printf '%s\0%s' "$t" "$d"
