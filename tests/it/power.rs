@@ -45,13 +45,9 @@ fn awake(env: &TestEnv, name: &str) {
 fn counts(env: &TestEnv, name: &str, pid: &str) {
     // What is typed before the guest's memory is back is lost.
     awake(env, name);
-    let said = env.type_in(
-        name,
-        &format!(
-            "kill -0 {pid} && a=$(cat /tmp/n); sleep 2; [ $(cat /tmp/n) -gt $a ] && echo 'goes on'"
-        ),
-    );
-    assert!(said.contains("goes on"), "{said}");
+    // Not by the console: a UART that has just woken loses what is typed too early.
+    let script = format!("kill -0 {pid} && a=$(cat /tmp/n) && sleep 2 && [ $(cat /tmp/n) -gt $a ]");
+    env.run(&["exec", name, "--", "sh", "-c", &script]).exits(0);
 }
 
 #[test]
@@ -131,8 +127,7 @@ fn a_hibernated_guest_is_kept_from_harm() {
     env.mvm("start h --memory 512M --discard-hibernation")
         .exits(0);
     awake(&env, "h");
-    let said = env.type_in("h", "cat /tmp/n || echo 'all new'");
-    assert!(said.contains("all new"), "{said}");
+    env.mvm("exec h -- test -e /tmp/n").exits(1);
     env.mvm("kill h").exits(0);
 }
 
@@ -349,7 +344,7 @@ fn five_guests_sleep_at_once_while_they_write() {
     }
     // Disks come in the order of their names: `swap` before `tail`.
     let write = "head -c 1000000 /dev/urandom >/tmp/d; \
-        (while :; do dd if=/tmp/d of=/dev/vdb bs=4k conv=fsync 2>/dev/null; echo x >>/tmp/rounds; done) & echo 'it writes'";
+        (while :; do dd if=/tmp/d of=/dev/vdb bs=4k conv=fsync 2>/dev/null; echo x >>/tmp/rounds; done) & echo $! >/tmp/writer; echo 'it writes'";
     for name in names {
         awake(&env, name);
         let said = env.type_in(name, write);
@@ -369,11 +364,10 @@ fn five_guests_sleep_at_once_while_they_write() {
     env.mvm("start w1").exits(0);
     awake(&env, "w1");
     let same = "r=$(wc -l </tmp/rounds); sleep 3; [ $(wc -l </tmp/rounds) -gt $r ] && \
-        kill %1 && wait; sync; echo 3 >/proc/sys/vm/drop_caches; \
-        head -c 1000000 /dev/vdb | cmp - /tmp/d && echo 'the same'";
+        kill $(cat /tmp/writer) && sleep 2 && sync && echo 3 >/proc/sys/vm/drop_caches && \
+        head -c 1000000 /dev/vdb | cmp - /tmp/d";
     for name in names {
-        let said = env.type_in(name, same);
-        assert!(said.contains("the same"), "{name}: {said}");
+        env.run(&["exec", name, "--", "sh", "-c", same]).exits(0);
     }
     env.mvm("kill --all").exits(0);
 }
