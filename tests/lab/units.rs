@@ -44,7 +44,7 @@ const ENDED: &str = "mvm show web --format json | sed -n 's/.*\"reason\": \"\\(.
 const STATE: &str = "mvm list --format json | sed -n 's/.*\"state\": \"\\(.*\\)\",/\\1/p'";
 
 #[test]
-fn ci_systemd_runs_a_guest_and_its_supervisor_may_die() {
+fn systemd_runs_a_guest_and_its_supervisor_may_die() {
     let host = Host::x86().init(SYSTEMD).boot();
     host.run(&machine("web", ""));
     let shown = host.run("mvm unit web");
