@@ -1,12 +1,13 @@
 //! One guest, from its supervisor's words where it has one, and by looking where it has none.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::super::guests::{self, Life, Seen};
 use super::super::output;
 use super::line::Line;
 use crate::dirs::Dirs;
+use crate::guest::{Ended, RunDir, state};
 use crate::ids::GuestName;
 
 /// What is known of the guest.
@@ -36,7 +37,7 @@ pub(super) async fn one(
         // What happens from here on is a reason to look again.
         wake.mark_unchanged();
         let on = match guests::look(&dirs, name.as_str()) {
-            Ok(None) => known.gone().await,
+            Ok(None) => known.gone(&RunDir::new(&dirs, &name)).await,
             Ok(Some(seen)) => known.there(&seen).await,
             // Another user's by now, or damaged: the next look may see more.
             Err(_) => true,
@@ -56,9 +57,16 @@ impl Known {
         self.tell.send(line).await.is_ok()
     }
 
-    async fn gone(&mut self) -> bool {
+    /// A supervisor does not wait long for those who listen; what it wrote down tells the same.
+    async fn gone(&mut self, run: &RunDir) -> bool {
         if !matches!(self.state.as_str(), "" | "stopped") {
-            let line = Line::seen(&self.name, "stopped", "how it ended is in `mvm show`");
+            let ended = state::read::<Ended>(&run.last()).ok().flatten();
+            let told = ended.and_then(|ended| {
+                let happened = json!({ "time": ended.at, "ended": ended, "state": "stopped" });
+                Line::told(&self.name, &happened)
+            });
+            let unknown = || Line::seen(&self.name, "stopped", "how it ended is not known");
+            let line = told.unwrap_or_else(unknown);
             self.say(line).await;
         }
         false
