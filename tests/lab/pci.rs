@@ -108,6 +108,8 @@ fn a_usb_device_and_its_whole_controller_are_no_two_guests() {
 
     // Whoever has the device keeps it, whatever the other one insists on.
     host.run(&start("device", "--usb serial:STICK02"));
+    // QEMU looks for a device when its guest runs, and every two seconds from then on.
+    host.run("until ls -l /sys/bus/usb/devices/*:1.0/driver | grep -q usbfs; do sleep 0.2; done");
     let with = host.snapshot();
     let has = format!("guest device has usb 3-1 of {XHCI2}");
     let whole = format!("--pci {XHCI2}");

@@ -9,19 +9,24 @@ use crate::host::{Host, SMALL};
 const CLOUD: &str = "linux --kernel /images/x86_64/kernel --initrd /images/x86_64/initrd \
      --append 'console=ttyS0 quiet' --cpus 1 --memory 256M --set network.lan.none={}";
 
+/// The first line of the NVMe namespace, past all caches.
+const READ: &str = "dd if=/dev/nvme0n1 bs=4096 count=1 iflag=direct 2>/dev/null | head -n 1";
+/// How many NVMe controllers a guest has.
+const VFS: &str = "grep -l 0x010802 /sys/bus/pci/devices/*/class | wc -l";
+
 /// How many virtual functions the NVMe device has.
 #[track_caller]
 fn numvfs(host: &Host) -> String {
     host.run(&format!("cat /sys/bus/pci/devices/{NVME}/sriov_numvfs"))
 }
 
-/// Starts two small guests at the same moment with these options. One wins; the other says that the winner has
-/// `device`. The winner's name.
+/// Starts two guests at the same moment with these options. One wins; the other says that the winner has `device`.
+/// The winner's name.
 #[track_caller]
-fn race(host: &Host, options: &str, device: &str) -> &'static str {
+fn race(host: &Host, guest: &str, options: &str, device: &str) -> &'static str {
     host.run(&format!(
         "for n in one two; do \
-           (mvm start {SMALL} --name $n {options} >/tmp/$n.out 2>&1; echo $? >/tmp/$n.code) & \
+           (mvm start {guest} --name $n {options} >/tmp/$n.out 2>&1; echo $? >/tmp/$n.code) & \
          done; wait"
     ));
     let told = |name: &str| host.run(&format!("cat /tmp/{name}.code /tmp/{name}.out"));
@@ -56,12 +61,16 @@ fn ci_vfs_are_made_used_by_two_guests_and_removed_with_the_last() {
     assert_eq!(numvfs(&host), "4");
     // The namespace is the same one for all: what the guest writes is what the host reads.
     guest.run("echo word-of-the-guest >/dev/nvme0n1 && sync");
-    let read = host.run("dd if=/dev/nvme0n1 bs=4096 count=1 iflag=direct 2>/dev/null | head -n 1");
-    assert_eq!(read, "word-of-the-guest");
+    assert_eq!(host.run(READ), "word-of-the-guest");
 
-    host.run(&format!(
-        "mvm start {SMALL} --name second --pci vf:auto@nvm 2>/tmp/said"
-    ));
+    let second = host.start(
+        "second",
+        &format!(
+            "mvm start {CLOUD} --name second --pci vf:auto@nvm 2>/tmp/said && {}",
+            online(2)
+        ),
+    );
+    assert_eq!(second.run(READ), "word-of-the-guest");
     let said = host.run("cat /tmp/said");
     assert!(said.contains(&format!("nvm → {NVME}")), "{said}");
     assert!(said.contains(&format!("→ vf:2@{NVME}")), "{said}");
@@ -78,6 +87,8 @@ fn ci_vfs_are_made_used_by_two_guests_and_removed_with_the_last() {
     host.run("mvm kill first");
     assert_eq!(numvfs(&host), "4");
     assert!(host.snapshot().has(&["0000:01:00.2/driver'", "vfio-pci"]));
+    second.run("echo the-other-one >/dev/nvme0n1 && sync");
+    assert_eq!(host.run(READ), "the-other-one");
     host.run("mvm kill second");
     host.settles_to(&before);
     assert_eq!(numvfs(&host), "0");
@@ -89,7 +100,7 @@ fn the_last_vf_is_won_by_one_guest_and_vfs_of_the_host_stay() {
     let before = host.snapshot();
     let last = format!("--set 'pci.last.vf={{ of = \"{NVME}\", index = \"auto\", count = 1 }}'");
     for _ in 0..3 {
-        let winner = race(&host, &last, "it");
+        let winner = race(&host, SMALL, &last, "it");
         assert_eq!(numvfs(&host), "1");
         host.run(&format!("mvm kill {winner}"));
         host.settles_to(&before);
@@ -99,7 +110,13 @@ fn the_last_vf_is_won_by_one_guest_and_vfs_of_the_host_stay() {
         "cd /sys/bus/pci/devices/{NVME} && echo 0 >sriov_drivers_autoprobe && echo 2 >sriov_numvfs"
     ));
     let with = host.snapshot();
-    let winner = race(&host, "--pci vf:2@01:00.0", &format!("vf:2@{NVME}"));
+    let winner = race(
+        &host,
+        CLOUD,
+        "--pci vf:2@01:00.0",
+        &format!("vf:2@{NVME}"),
+    );
+    assert_eq!(host.guest(winner).run(VFS), "1");
     let more = host.sh(
         &format!("mvm start {SMALL} --name more --pci vf:3@01:00.0"),
         Duration::from_secs(180),
