@@ -137,7 +137,12 @@ fn not_running(dirs: &Dirs, name: &str) -> Result<Failure, Failure> {
             ExitCode::NotRunning,
             format!("{name} does not run: {state}"),
         )
-        .hint(format!("`mvm start {name}` lets it go on where it was"));
+        .hint(match asleep.kind {
+            asleep::Kind::UsedUp => {
+                format!("`mvm start {name} --discard-hibernation` starts it anew")
+            }
+            _ => format!("`mvm start {name}` lets it go on where it was"),
+        });
         return Ok(report.into());
     }
     let report = if stopped || machines.iter().any(|machine| machine == name) {

@@ -56,6 +56,7 @@ mod remove;
 mod reset;
 mod resume;
 mod run;
+mod save;
 mod set_time;
 mod show;
 mod signals;
@@ -132,6 +133,7 @@ enum Command {
     Suspend(suspend::SuspendArgs),
     Wakeup(wakeup::WakeupArgs),
     Hibernate(hibernate::HibernateArgs),
+    Save(save::SaveArgs),
     #[command(subcommand)]
     Sleep(sleep::SleepCommand),
     List(list::ListArgs),
@@ -195,6 +197,7 @@ impl Cli {
             Command::Suspend(args) => suspend::run(&args, &context),
             Command::Wakeup(args) => wakeup::run(&args, &context),
             Command::Hibernate(args) => hibernate::run(&args, &context),
+            Command::Save(args) => save::run(&args, &context),
             Command::Sleep(command) => sleep::run(&command, &context),
             Command::List(args) => list::run(&args, &context),
             Command::Show(args) => show::run(&args, &context),

@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use super::{Context, Failure};
 use crate::error::{ExitCode, Report};
-use crate::guest::{self, Options, Presence, RunDir};
+use crate::guest::{self, Options, Presence, RunDir, asleep, saved};
 use crate::host::{HostFacts, Needs, Roots, images};
 use crate::ids::{Arch, GuestName};
 use crate::machine::{self, Machine};
@@ -127,9 +127,14 @@ impl Wanted {
             dirs: &context.dirs,
         })?;
         machine.expect_rights()?;
-        if self.options.discard_hibernation {
-            let sleeps = RunDir::new(&context.dirs, name).asleep().exists();
-            do_not_resume(&mut machine, sleeps);
+        let asleep = asleep::read(&RunDir::new(&context.dirs, name));
+        // One that cannot be read is told by whoever goes on.
+        if let Ok(Some(asleep)) = asleep {
+            if !self.options.discard_hibernation {
+                saved::pin(&asleep, &mut machine);
+            } else if asleep.saved.is_none() {
+                do_not_resume(&mut machine);
+            }
         }
         let command = qemu::command_line(&machine);
         Ok(build::build(machine, command, &facts.links))
@@ -137,9 +142,8 @@ impl Wanted {
 }
 
 /// Tells Linux to leave the memory alone that it wrote to its disk, where mvm has a word with it.
-fn do_not_resume(machine: &mut Machine, sleeps: bool) {
+fn do_not_resume(machine: &mut Machine) {
     match &mut machine.kernel {
-        _ if !sleeps => {}
         Some(kernel) => kernel.append.push_str(" noresume"),
         None => machine.notes.push(
             "what it wrote to its disk when it hibernated is still there: add `noresume` to its kernel's command line in its boot menu, or it may go on from there"

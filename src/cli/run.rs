@@ -53,7 +53,7 @@ pub(super) struct RunArgs {
     /// Do not attach to the console
     #[arg(long)]
     no_console: bool,
-    /// Give up what a guest had open that is hibernated: this one, or one whose disks it wants
+    /// Give up what a guest had open that is hibernated or saved: this one, or one whose disks it wants
     #[arg(long)]
     discard_hibernation: bool,
     /// This is a service of that init system
@@ -135,7 +135,7 @@ fn refused_now(wanted: &Wanted, plan: &Plan, context: &Context) -> Result<(), Re
     }
     conflicts::check(&context.dirs, plan)?;
     let run = RunDir::new(&context.dirs, &plan.machine.name);
-    if let Some(asleep) = asleep::check(&run, &plan.machine)? {
+    if let Some(asleep) = asleep::check(&run, plan)? {
         output::note(&format!("note: {}", asleep.note()));
     }
     Ok(())
@@ -177,7 +177,7 @@ pub(super) fn supervise(
                 output::note(&format!("note: {note}"));
             }
             if !wanted.options().discard_hibernation {
-                let asleep = asleep::check(&RunDir::new(&context.dirs, &name), &plan.machine);
+                let asleep = asleep::check(&RunDir::new(&context.dirs, &name), &plan);
                 if let Some(asleep) = asleep.map_err(StartError::from)? {
                     output::note(&format!("note: {}", asleep.note()));
                 }

@@ -46,7 +46,7 @@ pub(super) struct StartArgs {
     /// How long it may take until QEMU runs
     #[arg(long, default_value = "60s", value_name = "SPAN")]
     timeout: Span,
-    /// Give up what a guest had open that is hibernated: this one, or one whose disks it wants
+    /// Give up what a guest had open that is hibernated or saved: this one, or one whose disks it wants
     #[arg(long)]
     discard_hibernation: bool,
     #[command(flatten)]

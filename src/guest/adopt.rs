@@ -10,8 +10,9 @@ use tokio::net::UnixStream;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+use super::asleep::Kind;
 use super::claim::{self, Claim};
-use super::connect::{Connected, Sockets, Wanted, connect};
+use super::connect::{Connected, Sockets, Wanted, Way, connect};
 use super::end::End;
 use super::error::StartError;
 use super::lifecycle::{Input, News};
@@ -23,7 +24,7 @@ use super::sleeper::Sleeper;
 use super::start::OnReady;
 use super::state::{self, Condition, GuestState};
 use super::supervise::{Begin, supervise};
-use super::{RunDir, holders, recover};
+use super::{RunDir, asleep, holders, recover};
 use crate::dirs::Dirs;
 use crate::machine::Lifecycle;
 use crate::ops::lock;
@@ -85,7 +86,13 @@ pub(crate) async fn orphan(
         state.state,
         Condition::Running | Condition::Paused | Condition::Suspended
     );
-    let connected = match connect(run, &wanted, Some(monitor)).await {
+    let way = match held(run, &state) {
+        Held::No => Way::Adopt(monitor),
+        Held::ToBeLetGo { ran } => Way::LetGo(monitor, ran),
+        // Nothing of it has run since: the image is what counts.
+        Held::ToBeLoaded => return unfinished(run, Some(process), claim, on_ready).await,
+    };
+    let connected = match connect(run, &wanted, way).await {
         Ok(connected) if connected.started() => connected,
         Ok(connected) if had_run => Connected {
             first: vec![Input::Ready, Input::Qemu(News::Stopped)],
@@ -119,6 +126,7 @@ pub(crate) async fn orphan(
             qemu_start_ticks: start_ticks(pid),
             agent: false,
             message: None,
+            saving: None,
             ..state
         },
         process,
@@ -144,6 +152,35 @@ pub(crate) async fn orphan(
     let next = follows(&plan.machine.lifecycle, outcome.past(ran));
     let gone = end.of(dirs, run, outcome, next).await;
     Ok(Adopted::Over(Box::new(Over { claim, gone, plan })))
+}
+
+/// Whether the guest waits for a supervisor that is gone.
+enum Held {
+    No,
+    /// Its start had not come to the end of its image.
+    ToBeLoaded,
+    /// It was being saved, or was loaded just now.
+    ToBeLetGo {
+        /// Whether it ran before.
+        ran: bool,
+    },
+}
+
+fn held(run: &RunDir, state: &GuestState) -> Held {
+    if let Some(before) = state.saving {
+        let ran = before == Condition::Running;
+        return Held::ToBeLetGo { ran };
+    }
+    if state.state != Condition::Starting {
+        return Held::No;
+    }
+    match asleep::read(run) {
+        Ok(Some(mark)) if mark.kind == Kind::Saved => Held::ToBeLoaded,
+        Ok(Some(mark)) if mark.kind == Kind::UsedUp => Held::ToBeLetGo {
+            ran: mark.saved.is_none_or(|saved| !saved.paused),
+        },
+        _ => Held::No,
+    }
 }
 
 fn is_gone(kind: io::ErrorKind) -> bool {
@@ -189,9 +226,10 @@ pub(crate) fn end_if_unfinished(run: &RunDir) -> Result<bool, StartError> {
         let asked = timeout(CONNECT, async {
             let (qmp, _events) = Qmp::connect(&run.monitor(), CONNECT).await.ok()?;
             let status = qmp.call("query-status", None).await.ok()?;
-            Some(status.get("status")?.as_str()? == "prelaunch")
+            let word = status.get("status")?.as_str()?;
+            Some(matches!(word, "prelaunch" | "inmigrate"))
         });
-        if matches!(asked.await, Ok(Some(false))) {
+        if !asleep::is_saved(run) && matches!(asked.await, Ok(Some(false))) {
             return Ok(false);
         }
         end_unfinished(run, None).await?;

@@ -29,8 +29,8 @@ pub(crate) async fn connect(path: &Path) -> Option<Agent> {
     }
 }
 
-/// Watches the agent until QEMU is gone. `ask` starts with a question: the port of an adopted guest
-/// may be open already.
+/// Watches the agent until QEMU is gone. `ask` starts with a question: the port of a guest that
+/// is adopted, or goes on from an image, may be open already.
 pub(crate) async fn watch(
     agent: Agent,
     mut events: Events,

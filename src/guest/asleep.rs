@@ -1,7 +1,7 @@
-//! What outlives a guest that hibernated: the mark in its state directory, which survives the host too.
+//! What outlives a guest that hibernated or was saved: the mark in its state directory, which survives the host too.
 //!
-//! Its disks hold its memory. Until it goes on from there, nobody else may change them, and no other
-//! machine than the one that it knows may be started on them.
+//! Its disks hold its memory, or a file beside the mark does. Until it goes on from there, nobody else may
+//! change them, and no other machine than the one that it knows may be started on them.
 
 mod compare;
 
@@ -11,6 +11,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::RunDir;
+use super::saved::{self, Saved};
 use super::state::{self, Reason};
 use crate::dirs::Dirs;
 use crate::error::{ExitCode, Hint};
@@ -26,6 +27,10 @@ pub enum Kind {
     Hibernated,
     /// It was asked to, and shut itself down: its board does not tell whether it did.
     HibernationRequested,
+    /// QEMU wrote it to a file.
+    Saved,
+    /// It has gone on from that file, or was about to, and was cut off: the file is of no use any more.
+    UsedUp,
 }
 
 impl Kind {
@@ -34,14 +39,18 @@ impl Kind {
         match self {
             Self::Hibernated => "hibernated",
             Self::HibernationRequested => "stopped, hibernation requested",
+            Self::Saved => "saved",
+            Self::UsedUp => "stopped, saved state used up",
         }
     }
 
     /// How the guest is, for sentences.
-    const fn in_words(self) -> &'static str {
+    pub(crate) const fn in_words(self) -> &'static str {
         match self {
             Self::Hibernated => "is hibernated",
             Self::HibernationRequested => "was asked to hibernate when it ended",
+            Self::Saved => "is saved",
+            Self::UsedUp => "was cut off while it went on from its saved state",
         }
     }
 }
@@ -56,6 +65,9 @@ pub struct Asleep {
     pub at: u64,
     /// What it was.
     pub machine: Machine,
+    /// What its image belongs to, where it was saved.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub saved: Option<Saved>,
 }
 
 impl Asleep {
@@ -67,6 +79,11 @@ impl Asleep {
             Kind::HibernationRequested => format!(
                 "{name} was asked to hibernate when it ended: if it did, it goes on where it was"
             ),
+            Kind::Saved if self.saved.as_ref().is_some_and(|saved| saved.paused) => format!(
+                "{name} was paused when it was saved, and is so again: `mvm resume {name}` lets it go on"
+            ),
+            Kind::Saved => format!("{name} is saved: it goes on where it was"),
+            Kind::UsedUp => format!("the saved state of {name} is used up"),
         }
     }
 }
@@ -86,6 +103,44 @@ pub enum AsleepError {
         kind: Kind,
         /// What differs.
         differences: Vec<String>,
+    },
+    /// Its disks are not as it left them.
+    #[error("guest `{guest}` is saved, and its disks have changed since: {}", changes.join("; "))]
+    Moved {
+        /// The guest.
+        guest: GuestName,
+        /// What changed.
+        changes: Vec<String>,
+    },
+    /// A QEMU that cannot know how a newer one saves.
+    #[error(
+        "guest `{guest}` was saved by QEMU {was} and would be loaded by QEMU {is}, which is older"
+    )]
+    Older {
+        /// The guest.
+        guest: GuestName,
+        /// The version that saved it.
+        was: String,
+        /// The version that is there.
+        is: String,
+    },
+    /// The image is not what it was.
+    #[error("the saved state of guest `{guest}`, {}, cannot be loaded: {why}", path.display())]
+    NoImage {
+        /// The guest.
+        guest: GuestName,
+        /// The image.
+        path: std::path::PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The image was loaded before.
+    #[error(
+        "guest `{guest}` was cut off while it went on from its saved state, and that is used up"
+    )]
+    UsedUp {
+        /// The guest.
+        guest: GuestName,
     },
     /// The mark cannot be read, removed or written.
     #[error("cannot {what} the mark of a guest that sleeps, {}", path.display())]
@@ -107,6 +162,19 @@ impl Hint for AsleepError {
                     "start it as it was, and shut it down before it is changed: `mvm stop {guest}`"
                 ),
                 "or give up what it had open: `--discard-hibernation`".to_owned(),
+            ],
+            Self::Moved { .. } => vec![
+                "what it has in its memory of them is wrong now, and going on would damage them: give up what it had open: `--discard-hibernation`".to_owned(),
+            ],
+            Self::Older { was, .. } => vec![
+                format!("let it go on with QEMU {was} or newer (`qemu.binary`)"),
+                "or give up what it had open: `--discard-hibernation`".to_owned(),
+            ],
+            Self::NoImage { .. } => {
+                vec!["give up what it had open: `--discard-hibernation`".to_owned()]
+            }
+            Self::UsedUp { .. } => vec![
+                "its disks may have moved on: start it anew, as after a power failure, with `--discard-hibernation`".to_owned(),
             ],
             Self::Mark { path, .. } => vec![format!(
                 "if what the guest had open is not wanted any more, remove {}",
@@ -130,6 +198,11 @@ pub fn read(run: &RunDir) -> Result<Option<Asleep>, AsleepError> {
         path: run.asleep(),
         source,
     })
+}
+
+/// Whether the guest is saved, and nothing of it has run since.
+pub(crate) fn is_saved(run: &RunDir) -> bool {
+    matches!(read(run), Ok(Some(asleep)) if asleep.kind == Kind::Saved)
 }
 
 /// Every guest that sleeps, by name. A mark that cannot be read is told and left out.
@@ -163,6 +236,7 @@ pub(crate) fn mark(run: &RunDir, reason: Reason) {
             kind,
             at: state::now(),
             machine: plan.machine,
+            saved: None,
         };
         state::write_durably(&run.asleep(), &asleep)
     };
@@ -174,33 +248,55 @@ pub(crate) fn mark(run: &RunDir, reason: Reason) {
     }
 }
 
-/// Removes the mark.
+/// Writes the mark of a guest that is saved, or says of it that its image is used up. It is on the disk when
+/// this returns.
 ///
 /// # Errors
-/// It cannot be removed.
-pub(crate) fn forget(run: &RunDir) -> Result<(), AsleepError> {
-    state::remove_durably(&run.asleep()).map_err(|source| AsleepError::Mark {
-        what: "remove",
+/// It cannot be written.
+pub(crate) fn write(run: &RunDir, asleep: &Asleep) -> Result<(), AsleepError> {
+    state::write_durably(&run.asleep(), asleep).map_err(|source| AsleepError::Mark {
+        what: "write",
         path: run.asleep(),
         source,
     })
 }
 
-/// Whether the guest sleeps and may be started as this machine. Its mark, if it goes on from there.
+/// Removes the mark, and the image that it spoke of.
 ///
 /// # Errors
-/// It would wake in another machine.
-pub fn check(run: &RunDir, machine: &Machine) -> Result<Option<Asleep>, AsleepError> {
+/// The mark cannot be removed.
+pub(crate) fn forget(run: &RunDir) -> Result<(), AsleepError> {
+    state::remove_durably(&run.asleep()).map_err(|source| AsleepError::Mark {
+        what: "remove",
+        path: run.asleep(),
+        source,
+    })?;
+    saved::sweep(run);
+    Ok(())
+}
+
+/// Whether the guest sleeps and may be started by this plan. Its mark, if it goes on from there.
+///
+/// # Errors
+/// It would wake in another machine, or with other disks, or what was saved of it is gone.
+pub fn check(run: &RunDir, plan: &Plan) -> Result<Option<Asleep>, AsleepError> {
     let Some(asleep) = read(run)? else {
         return Ok(None);
     };
-    let differences = compare::differences(&asleep.machine, machine);
-    if differences.is_empty() {
-        return Ok(Some(asleep));
+    let guest = run.name().clone();
+    if asleep.kind == Kind::UsedUp {
+        return Err(AsleepError::UsedUp { guest });
     }
-    Err(AsleepError::Differs {
-        guest: run.name().clone(),
-        kind: asleep.kind,
-        differences,
-    })
+    let differences = compare::differences(&asleep.machine, &plan.machine);
+    if !differences.is_empty() {
+        return Err(AsleepError::Differs {
+            guest,
+            kind: asleep.kind,
+            differences,
+        });
+    }
+    if let Some(saved) = &asleep.saved {
+        saved::check(run, &asleep, saved, plan)?;
+    }
+    Ok(Some(asleep))
 }

@@ -74,13 +74,15 @@ pub enum Conflict {
         /// Who has it.
         guest: String,
     },
-    /// An image in which a guest lies that is hibernated.
-    #[error("{} is in use by guest `{guest}`, which is hibernated", path.display())]
+    /// An image in which a guest lies that is hibernated, or counts on as it is saved.
+    #[error("{} is in use by guest `{guest}`, which {}", path.display(), kind.in_words())]
     Asleep {
         /// The image.
         path: PathBuf,
         /// Who has it.
         guest: String,
+        /// How it sleeps.
+        kind: asleep::Kind,
     },
     /// A tap device.
     #[error("the tap `{name}` is guest `{guest}`'s")]
@@ -212,6 +214,7 @@ fn others(dirs: &Dirs, ours: &Machine) -> Result<(), Conflict> {
             return Err(Conflict::Asleep {
                 path: path.to_owned(),
                 guest: name.to_string(),
+                kind: other.kind,
             });
         }
     }

@@ -12,7 +12,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::asleep::{self, Asleep, AsleepError, Kind};
 use super::lifecycle::{Input, News};
+use super::saved::image::{self, ImageError};
 use super::{RunDir, agent, console};
 use crate::machine::Machine;
 use crate::ops::{OpsError, socket};
@@ -42,6 +44,8 @@ pub(crate) struct Connected {
     pub(crate) first: Vec<Input>,
     /// Whether QEMU ran before this supervisor.
     pub(crate) adopted: bool,
+    /// Whether something in the guest may have opened the agent's port before anybody listened.
+    pub(crate) agent_open: bool,
 }
 
 impl Connected {
@@ -78,19 +82,62 @@ impl Wanted {
     }
 }
 
+/// What there is to be done with QEMU.
+pub(crate) enum Way {
+    /// It was just started.
+    New,
+    /// It was just started, and the guest goes on from the image that this mark speaks of.
+    Load(Box<Asleep>),
+    /// It runs already; this is its monitor.
+    Adopt(UnixStream),
+    /// The same, the guest held to be saved or just loaded, with nobody left to let it go on: whether it ran
+    /// before.
+    LetGo(UnixStream, bool),
+}
+
+impl Way {
+    /// The way of a guest with that mark, if there is an image.
+    pub(crate) fn load(asleep: Asleep) -> Option<Self> {
+        (asleep.kind == Kind::Saved).then(|| Self::Load(Box::new(asleep)))
+    }
+}
+
+/// Why there is no connection, or no guest that runs.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// QEMU does not answer, or is gone.
+    #[error(transparent)]
+    Qmp(#[from] QmpError),
+    /// What was saved of the guest is not loaded.
+    #[error("its saved state cannot be loaded: {0}")]
+    Load(#[from] ImageError),
+    /// It is loaded and must not go on, as that cannot be written down.
+    #[error(transparent)]
+    Mark(#[from] AsleepError),
+}
+
+impl ConnectError {
+    /// Whether QEMU is gone.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Self::Qmp(error) if error.is_closed())
+    }
+}
+
 /// Connects to QEMU and lets the guest go, or to the monitor of one that runs already. The consoles come first, so that nothing is shown to nobody.
 ///
 /// # Errors
-/// QEMU does not answer; its process tells why.
+/// QEMU does not answer; its process tells why. Or what was saved of the guest cannot be loaded.
 pub(crate) async fn connect(
     run: &RunDir,
     wanted: &Wanted,
-    adopt: Option<UnixStream>,
-) -> Result<Connected, QmpError> {
+    way: Way,
+) -> Result<Connected, ConnectError> {
+    let adopted = matches!(way, Way::Adopt(_) | Way::LetGo(..));
+    let agent_open = adopted || matches!(way, Way::Load(_));
     let mut consoles = BTreeMap::new();
     for id in &wanted.consoles {
         let path = run.console_qemu(id);
-        let before = if adopt.is_some() {
+        let before = if adopted {
             tail(&run.console_log(id)).unwrap_or_default()
         } else {
             Vec::new()
@@ -108,21 +155,27 @@ pub(crate) async fn connect(
     } else {
         None
     };
-    let adopted = adopt.is_some();
-    let (qmp, events) = if let Some(stream) = adopt {
-        let (qmp, events) = Qmp::from_stream(stream, COMMAND).await?;
-        (qmp.with_deadline(COMMAND), events)
-    } else {
-        let (events_path, monitor_path) = (run.events(), run.monitor());
-        let (recorded, connected) = tokio::join!(
-            mvm_qmp::negotiate_and_leave(&events_path, GREETING),
-            Qmp::connect(&monitor_path, GREETING),
-        );
-        let (qmp, events) = connected?;
-        recorded?;
-        let qmp = qmp.with_deadline(COMMAND);
-        qmp.call("cont", None).await?;
-        (qmp, events)
+    let (qmp, events) = match way {
+        Way::Adopt(stream) => adopt(stream).await?,
+        Way::LetGo(stream, ran) => {
+            let (qmp, events) = adopt(stream).await?;
+            image::cancel(&qmp).await?;
+            asleep::forget(run)?;
+            if ran {
+                qmp.call("cont", None).await?;
+            }
+            (qmp, events)
+        }
+        Way::New => {
+            let (qmp, events) = greet(run).await?;
+            qmp.call("cont", None).await?;
+            (qmp, events)
+        }
+        Way::Load(asleep) => {
+            let (qmp, events) = greet(run).await?;
+            go_on(&qmp, run, *asleep).await?;
+            (qmp, events)
+        }
     };
     let ptys = ptys(&qmp, &wanted.ptys).await;
     let first = doing(&qmp).await?;
@@ -134,7 +187,41 @@ pub(crate) async fn connect(
         ptys,
         first,
         adopted,
+        agent_open,
     })
+}
+
+async fn adopt(stream: UnixStream) -> Result<(Qmp, Events), QmpError> {
+    let (qmp, events) = Qmp::from_stream(stream, COMMAND).await?;
+    Ok((qmp.with_deadline(COMMAND), events))
+}
+
+async fn greet(run: &RunDir) -> Result<(Qmp, Events), QmpError> {
+    let (events_path, monitor_path) = (run.events(), run.monitor());
+    let (recorded, connected) = tokio::join!(
+        mvm_qmp::negotiate_and_leave(&events_path, GREETING),
+        Qmp::connect(&monitor_path, GREETING),
+    );
+    let (qmp, events) = connected?;
+    recorded?;
+    Ok((qmp.with_deadline(COMMAND), events))
+}
+
+/// Loads what was saved of the guest and lets it go on. Before its first instruction it is on the disk that
+/// the image is used up: loaded again later, it would not fit its disks any more.
+async fn go_on(qmp: &Qmp, run: &RunDir, asleep: Asleep) -> Result<(), ConnectError> {
+    let within = asleep.machine.power.hibernate_timeout.duration();
+    image::load(qmp, run, within).await?;
+    let paused = asleep.saved.as_ref().is_some_and(|saved| saved.paused);
+    let used = Asleep {
+        kind: Kind::UsedUp,
+        ..asleep
+    };
+    asleep::write(run, &used)?;
+    if !paused {
+        qmp.call("cont", None).await?;
+    }
+    Ok(())
 }
 
 /// What the guest does, in the words of events.

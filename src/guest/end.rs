@@ -8,6 +8,7 @@ use super::error::StartError;
 use super::explain::{self, Evidence};
 use super::launch;
 use super::restart::{Again, Next};
+use super::saved;
 use super::state::{self, Condition, Ended, GuestState, Reason};
 use super::supervise::Outcome;
 use crate::dirs::Dirs;
@@ -125,6 +126,7 @@ impl End {
         outcome.hotplug.close().await;
         // Before anything of it is anybody else's.
         asleep::mark(run, outcome.reason);
+        saved::sweep(run);
         // Devices may have come and gone since the start.
         let undo = journal::read(&run.journal()).unwrap_or_else(|error| {
             tracing::warn!(%error, "taking back what the start did");

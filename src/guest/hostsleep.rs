@@ -45,7 +45,7 @@ pub enum Waking {
     Wake,
     /// It is paused.
     Resume,
-    /// It hibernated.
+    /// It hibernated, or is saved.
     Start,
     /// Its supervisor is gone, so that nobody can be asked: `mvm recover` comes first.
     Recover,
@@ -118,7 +118,10 @@ pub fn waking(dirs: &Dirs, name: &GuestName) -> Result<Waking, StartError> {
         Presence::Absent | Presence::Dead(_) => {
             let asleep = asleep::read(&RunDir::new(dirs, name))?;
             let started = asleep.is_some_and(|asleep| {
-                matches!(asleep.kind, Kind::Hibernated | Kind::HibernationRequested)
+                matches!(
+                    asleep.kind,
+                    Kind::Hibernated | Kind::HibernationRequested | Kind::Saved
+                )
             });
             return Ok(if started {
                 Waking::Start

@@ -32,6 +32,7 @@ pub mod process;
 pub mod recover;
 mod restart;
 pub mod rundir;
+pub mod saved;
 mod shrink;
 mod signals;
 mod sleeper;

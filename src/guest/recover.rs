@@ -11,6 +11,7 @@ use super::claim::{self, Claim, Claimed};
 use super::error::StartError;
 use super::leftovers;
 use super::lifecycle::shutdown_reason;
+use super::saved;
 use super::state::{self, Condition, Ended, GuestState, Reason};
 use crate::dirs::Dirs;
 use crate::ids::GuestName;
@@ -89,6 +90,7 @@ pub(crate) fn take_back(run: &RunDir) -> Result<(), StartError> {
     if let Some(state) = started.filter(|state| state.pid.is_some()) {
         let ended = how_it_ended(run, &state);
         asleep::mark(run, ended.reason);
+        saved::sweep(run);
         if let Err(error) = state::write(&run.last(), &ended) {
             tracing::warn!(%error, "cannot write down how it ended");
         }
@@ -137,8 +139,13 @@ fn how_it_ended(run: &RunDir, state: &GuestState) -> Ended {
         },
         _ => ended,
     });
+    // Its state was complete: what became of QEMU then is of no matter.
+    let saved = state.state != Condition::Starting && asleep::is_saved(run);
+    let seen = seen.filter(|_| !saved);
     seen.unwrap_or_else(|| {
-        let (reason, message) = if state.state == Condition::Starting {
+        let (reason, message) = if saved {
+            (Reason::Saved, "its supervisor died when it was saved")
+        } else if state.state == Condition::Starting {
             let message = "its supervisor died while it was being started";
             (Reason::StartFailed, message)
         } else if boot_time().is_some_and(|boot| state.started < boot) {

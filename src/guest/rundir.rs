@@ -115,6 +115,16 @@ impl RunDir {
         self.state.join("asleep.json")
     }
 
+    /// Its state, where it was saved: the image that its mark speaks of.
+    pub fn saved(&self) -> PathBuf {
+        self.state.join("saved.img")
+    }
+
+    /// The same, while it is being written.
+    pub fn saved_part(&self) -> PathBuf {
+        self.state.join("saved.part")
+    }
+
     /// How the guest ended last: [`super::Ended`].
     pub fn last(&self) -> PathBuf {
         self.state.join("last.json")

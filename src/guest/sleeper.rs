@@ -52,6 +52,14 @@ impl Sleeper {
         }
     }
 
+    /// Why it cannot be saved, as far as that is not QEMU's word.
+    pub(crate) fn no_save(&self) -> Option<String> {
+        let disk = self.throwaway.as_ref()?;
+        Some(format!(
+            "what it has written to disk `{disk}` is thrown away when QEMU ends (`ephemeral`)"
+        ))
+    }
+
     /// Why it cannot hibernate.
     pub(crate) fn no_disk(&self) -> Option<String> {
         if !self.power.s4 {

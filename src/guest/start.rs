@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::adopt::Adopted;
 use super::claim::{self, Claimed};
-use super::connect::{Sockets, Wanted, connect};
+use super::connect::{Sockets, Wanted, Way, connect};
 use super::end::End;
 use super::error::StartError;
 use super::launch;
@@ -18,7 +18,7 @@ use super::restart::Renewal;
 use super::sleeper::Sleeper;
 use super::state::{self, Condition, Ended, GuestState};
 use super::supervise::Begin;
-use super::{RunDir, asleep, conflicts, devices, leftovers};
+use super::{RunDir, asleep, conflicts, devices, leftovers, saved};
 use crate::dirs::Dirs;
 use crate::ids::GuestName;
 use crate::machine::Machine;
@@ -27,6 +27,7 @@ use crate::plan::Plan;
 use crate::plan::apply::apply;
 use crate::plan::journal::{self, Entry};
 use crate::profile::schema::OnPoweroff;
+use crate::qemu::command::Arg;
 
 /// Told once, when the guest runs.
 pub type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
@@ -34,7 +35,7 @@ pub type OnReady = Box<dyn FnOnce(&GuestState) + Send>;
 /// How a guest is started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Options {
-    /// What sleeping guests had open is given up: of this guest, and of others whose disks it wants.
+    /// What guests had open that are hibernated or saved is given up: of this guest, and of others whose disks it wants.
     pub discard_hibernation: bool,
 }
 
@@ -121,16 +122,17 @@ pub(super) fn prepare(
     let host = Host::new(dirs).with_qemu(&plan.command.program);
     leftovers::take_back_before(dirs, run.path(), &plan.steps);
     let gate = conflicts::gate(dirs)?;
+    saved::sweep(run);
     let resumes = if options.discard_hibernation {
         for name in conflicts::check_discarding(dirs, &plan)? {
-            tracing::warn!("what {name} had open when it hibernated is given up");
+            tracing::warn!("what {name} had open when it went to sleep is given up");
             asleep::forget(&RunDir::new(dirs, &name))?;
         }
         asleep::forget(run)?;
-        false
+        None
     } else {
         conflicts::check(dirs, &plan)?;
-        asleep::check(run, &plan.machine)?.is_some()
+        asleep::check(run, &plan)?
     };
     devices::allow_memory(&plan.machine)?;
     // From here on others see what this guest uses. They do not wait for its devices, which may take
@@ -150,8 +152,18 @@ pub(super) fn prepare(
     };
     // Virtual functions that were made just now may be elsewhere than was thought.
     devices::settle(&host, &mut plan);
+    let way = match resumes.clone().and_then(Way::load) {
+        Some(way) => {
+            // It waits for the image, and nothing of the guest runs before.
+            let words = ["-incoming", "defer"];
+            let words = words.map(|word| Arg::Real(word.to_owned()));
+            plan.command.args.extend(words);
+            way
+        }
+        None => Way::New,
+    };
     state::write(&run.plan(), &plan).map_err(StartError::io("write", &run.plan()))?;
-    let mut state = first_state(run, &plan.machine, resumes);
+    let mut state = first_state(run, &plan.machine, resumes.is_some());
     write_state(run, &state)?;
     let wanted = Wanted::of(&plan.machine);
     let sockets = Sockets::new(run, &wanted, &mut prepared.listeners)?;
@@ -172,7 +184,7 @@ pub(super) fn prepare(
     let paths = run.clone();
     tokio::spawn(async move {
         // A supervisor that has ended meanwhile needs no connections.
-        drop(done.send(connect(&paths, &wanted, None).await));
+        drop(done.send(connect(&paths, &wanted, way).await));
     });
     let begin = Begin {
         dirs: dirs.clone(),
@@ -215,6 +227,7 @@ fn first_state(run: &RunDir, machine: &Machine, resumed: bool) -> GuestState {
         message: None,
         wakeups: 0,
         hibernating: false,
+        saving: None,
         resumed,
         next_start: None,
     }

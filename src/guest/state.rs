@@ -92,7 +92,10 @@ pub struct GuestState {
     /// Whether it was asked to hibernate, and has not ended yet.
     #[serde(default)]
     pub hibernating: bool,
-    /// Whether it was hibernated when it was started.
+    /// What it did when it was held to be saved, while that is under way.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub saving: Option<Condition>,
+    /// Whether it was hibernated, or saved, when it was started.
     #[serde(default)]
     pub resumed: bool,
     /// When it is started anew, in seconds since 1970.
@@ -108,6 +111,8 @@ pub enum Reason {
     GuestShutdown,
     /// The guest wrote its memory to its disk and goes on from there at its next start.
     Hibernated,
+    /// QEMU wrote the guest's state to a file, from where it goes on at its next start.
+    Saved,
     /// It was asked to hibernate and shut itself down; its board does not tell the two apart.
     HibernationRequested,
     /// The guest reset itself, and `-no-reboot` made that the end.
@@ -136,6 +141,7 @@ impl Reason {
         match self {
             Self::GuestShutdown => "guest-shutdown",
             Self::Hibernated => "hibernated",
+            Self::Saved => "saved",
             Self::HibernationRequested => "hibernation-requested",
             Self::GuestReset => "guest-reset",
             Self::GuestPanic => "guest-panic",

@@ -5,7 +5,7 @@ use std::future::pending;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use mvm_qmp::{Event, Events, QmpError};
+use mvm_qmp::{Event, Events};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::UnixListener;
@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connect::{Connected, Later, Sockets};
+use super::connect::{ConnectError, Connected, Later, Sockets};
 use super::control::{self, Links, Shared, View};
 use super::farewell::Farewell;
 use super::feed::Feed;
@@ -50,7 +50,7 @@ pub(crate) struct Begin {
     /// Our listening sockets.
     pub(crate) sockets: Sockets,
     /// The connections to QEMU, on their way, or why there are none.
-    pub(crate) connected: oneshot::Receiver<Result<Connected, QmpError>>,
+    pub(crate) connected: oneshot::Receiver<Result<Connected, ConnectError>>,
     /// How long a graceful stop may take.
     pub(crate) stop_timeout: Duration,
     /// How it sleeps.
@@ -209,7 +209,7 @@ async fn next(events: &mut Option<Events>) -> Option<Event> {
 }
 
 async fn arrive(
-    connected: &mut Option<oneshot::Receiver<Result<Connected, QmpError>>>,
+    connected: &mut Option<oneshot::Receiver<Result<Connected, ConnectError>>>,
 ) -> Result<Connected, String> {
     match connected {
         Some(connected) => match connected.await {
@@ -302,6 +302,7 @@ impl Supervisor {
             state.agent = self.life.agent();
             state.wakeups = self.life.wakeups();
             state.hibernating = self.life.hibernating();
+            state.saving = self.life.saving();
         });
         self.write_state();
         self.feed.state(&self.view.borrow().state);
@@ -356,9 +357,11 @@ impl Supervisor {
             ptys,
             first,
             adopted,
+            agent_open,
         } = connected;
         if let Some(agent) = &agent {
-            let watch = agent::watch(agent.clone(), qmp.subscribe(), self.inputs.clone(), adopted);
+            let (agent, events) = (agent.clone(), qmp.subscribe());
+            let watch = agent::watch(agent, events, self.inputs.clone(), agent_open);
             self.tasks.spawn(watch);
         }
         self.tasks.spawn(Arc::clone(&self.hotplug).follow_usb());

@@ -26,7 +26,7 @@ pub struct Power {
     pub suspend: Vec<Sleep>,
     /// How long the guest may take to sleep.
     pub suspend_timeout: Span,
-    /// How long it may take to hibernate.
+    /// How long it may take to hibernate, and to be saved and loaded.
     pub hibernate_timeout: Span,
     /// What becomes of it before the host sleeps.
     #[serde(default = "nothing")]
@@ -80,7 +80,7 @@ impl Hint for PowerError {
                     .to_owned(),
             ],
             Self::Nothing => {
-                vec!["leave it out, or let it name `ram`, `disk` or `pause`".to_owned()]
+                vec!["leave it out, or let it name `ram`, `disk`, `save` or `pause`".to_owned()]
             }
         }
     }

@@ -24,6 +24,7 @@ mod power;
 mod profiles;
 mod qualcomm;
 mod recovery;
+mod save;
 mod security;
 mod shell;
 mod terminal;

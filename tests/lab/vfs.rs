@@ -110,12 +110,7 @@ fn the_last_vf_is_won_by_one_guest_and_vfs_of_the_host_stay() {
         "cd /sys/bus/pci/devices/{NVME} && echo 0 >sriov_drivers_autoprobe && echo 2 >sriov_numvfs"
     ));
     let with = host.snapshot();
-    let winner = race(
-        &host,
-        CLOUD,
-        "--pci vf:2@01:00.0",
-        &format!("vf:2@{NVME}"),
-    );
+    let winner = race(&host, CLOUD, "--pci vf:2@01:00.0", &format!("vf:2@{NVME}"));
     assert_eq!(host.guest(winner).run(VFS), "1");
     let more = host.sh(
         &format!("mvm start {SMALL} --name more --pci vf:3@01:00.0"),

@@ -4,6 +4,7 @@
 
 mod follow;
 mod inside;
+mod save;
 mod sleep;
 mod verbs;
 
@@ -252,6 +253,7 @@ mod tests {
                 message: None,
                 wakeups: 0,
                 hibernating: false,
+                saving: None,
                 resumed: false,
                 next_start: None,
             },

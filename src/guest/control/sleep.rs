@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended, Reason};
 use super::verbs::{AGENT, END, SOON, ended, gone, pause, qmp_failed, reached, stop};
-use super::{Progress, Request, Shared};
+use super::{Progress, Request, Shared, save};
 use crate::error::{ExitCode, Report};
 use crate::profile::WAKES_ONCE;
 use crate::profile::schema::{HostSleep, Sleep};
@@ -25,7 +25,7 @@ const WAKE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Why a guest is not asleep.
-enum Awake {
+pub(super) enum Awake {
     /// It is not able to, and nothing was changed: something else may be tried.
     Unable { why: String, hint: Option<String> },
     /// It failed, or nobody knows how it is.
@@ -38,7 +38,7 @@ impl From<Report> for Awake {
     }
 }
 
-fn unable(why: impl Into<String>, hint: impl Into<Option<String>>) -> Awake {
+pub(super) fn unable(why: impl Into<String>, hint: impl Into<Option<String>>) -> Awake {
     Awake::Unable {
         why: why.into(),
         hint: hint.into(),
@@ -65,6 +65,7 @@ pub(super) async fn suspend(
         let done = match way {
             Sleep::Ram => to_ram(shared, request.timeout(ram.duration())).await,
             Sleep::Disk => to_disk(shared, out, request.timeout(disk.duration())).await,
+            Sleep::Save => save::to_file(shared, out, request.timeout(disk.duration())).await,
             Sleep::Pause => hold(shared).await,
         };
         match done {
@@ -182,7 +183,7 @@ pub(super) async fn wakeup(shared: &mut Shared) -> Result<Value, Report> {
 }
 
 /// Two that put a guest to sleep and wake it at once would each see the other's events.
-fn one_at_a_time(shared: &Shared) -> Result<OwnedMutexGuard<()>, Report> {
+pub(super) fn one_at_a_time(shared: &Shared) -> Result<OwnedMutexGuard<()>, Report> {
     Arc::clone(&shared.transition)
         .try_lock_owned()
         .map_err(|_| {
@@ -198,7 +199,7 @@ fn one_at_a_time(shared: &Shared) -> Result<OwnedMutexGuard<()>, Report> {
 }
 
 /// Only a guest whose processors run can do anything.
-fn runs(shared: &Shared, wanted: &str) -> Result<(), Report> {
+pub(super) fn runs(shared: &Shared, wanted: &str) -> Result<(), Report> {
     let name = shared.name();
     let report = |how: &str| {
         Report::new(
@@ -224,6 +225,7 @@ fn in_words(way: Sleep) -> &'static str {
     match way {
         Sleep::Ram => "it cannot sleep",
         Sleep::Disk => "it cannot hibernate",
+        Sleep::Save => "it cannot be saved",
         Sleep::Pause => "it cannot be paused",
     }
 }
@@ -432,7 +434,7 @@ async fn hear(events: &mut Events, limit: Duration) -> Heard {
 }
 
 /// How it ended, once it has and all is given back.
-async fn end_of(shared: &mut Shared) -> Result<Ended, Report> {
+pub(super) async fn end_of(shared: &mut Shared) -> Result<Ended, Report> {
     let name = shared.name();
     let seen = shared.see(LEAVE + END, |view| view.ended.is_some()).await;
     match seen.and_then(|view| view.ended) {

@@ -11,7 +11,7 @@ use super::super::goal::Goal;
 use super::super::hotplug::HotplugError;
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended};
-use super::{Links, Progress, Request, Shared, View, inside, sleep};
+use super::{Links, Progress, Request, Shared, View, inside, save, sleep};
 use crate::error::{ExitCode, Report};
 
 /// For QEMU to do what takes it no time.
@@ -30,6 +30,7 @@ pub(super) async fn run(
     shared: &mut Shared,
     out: &Progress,
 ) -> Result<Value, Report> {
+    save::leave_alone(&request.r#do, shared)?;
     match request.r#do.as_str() {
         "status" => Ok(json!(shared.view.borrow().state)),
         "stop" => stop(request, shared, out).await,
@@ -40,6 +41,7 @@ pub(super) async fn run(
         "resume" => resume(shared).await,
         "suspend" => sleep::suspend(request, shared, out).await,
         "hibernate" => sleep::hibernate(request, shared, out).await,
+        "save" => save::save(request, shared, out).await,
         "wakeup" => sleep::wakeup(shared).await,
         "sleep-with-host" => sleep::with_host(request, shared, out).await,
         "agent" => inside::agent(request, shared).await,

@@ -305,6 +305,17 @@ pub(super) const TABLE: &[Entry] = &[
         },
     },
     Entry {
+        id: "saved-state",
+        patterns: &["load of migration failed: *"],
+        code: Failed,
+        cause: |_| {
+            "QEMU cannot load the guest's saved state: its file is damaged, or does not fit this QEMU".to_owned()
+        },
+        fix: |_| {
+            "it is kept; `mvm log NAME --qemu` shows what QEMU said. `--discard-hibernation` gives up what the guest had open and starts it anew".to_owned()
+        },
+    },
+    Entry {
         id: "kernel",
         patterns: &["qemu: invalid kernel header"],
         code: Profile,

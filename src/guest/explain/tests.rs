@@ -260,6 +260,18 @@ fn firmware_and_kernels() {
 }
 
 #[test]
+fn saved_states() {
+    let top = tempfile::tempdir().unwrap();
+    let image = file(&top, "saved", &[0xff; 1000]);
+    let incoming = format!("exec:cat {image}");
+    expect(
+        &x86(&["-S", "-incoming", &incoming]),
+        "saved-state",
+        &["is kept", "--discard-hibernation"],
+    );
+}
+
+#[test]
 fn ports() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();

@@ -119,6 +119,11 @@ impl Hotplug {
         HotplugError::Ended(self.run.name().to_string())
     }
 
+    /// The guest's paths.
+    pub(crate) fn run(&self) -> &RunDir {
+        &self.run
+    }
+
     fn qmp(&self) -> Result<Qmp, HotplugError> {
         let links = self.links.get().ok_or_else(|| self.ended())?;
         Ok(links.qmp.clone())

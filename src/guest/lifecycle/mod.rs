@@ -85,6 +85,7 @@ enum Ending {
 struct Cause {
     shutdown: Option<Reason>,
     hibernated: bool,
+    saved: bool,
     killed: bool,
     panicked: bool,
     watchdog: bool,
@@ -104,6 +105,8 @@ pub(crate) struct Life {
     wakeups: u32,
     /// Whether it was asked to hibernate.
     hibernating: bool,
+    /// What it did when it was held to be saved.
+    saving: Option<Condition>,
     /// Whether its clock is to be set once its agent answers: it was hibernated when it was started.
     clock_is_old: bool,
     wish: Wish,
@@ -135,12 +138,14 @@ impl Default for Life {
             signalled: false,
             wakeups: 0,
             hibernating: false,
+            saving: None,
             clock_is_old: false,
             wish: Wish::No,
             keeps: false,
             cause: Cause {
                 shutdown: None,
                 hibernated: false,
+                saved: false,
                 killed: false,
                 panicked: false,
                 watchdog: false,
@@ -188,6 +193,11 @@ impl Life {
         self.hibernating
     }
 
+    /// What it did when it was held to be saved, while it is.
+    pub(crate) fn saving(&self) -> Option<Condition> {
+        self.saving
+    }
+
     /// What is to be said beside the condition.
     pub(crate) fn word(&self) -> Option<&'static str> {
         if self.cause.panicked {
@@ -196,6 +206,8 @@ impl Life {
             Some(
                 "the guest has shut down; QEMU is kept, as its profile says in `lifecycle.on-poweroff`",
             )
+        } else if self.saving.is_some() {
+            Some("it is being saved")
         } else {
             None
         }
@@ -225,6 +237,11 @@ impl Life {
                     self.hibernating = asked;
                     vec![Action::Publish]
                 }
+                Input::Saving(before) => {
+                    self.saving = before;
+                    vec![Action::Publish]
+                }
+                Input::Saved => self.saved(),
                 Input::Stop { timeout, force } => self.stop(timeout, force),
                 Input::Kill => {
                     self.wish = Wish::Now;
@@ -269,7 +286,15 @@ impl Life {
             // A sleeping guest is stopped too, and stays asleep.
             News::Stopped if matches!(self.run, Run::Suspended | Run::Halted) => Vec::new(),
             News::Stopped => self.runs(Run::Paused),
-            News::Resumed => self.runs(Run::Running),
+            News::Resumed => {
+                let mut actions = self.runs(Run::Running);
+                // Whoever let it go on: what was saved is of the past.
+                if std::mem::take(&mut self.cause.saved) {
+                    self.cause.killed = true;
+                    actions.push(Action::ForgetHibernation);
+                }
+                actions
+            }
             News::Suspended => self.runs(Run::Suspended),
             News::Hibernated => {
                 self.cause.hibernated = true;
@@ -445,6 +470,23 @@ impl Life {
         }
     }
 
+    fn saved(&mut self) -> Vec<Action> {
+        self.cause.saved = true;
+        self.wish = Wish::Now;
+        match self.ending {
+            Ending::No | Ending::Asked => {
+                self.ending = Ending::Quitting;
+                vec![
+                    Action::Quit,
+                    Action::Arm(Timer::Quit, QUIT),
+                    Action::Publish,
+                ]
+            }
+            // It ends for another reason already, and is saved all the same.
+            _ => Vec::new(),
+        }
+    }
+
     /// A start that failed. It may well be that QEMU has ended by itself, which is not seen yet.
     fn give_up(&mut self) -> Vec<Action> {
         if self.ending != Ending::No {
@@ -489,6 +531,9 @@ impl Life {
         // It was complete when QEMU said so, whatever became of QEMU then.
         if self.cause.hibernated {
             return Reason::Hibernated;
+        }
+        if self.cause.saved {
+            return Reason::Saved;
         }
         match self.cause.shutdown {
             // Where the firmware has no hibernation (Arm), it looks like any other shutdown.

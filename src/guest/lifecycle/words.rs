@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::process::Exit;
-use super::super::state::Reason;
+use super::super::state::{Condition, Reason};
 
 /// What happens to a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub(crate) enum Input {
     AgentFailed,
     /// The guest was asked to hibernate, or is no more expected to.
     Hibernate(bool),
+    /// It is held to be saved, after it did that; or is no more.
+    Saving(Option<Condition>),
+    /// It is saved, and its mark says so: QEMU is needed no more.
+    Saved,
     /// A user wants the guest to shut down.
     Stop {
         /// How long it may take.

@@ -19,7 +19,7 @@ table! {
         suspend: Vec<Sleep>,
         /// How long the guest may take to sleep. By default `120s`.
         suspend_timeout: Span,
-        /// How long the guest may take to hibernate. By default `300s`.
+        /// How long the guest may take to hibernate, and QEMU to save and to load it. By default `300s`.
         hibernate_timeout: Span,
         /// What `mvm sleep pre` does with the guest before the host sleeps. By default `suspend` where it has a
         /// device of the host, else `none`: it stands still with the host.
@@ -65,6 +65,8 @@ words! {
         Ram = "ram",
         /// The guest writes its memory to its own disk and is gone until its next start (S4).
         Disk = "disk",
+        /// QEMU writes its state to a file, and it is gone until its next start (`mvm save`).
+        Save = "save",
         /// Its processors are held. The guest knows nothing of it, and keeps its devices and its memory.
         Pause = "pause",
     }
