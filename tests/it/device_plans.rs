@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::env::TestEnv;
-use crate::hosts::Host;
+use crate::hosts::{self, Host};
 
 /// A guest that needs nothing of the machine that runs the test.
 const GUEST: &str =
@@ -296,4 +296,31 @@ fn no_iommu() {
     told.push('\n');
     told.push_str(&World::new("no-iommu-amd").all(&["g --gpu whole"]));
     insta::assert_snapshot!(told);
+}
+
+/// Every way to ask for a GPU on every host, whether it can be had there or not.
+#[test]
+fn every_form_of_gpu_on_every_host() {
+    for tree in hosts::names() {
+        let world = World::new(&tree);
+        let guest = if tree == "arm-smmu" { "arm" } else { "g" };
+        let forms = [
+            "vf:1",
+            "vf:auto",
+            "vf",
+            "sriov",
+            "whole",
+            "gvtd",
+            "upt",
+            "mdev:i915-GVTg_V5_8",
+            "mdev:00000000-1111-2222-3333-444444444444",
+            "virtio",
+            "none",
+        ];
+        let told: Vec<String> = forms
+            .iter()
+            .map(|form| world.dry_run(&format!("{guest} --gpu {form}")))
+            .collect();
+        insta::assert_snapshot!(format!("gpu_forms_{tree}"), told.join("\n"));
+    }
 }
