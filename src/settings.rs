@@ -20,6 +20,16 @@ pub struct Settings {
     pub qemu: BTreeMap<Arch, PathBuf>,
     /// The rights of guests.
     pub security: Security,
+    /// What goes with the host's sleep.
+    pub sleep: Sleep,
+}
+
+/// `[sleep]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Sleep {
+    /// The ACPI wake sources (`/proc/acpi/wakeup`) that are enabled while the host sleeps.
+    pub wake_sources: Vec<String>,
 }
 
 /// `[security]`
@@ -77,6 +87,9 @@ impl Settings {
             settings.image_folders.extend(system.image_folders);
             for (arch, binary) in system.qemu {
                 settings.qemu.entry(arch).or_insert(binary);
+            }
+            if settings.sleep.wake_sources.is_empty() {
+                settings.sleep = system.sleep;
             }
             let user = &mut settings.security.user;
             *user = user.take().or(system.security.user);

@@ -29,10 +29,13 @@ pub(super) struct SaveArgs {
     /// How long it may take; by default what its profile says in `power.hibernate-timeout`
     #[arg(long, value_name = "SPAN")]
     timeout: Option<Span>,
+    /// Compress the file (LZ4), as `power.compress` in the profile does
+    #[arg(long)]
+    compress: bool,
 }
 
 pub(super) fn run(args: &SaveArgs, context: &Context) -> Result<(), Failure> {
-    let mut request = json!({ "do": "save" });
+    let mut request = json!({ "do": "save", "compress": args.compress });
     if let Some(span) = args.timeout {
         request["timeout-ms"] = json!(span.duration().as_millis() as u64);
     }

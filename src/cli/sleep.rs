@@ -15,6 +15,7 @@ use crate::guest::state::Condition;
 use crate::ids::GuestName;
 use crate::machine::Power;
 use crate::profile::schema::{HostSleep, SleepFailure};
+use crate::settings::Settings;
 
 /// For a guest to be woken, or to go on.
 const WAKE: Duration = Duration::from_secs(60);
@@ -117,9 +118,17 @@ fn pre(how: How, context: &Context) -> Result<(), Failure> {
     })?);
     let stay = |(power, _): &(Power, Failure)| power.host_sleep_failure == SleepFailure::StayAwake;
     let keeps = awake.iter().any(stay);
-    let failures = awake.into_iter().map(|(_, failure)| failure);
+    let mut failures: Vec<Failure> = awake.into_iter().map(|(_, failure)| failure).collect();
+    if !keeps {
+        let settings = Settings::load(&context.dirs)?;
+        // The host can be woken all the same, by fewer things.
+        if let Err(error) = record.wake_by(&settings.sleep.wake_sources) {
+            failures.push(error.into());
+        }
+    }
     if keeps {
-        let all = Failure::collect(failures.chain(post(&mut record, context).err()));
+        failures.extend(post(&mut record, context).err());
+        let all = Failure::collect(failures);
         output::note(
             "note: the host should stay awake: `power.host-sleep-failure` is `stay-awake`",
         );
@@ -146,6 +155,9 @@ async fn ask(seen: &Seen, request: &serde_json::Value) -> Result<(), Failure> {
 fn post(record: &mut Record, context: &Context) -> Result<(), Failure> {
     let names = record.slept.guests.clone();
     let mut failures = Vec::new();
+    if let Err(error) = record.wake_as_before() {
+        failures.push(error.into());
+    }
     let mut requests = BTreeMap::new();
     for name in &names {
         match hostsleep::waking(&context.dirs, name)? {

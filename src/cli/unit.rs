@@ -16,6 +16,7 @@ use crate::machine;
 use crate::ops::{process, units};
 use crate::profile::schema::Layer;
 use crate::profile::{self, Choices};
+use crate::service::hostsleep::{self, Callers};
 use crate::service::{self, Around, Item, Kind, Set, rest};
 use crate::units::Span;
 
@@ -44,7 +45,8 @@ const CARRIED_FOR_USERS: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_
 /// they belong; `--install` writes them. The guest is then started and stopped by the init's own words too, and `mvm
 /// start` uses them. A supervisor that dies is started anew and goes on with the guest, which has noticed
 /// nothing. What is installed does not start with the host: for that there is `[autostart]` in the machine
-/// file, and `mvm unit --autostart`.
+/// file, and `mvm unit --autostart`. `--sleep` is for the host's own sleep: `mvm sleep pre` before it, `mvm sleep
+/// post` after it.
 ///
 /// A file that is not mvm's is not written over without `--force`. `--remove` takes away what was written, and
 /// nothing else; a guest that runs goes on.
@@ -54,14 +56,18 @@ const CARRIED_FOR_USERS: [&str; 3] = ["XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_
   mvm unit web --install && systemctl start mvm@web
   mvm unit web --init openrc
   mvm unit --autostart --install
+  mvm unit --sleep --install
   mvm unit web --remove")]
 pub(super) struct UnitArgs {
     /// The guest: a machine file or a profile
-    #[arg(value_name = "NAME", required_unless_present = "autostart")]
+    #[arg(value_name = "NAME", required_unless_present_any = ["autostart", "sleep"])]
     name: Option<GuestName>,
     /// The unit that starts the guests with `[autostart]` with the host, and stops all guests with it
     #[arg(long, conflicts_with = "name")]
     autostart: bool,
+    /// What lets guests sleep before the host does, and wakes them after it
+    #[arg(long, conflicts_with_all = ["name", "autostart", "user"])]
+    sleep: bool,
     /// The init system: systemd, openrc, runit, s6, procd, busybox or sysv; by default the one that runs
     #[arg(long, value_name = "INIT", value_parser = init)]
     init: Option<Init>,
@@ -111,6 +117,9 @@ pub(super) fn run(args: &UnitArgs, context: &Context) -> Result<(), Failure> {
     })?;
     let user = args.user || !nix::unistd::Uid::effective().is_root();
     let around = around(context, init, user, &root)?;
+    if args.sleep {
+        return sleep(args, &around, &root);
+    }
     let guest = args
         .name
         .as_ref()
@@ -159,6 +168,35 @@ pub(super) fn run(args: &UnitArgs, context: &Context) -> Result<(), Failure> {
     } else {
         reload(&around, &root)
     }
+}
+
+/// What runs around the host's sleep.
+fn sleep(args: &UnitArgs, around: &Around, root: &Path) -> Result<(), Failure> {
+    let mark = hostsleep::mark();
+    if args.remove {
+        let all = hostsleep::files(around, None)?;
+        let gone = units::remove(root, &all, &mark)?;
+        told("removed", &gone);
+        return reload(around, root);
+    }
+    let there = |path: &str| root.join(path).is_dir();
+    let callers = Callers {
+        elogind: there("etc/elogind") || there("usr/lib/elogind") || there("lib/elogind"),
+        acpid: there("etc/acpi/events"),
+    };
+    let set = hostsleep::files(around, Some(callers))?;
+    if !args.install {
+        return show(&set, around.init, args.format.format);
+    }
+    let written = units::install(root, &set, &mark, args.force)?;
+    told("written", &written);
+    for note in &set.notes {
+        output::note(&format!("note: {note}"));
+    }
+    if written.is_empty() {
+        return Ok(());
+    }
+    reload(around, root)
 }
 
 fn told(what: &str, paths: &[PathBuf]) {

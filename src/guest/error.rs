@@ -8,6 +8,7 @@ use super::conflicts::Conflict;
 use super::explain::Explained;
 use crate::error::{ExitCode, Hint, Report};
 use crate::ops::OpsError;
+use crate::ops::wakesources::WakeError;
 use crate::plan::apply::ApplyError;
 use crate::plan::journal::JournalError;
 
@@ -24,6 +25,9 @@ pub enum StartError {
     /// A step of the plan failed.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+    /// The host's wake sources.
+    #[error(transparent)]
+    Wake(#[from] WakeError),
     /// A leftover journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),

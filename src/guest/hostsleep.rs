@@ -15,6 +15,7 @@ use super::presence::{self, Presence};
 use super::state::{self, Condition};
 use crate::dirs::Dirs;
 use crate::ids::GuestName;
+use crate::ops::wakesources::WakeSources;
 use crate::ops::{OpsError, dirs as ops_dirs, lock};
 
 /// For another command of the host's sleep to be done.
@@ -25,6 +26,9 @@ const OTHER: Duration = Duration::from_secs(60);
 pub struct Slept {
     /// Their names, in the order in which they were asked.
     pub guests: Vec<GuestName>,
+    /// The ACPI wake sources that were enabled for it.
+    #[serde(default)]
+    pub wake_sources: Vec<String>,
 }
 
 /// The record, with its lock: one command of the host's sleep at a time.
@@ -100,6 +104,39 @@ impl Record {
     pub fn strike(&mut self, name: &GuestName) -> Result<(), StartError> {
         self.slept.guests.retain(|other| other != name);
         self.write()
+    }
+
+    /// Enables the host's wake sources of these names that are disabled; they are noted first.
+    ///
+    /// # Errors
+    /// There is none of that name, or the kernel refuses.
+    pub fn wake_by(&mut self, wanted: &[String]) -> Result<(), StartError> {
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let table = WakeSources::default();
+        for name in table.disabled(wanted)? {
+            if !self.slept.wake_sources.contains(&name) {
+                self.slept.wake_sources.push(name.clone());
+            }
+            self.write()?;
+            table.enable(&name)?;
+        }
+        Ok(())
+    }
+
+    /// Disables again what was enabled for the host's sleep.
+    ///
+    /// # Errors
+    /// The kernel refuses: it is tried again next time.
+    pub fn wake_as_before(&mut self) -> Result<(), StartError> {
+        let table = WakeSources::default();
+        while let Some(name) = self.slept.wake_sources.last() {
+            table.disable(name)?;
+            self.slept.wake_sources.pop();
+            self.write()?;
+        }
+        Ok(())
     }
 
     fn write(&self) -> Result<(), StartError> {

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{ConnectError, Connected, Later, Sockets};
+use super::control::parking::Parking;
 use super::control::{self, Links, Shared, View};
 use super::farewell::Farewell;
 use super::feed::Feed;
@@ -97,6 +98,7 @@ struct Supervisor {
     timers: BTreeMap<Timer, Instant>,
     links: Arc<OnceLock<Links>>,
     hotplug: Arc<Hotplug>,
+    parking: Arc<Parking>,
     /// Why the guest is paused, where QEMU said so.
     trouble: Option<String>,
     /// What was said last beside the condition.
@@ -120,8 +122,11 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
     let mut connected = Some(begin.connected);
     let mut events: Option<Events> = None;
     let links = Arc::default();
+    let hotplug = Hotplug::new(&begin.dirs, &begin.run, &links);
+    let name = begin.state.name.to_string();
     let mut supervisor = Supervisor {
-        hotplug: Hotplug::new(&begin.dirs, &begin.run, &links),
+        parking: Arc::new(Parking::new(name, &hotplug, &links)),
+        hotplug,
         links,
         run: begin.run,
         life: Life::after(Before {
@@ -284,6 +289,10 @@ impl Supervisor {
         let condition = self.life.condition();
         let word = self.life.word();
         let other = std::mem::replace(&mut self.word, word) != word;
+        let before = self.view.borrow().state.state;
+        if (before, condition) == (Condition::Suspended, Condition::Running) {
+            self.tasks.spawn(Arc::clone(&self.parking).back_by_itself());
+        }
         self.view.send_modify(|view| {
             let state = &mut view.state;
             if state.state != condition {
@@ -337,6 +346,7 @@ impl Supervisor {
             inputs: self.inputs.clone(),
             links: Arc::clone(&self.links),
             hotplug: Arc::clone(&self.hotplug),
+            parking: Arc::clone(&self.parking),
             thaw: Arc::default(),
             stop_timeout: self.stop_timeout,
             sleeper: Arc::clone(&self.sleeper),
@@ -368,7 +378,9 @@ impl Supervisor {
         later.serve(&mut self.tasks, &mut self.consoles, &qmp, consoles);
         self.view
             .send_modify(|view| view.state.sockets.extend(ptys));
-        let watch = Arc::clone(&self.hotplug).watch(qmp.clone(), qmp.subscribe(), adopted);
+        // One that was adopted may have woken while nobody looked.
+        let back = adopted.then(|| Arc::clone(&self.parking).back_by_itself());
+        let watch = Arc::clone(&self.hotplug).watch(qmp.clone(), qmp.subscribe(), back);
         // There is one connection in a supervisor's life.
         let _ = self.links.set(Links { qmp, agent });
         self.tasks.spawn(watch);

@@ -22,7 +22,7 @@ use crate::ops::hostdir::HostDir;
 use crate::ops::{Host, STAND_IN, moment, set_stand_in};
 use crate::plan::apply::{Prepared, apply};
 use crate::plan::build::devices::{Wanted, steps};
-use crate::plan::journal::{self, Entry, take_back_entries};
+use crate::plan::journal::{self, Entry, Leases, take_back_entries};
 use crate::plan::step::{Step, User};
 pub(super) use forms::form;
 use forms::{Form, pci};
@@ -104,7 +104,8 @@ fn take_and_give_back(top: &Path, root: &Path, form: &Form) {
             let has = devices.any(|device| device.kind.function() == Some(function));
             has && !left.contains(&function)
         };
-        let back = take_back_entries(&host, &run.journal(), chosen, keeps).unwrap();
+        let back =
+            take_back_entries(&host, &run.journal(), chosen, keeps, Leases::Release).unwrap();
         assert!(back.errors.is_empty(), "{:?}", back.errors);
         assert_eq!(back.held.is_empty(), left.len() == form.devices.len());
     }

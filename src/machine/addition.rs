@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::host_devices::{self, GuestPlace, HostDeviceKind, HostDevices};
+use super::host_devices::gpu::id as gpu_id;
+use super::host_devices::{self, GuestPlace, HostDeviceKind, HostDevices, HostPci};
 use super::resolve::{Inputs, ids, no_nul};
 use super::{Bus, Disk, Firmware, HostDevice, Machine, Nic, ResolveError, board, check, disk, net};
 use crate::error::{ExitCode, Hint};
-use crate::ids::{Id, PciRef};
+use crate::ids::{Bdf, Id, PciRef};
 use crate::profile::schema::{DiskBus, Layer, Media};
 
 /// Devices on their way into a guest that runs, or out of it.
@@ -296,6 +297,32 @@ impl Machine {
         some.then_some(part)
     }
 
+    /// The same with what the host has to do for it: it is to come back as it is now.
+    pub fn part_to_return(&self, id: &Id) -> Option<Addition> {
+        let mut part = self.part(id)?;
+        let pci: Vec<&HostPci> = part.host.devices.iter().filter_map(pci).collect();
+        let is_pf = |wanted: Bdf| {
+            let mut all = pci.iter();
+            all.any(|pci| matches!(pci.function, PciRef::Vf { pf, .. } if pf == wanted))
+        };
+        let in_group =
+            |group: Option<u32>| group.is_some() && pci.iter().any(|pci| pci.group == group);
+        let whole = pci
+            .iter()
+            .any(|pci| matches!(pci.function, PciRef::Function(_)));
+        let vfs = pick(&self.vfs, |set| is_pf(set.pf));
+        let companions = pick(&self.companions, |other| in_group(other.group));
+        let screen = whole && *id == gpu_id();
+        let detach_consoles = pick(&self.detach_consoles, |_| screen);
+        part.host = HostDevices {
+            vfs,
+            companions,
+            detach_consoles,
+            ..part.host
+        };
+        Some(part)
+    }
+
     /// The PCI functions of the host that the guest has.
     pub fn functions(&self) -> impl Iterator<Item = PciRef> {
         let devices = self.host_devices.iter();
@@ -308,6 +335,13 @@ impl Machine {
         let nics = self.nics.iter().map(|nic| &nic.id);
         let host = self.host_devices.iter().map(|device| &device.id);
         disks.chain(nics).chain(host)
+    }
+}
+
+fn pci(device: &HostDevice) -> Option<&HostPci> {
+    match &device.kind {
+        HostDeviceKind::Pci(pci) => Some(pci),
+        _ => None,
     }
 }
 

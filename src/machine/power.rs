@@ -28,6 +28,9 @@ pub struct Power {
     pub suspend_timeout: Span,
     /// How long it may take to hibernate, and to be saved and loaded.
     pub hibernate_timeout: Span,
+    /// Whether the file of a saved guest is compressed.
+    #[serde(default)]
+    pub compress: bool,
     /// What becomes of it before the host sleeps.
     #[serde(default = "nothing")]
     pub host_sleep: HostSleep,
@@ -55,6 +58,7 @@ impl Default for Power {
             suspend: vec![Sleep::Ram],
             suspend_timeout: SUSPEND,
             hibernate_timeout: HIBERNATE,
+            compress: false,
             host_sleep: nothing(),
             host_sleep_failure: regardless(),
         }
@@ -111,6 +115,7 @@ pub(super) fn power(
         suspend: table.suspend.unwrap_or_else(default),
         suspend_timeout: table.suspend_timeout.unwrap_or(SUSPEND),
         hibernate_timeout: table.hibernate_timeout.unwrap_or(HIBERNATE),
+        compress: table.compress.unwrap_or(false),
         // A host with a device in a guest's hands can hang in its sleep; without, nothing is lost.
         host_sleep: table.host_sleep.unwrap_or(match has_devices {
             true => HostSleep::Suspend,

@@ -42,6 +42,7 @@ mod usb;
 mod vfio;
 mod vfnet;
 mod vfs;
+pub mod wakesources;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use super::apply::{apply, attach};
-use super::journal::{self, Entry, Journal, TakenBack, take_back_entries};
+use super::journal::{self, Entry, Journal, Leases, TakenBack, take_back_entries};
 use super::step::{Bound, Step, User, VfioDevice};
 use crate::hosts::{self, difference, snapshot};
 use crate::ids::{Id, PciRef};
@@ -48,7 +48,7 @@ fn leaves(host: &dyn Ops, journal: &Path, gone: &[&str], kept: &[&str]) -> Taken
     let gone: Vec<String> = gone.iter().map(|name| pci(name).key()).collect();
     let chosen = |entry: &Entry| entry.undo.lease().is_some_and(|key| gone.contains(&key));
     let keeps = |function| kept.iter().any(|name| pci(name) == function);
-    let back = take_back_entries(host, journal, chosen, keeps).unwrap();
+    let back = take_back_entries(host, journal, chosen, keeps, Leases::Release).unwrap();
     assert!(back.errors.is_empty(), "{:?}", back.errors);
     back
 }

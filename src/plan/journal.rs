@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::step::Step;
 pub(crate) use super::takeback::waits_for;
-pub use super::takeback::{TakenBack, in_words, roll_back, take_back_device, take_back_entries};
+pub use super::takeback::{
+    Leases, TakenBack, in_words, roll_back, take_back_device, take_back_entries,
+};
 use crate::error::Hint;
 use crate::ids::Id;
 use crate::ops::moment;

@@ -62,7 +62,16 @@ pub fn take_back_device(
     device: &Id,
 ) -> Result<Vec<OpsError>, JournalError> {
     let chosen = |entry: &Entry| entry.device.as_ref() == Some(device);
-    Ok(take_back_entries(ops, journal, chosen, |_| true)?.errors)
+    Ok(take_back_entries(ops, journal, chosen, |_| true, Leases::Release)?.errors)
+}
+
+/// What becomes of the leases of devices that are given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leases {
+    /// Others may have the devices.
+    Release,
+    /// The guest is going to have them again.
+    Keep,
 }
 
 /// The same for the entries that are chosen; `keeps` says which functions the guest goes on having.
@@ -79,6 +88,7 @@ pub fn take_back_entries(
     path: &Path,
     chosen: impl Fn(&Entry) -> bool,
     keeps: impl Fn(PciRef) -> bool,
+    leases: Leases,
 ) -> Result<TakenBack, JournalError> {
     let entries = journal::read(path)?;
     let mut book = Journal::open(path)?;
@@ -100,6 +110,7 @@ pub fn take_back_entries(
             touched && leases.all(&chosen)
         }
         Step::GiveBack { device, .. } if groups.held.contains(device) => false,
+        Step::ReleaseLease { .. } if leases == Leases::Keep => false,
         _ => chosen(entry),
     };
     for entry in entries.iter().rev().filter(wanted) {

@@ -10,6 +10,7 @@
 //! supervisor that dies by a signal is started anew by all of them, and adopts its QEMU.
 
 mod busybox;
+pub mod hostsleep;
 mod openrc;
 mod procd;
 mod quote;
@@ -156,6 +157,9 @@ pub enum ServiceError {
         /// The init.
         init: Init,
     },
+    /// The host's sleep is nothing that a user's services are asked about.
+    #[error("what runs around the host's sleep belongs to the system, not to a user")]
+    OfTheSystem,
 }
 
 impl Hint for ServiceError {
@@ -167,6 +171,7 @@ impl Hint for ServiceError {
                         .to_owned(),
                 ]
             }
+            Self::OfTheSystem => vec!["run it as root: it is about root's guests".to_owned()],
             Self::NoUserUnits { .. } => vec![
                 "as root it gets a unit of the system; its guest then runs as `security.user` says"
                     .to_owned(),

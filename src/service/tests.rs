@@ -81,6 +81,38 @@ fn the_files_of_every_init() {
 }
 
 #[test]
+fn what_runs_around_the_host_s_sleep() {
+    use super::hostsleep::{Callers, files};
+    let systemd = files(&around(Init::Systemd), None).expect("it can be written");
+    insta::assert_snapshot!("systemd_sleep", show(&systemd));
+    let quoted = files(&hostile(Init::Systemd), None).expect("it can be written");
+    insta::assert_snapshot!("systemd_sleep_quoted", show(&quoted));
+    for (name, elogind, acpid) in [
+        ("elogind", true, true),
+        ("acpid", false, true),
+        ("plain", false, false),
+    ] {
+        let callers = Some(Callers { elogind, acpid });
+        let set = files(&around(Init::Openrc), callers).expect("it can be written");
+        insta::assert_snapshot!(format!("sleep_{name}"), show(&set));
+        let odd = files(&hostile(Init::Busybox), callers);
+        // `#` is no part of these words.
+        for item in odd.expect("it can be written").items {
+            if let Item::File {
+                text, mode: 0o755, ..
+            } = item
+            {
+                shell_accepts(&text);
+            }
+        }
+    }
+    let mut users = around(Init::Systemd);
+    users.user = Some("/home/ann/.config/systemd/user".into());
+    let error = files(&users, None).expect_err("it is the system's");
+    assert_eq!(error, ServiceError::OfTheSystem);
+}
+
+#[test]
 fn a_user_s_units_are_his_own_and_systemd_s() {
     let mut around = around(Init::Systemd);
     around.user = Some("/home/ann/.config/systemd/user".into());

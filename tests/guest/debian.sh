@@ -107,7 +107,7 @@ for g in render kvm input sgx systemd-journal; do
 done
 echo 6d766d2d64656269616e2d6775657374 >"$root/etc/machine-id"
 echo mvm-debian >"$root/etc/hostname"
-echo 'LABEL=mvm-swap none swap nofail,x-systemd.device-timeout=5s 0 0' >"$root/etc/fstab"
+echo 'LABEL=mvm-swap none swap nofail,x-systemd.device-timeout=90s 0 0' >"$root/etc/fstab"
 mkdir -p "$root/proc" "$root/sys" "$root/dev" "$root/run" "$root/tmp" "$root/root" "$root/mnt" "$root/var/log/journal"
 chmod 1777 "$root/tmp"
 ln -sf /proc/self/mounts "$root/etc/mtab"

@@ -190,6 +190,40 @@ impl TestEnv {
         Some(env)
     }
 
+    /// A machine file `NAME` for the Debian guest, which has systemd: with disks of its own, one of them swap.
+    pub(crate) fn with_debian(name: &str) -> Option<Self> {
+        if !has_program("qemu-system-x86_64") {
+            return None;
+        }
+        let folder = made_guest("debian")?;
+        let env = Self::new();
+        for disk in ["rootfs.ext4", "swap.raw"] {
+            // Holes stay holes.
+            let copied = Command::new("cp")
+                .args(["--sparse=always", "--no-preserve=mode"])
+                .arg(folder.join(disk))
+                .arg(env.image(disk))
+                .status();
+            assert!(copied.expect("cp").success(), "{disk} cannot be copied");
+        }
+        for file in ["kernel", "initrd"] {
+            std::os::unix::fs::symlink(folder.join(file), env.image(file)).expect("a link");
+        }
+        env.write(
+            format!("config/machines/{name}.toml"),
+            "extends = [\"linux\"]\n\
+             [machine]\ntype = \"pc\"\n\
+             [cpu]\ncount = 1\n\
+             [memory]\nsize = \"512M\"\n\
+             [boot]\nkernel = \"kernel\"\ninitrd = \"initrd\"\nappend = \"console=ttyS0\"\n\
+             [network.lan]\nnone = {}\n\
+             [agent]\nenabled = true\n\
+             [disk.root]\nfile = { path = \"rootfs.ext4\", format = \"raw\" }\n\
+             [disk.swap]\nfile = { path = \"swap.raw\", format = \"raw\" }\n",
+        );
+        Some(env)
+    }
+
     /// The guest's line in the list.
     #[track_caller]
     pub(crate) fn row(&self, name: &str) -> serde_json::Value {
@@ -235,8 +269,15 @@ fn made_guest(variant: &str) -> Option<PathBuf> {
     static MADE: Mutex<BTreeMap<String, Option<PathBuf>>> = Mutex::new(BTreeMap::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     let one = || {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest/make.sh");
-        let output = Command::new(script).arg(variant).output().ok()?;
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest");
+        let mut script = match variant {
+            "debian" => Command::new(format!("{folder}/debian.sh")),
+            _ => Command::new(format!("{folder}/make.sh")),
+        };
+        if variant != "debian" {
+            script.arg(variant);
+        }
+        let output = script.output().ok()?;
         let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
         if output.status.success() && Path::new(&path).join("kernel").is_file() {
             return Some(PathBuf::from(path));

@@ -371,3 +371,62 @@ fn five_guests_sleep_at_once_while_they_write() {
     }
     env.mvm("kill --all").exits(0);
 }
+
+/// A full Debian with systemd, asked through its agent (which asks logind), and by its sleep key when it has none.
+#[test]
+fn debian_sleeps_and_hibernates_through_logind() {
+    let Some(env) = TestEnv::with_debian("deb") else {
+        return;
+    };
+    let inside = |script: &str| {
+        env.run(&["exec", "deb", "--", "sh", "-c", script])
+            .exits(0)
+            .stdout
+    };
+    let counts = || {
+        awake(&env, "deb");
+        inside(
+            "systemctl -q is-active count && a=$(cat /run/n) && sleep 2 && [ $(cat /run/n) -gt $a ]",
+        );
+    };
+    env.mvm("start deb").exits(0);
+    awake(&env, "deb");
+    inside("systemctl is-system-running --wait >/dev/null; grep -q /dev/ /proc/swaps");
+    inside(
+        "systemd-run -q --unit=count sh -c \
+           'n=0; while :; do n=$((n+1)); echo $n >/run/n; sleep 0.2; done'; \
+         until [ -s /run/n ]; do sleep 0.1; done",
+    );
+    for _ in 0..2 {
+        env.mvm("suspend deb").exits(0);
+        assert_eq!(env.row("deb")["state"], "suspended");
+        env.mvm("wakeup deb").exits(0);
+        counts();
+    }
+    let said = inside("journalctl -b --no-pager -t systemd-sleep");
+    assert_eq!(
+        said.matches("Entering sleep state 'suspend'").count(),
+        2,
+        "{said}"
+    );
+
+    env.mvm("hibernate deb").exits(0);
+    assert_eq!(env.row("deb")["state"], "hibernated");
+    env.mvm("start deb").exits(0).says("goes on where it was");
+    counts();
+
+    // Without its agent. It comes back by itself half a minute later.
+    inside(
+        "systemd-run -q --on-active=30 systemctl start qemu-guest-agent; systemd-run -q systemctl stop qemu-guest-agent",
+    );
+    eventually("the agent's end", Duration::from_secs(30), || {
+        let state = std::fs::read_to_string(env.path("run/deb/state.json")).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_str(&state).unwrap_or_default();
+        state["agent"] == false
+    });
+    env.mvm("suspend deb").exits(0);
+    assert_eq!(env.row("deb")["state"], "suspended");
+    env.mvm("wakeup deb").exits(0);
+    counts();
+    env.mvm("kill deb").exits(0);
+}

@@ -168,6 +168,18 @@ fn a_saved_guest_goes_on_where_it_was() {
     let said = env.type_in("s", "head -c 6 /dev/vda");
     assert!(said.contains("before"), "{said}");
 
+    // Compressed it is a good deal smaller.
+    let long = |path: &str| env.path(path).metadata().expect("an image").len();
+    env.mvm("save s").exits(0);
+    let plain = long("state/s/saved.img");
+    env.mvm("start s").exits(0);
+    counts(&env, "s", &pid);
+    env.mvm("save s --compress").exits(0);
+    let squeezed = long("state/s/saved.img");
+    assert!(squeezed * 4 < plain * 3, "{squeezed} {plain}");
+    env.mvm("start s").exits(0).says("goes on where it was");
+    counts(&env, "s", &pid);
+
     // Paused it is saved, and paused it comes back.
     env.mvm("pause s").exits(0);
     env.mvm("save s").exits(0);

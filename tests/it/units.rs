@@ -79,6 +79,118 @@ fn a_unit_is_shown_installed_and_taken_away() {
     env.mvm(&line("--install --force")).exits(0);
 }
 
+/// What runs around the host's sleep, by what the host has.
+#[test]
+fn what_runs_around_the_host_s_sleep_is_installed_and_taken_away() {
+    let env = TestEnv::new();
+    let asked = |root: &str, rest: &str| env.mvm(&format!("unit --sleep --root {root} {rest}"));
+    if !nix::unistd::Uid::effective().is_root() {
+        let root = host(&env, &["run/systemd/system/x"]);
+        asked(&root, "").exits(4).says("as root");
+        return;
+    }
+    let installed = |kind: &str, files: &[&str], wanted: &[&str], not: &[&str]| {
+        let files: Vec<String> = files.iter().map(|file| format!("{kind}/{file}")).collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        let root = format!("{}/{kind}", host(&env, &files));
+        let before = env.tree();
+        asked(&root, "").exits(0);
+        assert_eq!(env.tree(), before, "a look touches nothing");
+        asked(&root, "--install").exits(0).says("written: ");
+        for file in wanted {
+            assert!(env.path(format!("root/{kind}/{file}")).exists(), "{file}");
+        }
+        for file in not {
+            assert!(!env.path(format!("root/{kind}/{file}")).exists(), "{file}");
+        }
+        asked(&root, "--install")
+            .exits(0)
+            .says("nothing is to be written");
+        asked(&root, "--remove").exits(0).says("removed: ");
+        for file in wanted {
+            let path = env.path(format!("root/{kind}/{file}"));
+            assert!(path.symlink_metadata().is_err(), "{file}");
+        }
+    };
+    let suspend = "etc/systemd/system/systemd-suspend.service.requires/mvm-sleep@suspend.service";
+    installed(
+        "systemd",
+        &["run/systemd/system/x"],
+        &["etc/systemd/system/mvm-sleep@.service", suspend],
+        &["usr/sbin/mvm-host-sleep"],
+    );
+    installed(
+        "elogind",
+        &[
+            "run/openrc/softlevel",
+            "etc/elogind/logind.conf",
+            "etc/acpi/events/power",
+        ],
+        &["etc/elogind/system-sleep/mvm"],
+        &["usr/sbin/mvm-host-sleep", "etc/acpi/events/mvm-sleep"],
+    );
+    installed(
+        "acpid",
+        &["run/openrc/softlevel", "etc/acpi/events/power"],
+        &["usr/sbin/mvm-host-sleep", "etc/acpi/events/mvm-sleep"],
+        &["etc/elogind/system-sleep/mvm"],
+    );
+    env.mvm("unit web --sleep").exits(2);
+    env.mvm("unit --sleep --user").exits(2);
+}
+
+/// The program that puts a host to sleep whose init has no words for it: the guests first, and not where one
+/// keeps the host awake.
+#[test]
+fn a_plain_host_sleeps_after_its_guests() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let env = TestEnv::new();
+    let root = host(&env, &["run/openrc/softlevel"]);
+    env.mvm(&format!("unit --sleep --root {root} --install"))
+        .exits(0);
+    let script = fs::read_to_string(env.path("root/usr/sbin/mvm-host-sleep")).expect("a script");
+    // In the place of the kernel's and of mvm: both write down what they are told.
+    let said = env.path("said");
+    let mvm = env.path("mvm");
+    let state = format!(">>{}", said.display());
+    let program = env!("CARGO_BIN_EXE_mvm").to_owned();
+    assert!(
+        script.contains(&program) && script.contains(">/sys/power/state"),
+        "{script}"
+    );
+    let script = script
+        .replace(">/sys/power/state", &state)
+        .replace(&program, &mvm.display().to_string());
+    env.write("sleep.sh", &script);
+    let run = |pre: i32, how: &str| {
+        let text = format!(
+            "#!/bin/sh\necho \"$*\" >>{}\n[ $2 = pre ] && exit {pre}\nexit 0\n",
+            said.display()
+        );
+        env.write("mvm", text);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&mvm, mode).expect("it is ours");
+        let _ = fs::remove_file(&said);
+        let mut sh = std::process::Command::new("sh");
+        sh.arg(env.path("sleep.sh")).args(how.split_whitespace());
+        let code = sh.status().expect("a shell").code();
+        (code, fs::read_to_string(&said).unwrap_or_default())
+    };
+    let told = |words: &str| words.replace(", ", "\n") + "\n";
+    assert_eq!(
+        run(0, ""),
+        (Some(0), told("sleep pre suspend, mem, sleep post"))
+    );
+    assert_eq!(
+        run(0, "hibernate"),
+        (Some(0), told("sleep pre hibernate, disk, sleep post"))
+    );
+    assert_eq!(run(1, "suspend"), (Some(1), told("sleep pre suspend")));
+    assert_eq!(run(0, "doze"), (Some(2), String::new()));
+}
+
 #[test]
 fn what_cannot_be_is_said() {
     let env = TestEnv::new();

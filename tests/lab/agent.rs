@@ -66,6 +66,8 @@ impl Agent {
                     told.unwrap_or_default();
                 }
             }
+            // The host is gone: nobody is to wait for its answers.
+            answers.lock().expect("no panic inside").clear();
         });
         Ok(Self {
             port: Mutex::new(port),

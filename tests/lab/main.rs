@@ -57,6 +57,7 @@ mod outer;
 mod pci;
 mod qmp;
 mod recorded;
+mod sleep;
 mod snapshot;
 mod sweep;
 mod sweeps;

@@ -4,6 +4,7 @@
 
 mod follow;
 mod inside;
+pub(crate) mod parking;
 mod save;
 mod sleep;
 mod verbs;
@@ -30,6 +31,7 @@ use super::sleeper::Sleeper;
 use super::state::{Ended, GuestState};
 use crate::error::{ExitCode, Report};
 use crate::plan::Attachment;
+use parking::Parking;
 
 /// Clients, and so requests, at a time.
 pub(crate) const CLIENTS: u32 = 64;
@@ -68,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) stop_timeout: Duration,
     /// How the guest sleeps.
     pub(crate) sleeper: Arc<Sleeper>,
+    /// The devices that the guest does without while it sleeps.
+    pub(crate) parking: Arc<Parking>,
     /// Held while the guest is put to sleep or woken.
     pub(crate) transition: Arc<Mutex<()>>,
     /// A permit is held while a request is answered: the supervisor ends when it gets all of them.
@@ -92,6 +96,7 @@ pub(crate) struct Request {
     r#do: String,
     timeout_ms: Option<u64>,
     force: bool,
+    compress: bool,
     r#for: String,
     command: String,
     arguments: Option<Value>,
@@ -264,8 +269,10 @@ mod tests {
         let feed = Feed::default();
         let dirs = crate::dirs::Dirs::new(0, &|_| None);
         let run = crate::guest::RunDir::new(&dirs, &"g".parse().unwrap());
+        let hotplug = Hotplug::new(&dirs, &run, &links);
         let shared = Shared {
-            hotplug: Hotplug::new(&dirs, &run, &links),
+            parking: Arc::new(Parking::new("g".to_owned(), &hotplug, &links)),
+            hotplug,
             view: view.subscribe(),
             inputs: mpsc::channel(1).0,
             links,

@@ -50,7 +50,7 @@ pub(super) async fn save(
         runs(shared, "saved")?;
     }
     let limit = request.timeout(shared.sleeper.power.hibernate_timeout.duration());
-    match to_file(shared, out, limit).await {
+    match to_file(shared, out, limit, request.compress).await {
         Ok(value) => Ok(value),
         Err(Awake::Failed(report)) => Err(report),
         Err(Awake::Unable { why, hint }) => {
@@ -85,6 +85,7 @@ pub(super) async fn to_file(
     shared: &mut Shared,
     out: &Progress,
     limit: Duration,
+    compress: bool,
 ) -> Result<Value, Awake> {
     if let Some(why) = shared.sleeper.no_save() {
         return Err(unable(why, None));
@@ -115,6 +116,7 @@ pub(super) async fn to_file(
         plan,
         before,
         limit,
+        compress: compress || shared.sleeper.power.compress,
     };
     // It is brought to one of its two ends, even when the one who asked is gone: then to the other.
     let done = tokio::spawn(saving.run(left)).await;
@@ -173,6 +175,7 @@ struct Saving {
     /// What the guest did before.
     before: Condition,
     limit: Duration,
+    compress: bool,
 }
 
 impl Saving {
@@ -234,7 +237,7 @@ impl Saving {
         let (tell, mut told) = mpsc::channel(1);
         let mut next = Instant::now() + TELL;
         let writing = async move {
-            let done = image::write(&self.qmp, file, |done, total| {
+            let done = image::write(&self.qmp, file, self.compress, |done, total| {
                 if Instant::now() >= next && total > 0 {
                     next = Instant::now() + TELL;
                     // One that is not told yet is as good.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::super::lifecycle::Input;
 use super::super::state::{Condition, Ended, Reason};
 use super::verbs::{AGENT, END, SOON, ended, gone, pause, qmp_failed, reached, stop};
-use super::{Progress, Request, Shared, save};
+use super::{Progress, Request, Shared, parking, save};
 use crate::error::{ExitCode, Report};
 use crate::profile::WAKES_ONCE;
 use crate::profile::schema::{HostSleep, Sleep};
@@ -63,9 +63,11 @@ pub(super) async fn suspend(
     let mut hints = Vec::new();
     for way in ways {
         let done = match way {
-            Sleep::Ram => to_ram(shared, request.timeout(ram.duration())).await,
+            Sleep::Ram => to_ram(shared, out, request.timeout(ram.duration())).await,
             Sleep::Disk => to_disk(shared, out, request.timeout(disk.duration())).await,
-            Sleep::Save => save::to_file(shared, out, request.timeout(disk.duration())).await,
+            Sleep::Save => {
+                save::to_file(shared, out, request.timeout(disk.duration()), false).await
+            }
             Sleep::Pause => hold(shared).await,
         };
         match done {
@@ -150,7 +152,8 @@ pub(super) async fn wakeup(shared: &mut Shared) -> Result<Value, Report> {
     let name = shared.name();
     match shared.condition() {
         Condition::Suspended => {}
-        Condition::Running => return Ok(json!({ "state": Condition::Running })),
+        // What did not come back before may come now.
+        Condition::Running => return awake(shared, Condition::Running).await,
         other => {
             let report = Report::new(
                 ExitCode::Failed,
@@ -163,6 +166,7 @@ pub(super) async fn wakeup(shared: &mut Shared) -> Result<Value, Report> {
         }
     }
     let before = shared.view.borrow().state.wakeups;
+    shared.parking.ready().await;
     shared.qmp("system_wakeup").await?;
     let woken = shared
         .see(WAKE, |view| {
@@ -171,7 +175,7 @@ pub(super) async fn wakeup(shared: &mut Shared) -> Result<Value, Report> {
         .await;
     match woken {
         Some(view) if view.ended.is_some() => Err(gone(&name)),
-        Some(view) => Ok(json!({ "state": view.state.state })),
+        Some(view) => awake(shared, view.state.state).await,
         None => Err(Report::new(
             ExitCode::Failed,
             format!("guest `{name}` has not woken within {} s", WAKE.as_secs()),
@@ -180,6 +184,25 @@ pub(super) async fn wakeup(shared: &mut Shared) -> Result<Value, Report> {
             "`mvm reset {name}` starts it anew, what it had open is lost then"
         ))),
     }
+}
+
+/// The guest has woken, and has again what was parked.
+async fn awake(shared: &Shared, state: Condition) -> Result<Value, Report> {
+    let troubles = shared.parking.back().await;
+    if troubles.is_empty() {
+        return Ok(json!({ "state": state }));
+    }
+    let name = shared.name();
+    Err(Report::new(
+        ExitCode::Failed,
+        format!(
+            "guest `{name}` is awake, and lacks what was parked: {}",
+            troubles.join("; ")
+        ),
+    )
+    .hint(format!(
+        "`mvm wakeup {name}` tries again to give it its devices"
+    )))
 }
 
 /// Two that put a guest to sleep and wake it at once would each see the other's events.
@@ -258,11 +281,32 @@ enum Heard {
     Gone,
 }
 
-async fn to_ram(shared: &mut Shared, limit: Duration) -> Result<Value, Awake> {
+/// The guest sleeps, without the devices that its profile parks: where it does not, they come back.
+async fn to_ram(shared: &mut Shared, out: &Progress, limit: Duration) -> Result<Value, Awake> {
     let wakeups = shared.view.borrow().state.wakeups;
     if let Some(why) = shared.sleeper.no_ram(wakeups) {
         return Err(unable(why, None));
     }
+    parking::leave(shared, out).await?;
+    let mut done = to_sleep(shared, limit).await;
+    // Nothing comes back to a guest that sleeps.
+    let told = if done.is_err() {
+        shared.parking.back().await
+    } else {
+        Vec::new()
+    };
+    match &mut done {
+        Err(Awake::Failed(report)) => report.hints.extend(told),
+        Err(Awake::Unable { hint, .. }) if !told.is_empty() => {
+            hint.replace(told.join("; "));
+        }
+        _ => {}
+    }
+    done
+}
+
+async fn to_sleep(shared: &mut Shared, limit: Duration) -> Result<Value, Awake> {
+    let wakeups = shared.view.borrow().state.wakeups;
     let mut events = shared.links()?.qmp.subscribe();
     let agent = agent(shared).await?;
     let heard = match &agent {

@@ -39,15 +39,21 @@ impl Hotplug {
     ) -> Result<Value, HotplugError> {
         let qmp = self.qmp()?;
         let plan = self.plan()?;
+        let mut record = Record::coming(&attachment);
+        let machine = match inner.book.find(record.id.as_str()) {
+            None => plan.machine.clone(),
+            Some(parked) if parked.phase == Phase::Parked => {
+                record.parks = true;
+                plan.machine.without(&parked.addition)
+            }
+            Some(_) => return Err(HotplugError::Coming(record.id.to_string())),
+        };
         let mut with = plan.clone();
-        with.machine = plan.machine.with(&attachment.addition)?;
-        let record = Record::coming(&attachment);
-        if inner.book.find(record.id.as_str()).is_some() {
-            return Err(HotplugError::Coming(record.id.to_string()));
-        }
+        with.machine = machine.with(&attachment.addition)?;
+        let ready = inner.ready.remove(&record.id).is_some();
         inner.put(&self.run, record.clone())?;
         let this = Arc::clone(self);
-        let (machine, addition) = (plan.machine, attachment.addition.clone());
+        let addition = attachment.addition.clone();
         let claimed = blocking(move || {
             let gate = conflicts::gate(&this.dirs)?;
             conflicts::check_addition(&this.dirs, &machine, &addition)?;
@@ -58,11 +64,25 @@ impl Hotplug {
         });
         let brought = match claimed.await {
             Ok(()) => {
-                self.bring(&qmp, &mut attachment, &plan.command.program)
-                    .await
+                let prepared = match ready {
+                    true => Ok(()),
+                    false => self.prepare(&mut attachment, &plan.command.program).await,
+                };
+                match prepared {
+                    Ok(()) => self.bring(&qmp, &attachment).await,
+                    Err(error) => Err(error),
+                }
             }
             Err(error) => {
-                inner.remove(&self.run, &record)?;
+                if record.parks {
+                    let parked = Record {
+                        phase: Phase::Parked,
+                        ..record
+                    };
+                    inner.put(&self.run, parked)?;
+                } else {
+                    inner.remove(&self.run, &record)?;
+                }
                 return Err(error);
             }
         };
@@ -79,6 +99,7 @@ impl Hotplug {
                     &self.run,
                     Record {
                         phase: Phase::There,
+                        parks: false,
                         addition: attachment.addition,
                         ..record.clone()
                     },
@@ -115,13 +136,12 @@ impl Hotplug {
         self.take_out(inner, qmp, record).await
     }
 
-    /// The steps, the descriptors, the back ends, the devices; and a look at them.
-    async fn bring(
+    /// The steps on the host.
+    pub(super) async fn prepare(
         &self,
-        qmp: &Qmp,
         attachment: &mut Attachment,
         program: &std::path::Path,
-    ) -> Result<BTreeMap<String, String>, HotplugError> {
+    ) -> Result<(), HotplugError> {
         let host = Host::sharing(self.run.host()).with_qemu(program);
         let (steps, id) = (attachment.steps.clone(), attachment.id.clone());
         let journal = self.run.journal();
@@ -141,6 +161,15 @@ impl Hotplug {
             attachment.plug = hot::plug(&alone);
             attachment.addition.host.devices = alone.host_devices;
         }
+        Ok(())
+    }
+
+    /// The descriptors, the back ends, the devices; and a look at them.
+    async fn bring(
+        &self,
+        qmp: &Qmp,
+        attachment: &Attachment,
+    ) -> Result<BTreeMap<String, String>, HotplugError> {
         let mut there = qom::devices(qmp).await?;
         there.append(&mut qom::objects(qmp).await?);
         let calls = attachment.plug.calls.iter();

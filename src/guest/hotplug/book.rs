@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::inside::mounts::Mount;
 use super::super::state;
 use crate::ids::Id;
 use crate::machine::{Addition, Machine};
@@ -16,6 +17,9 @@ use crate::qemu::hot::{self, Call, Makes};
 pub(crate) struct Book {
     /// They, oldest first.
     pub(crate) devices: Vec<Record>,
+    /// What was mounted in the guest from devices that are parked.
+    #[serde(default)]
+    pub(crate) mounts: Vec<Mount>,
 }
 
 /// One attachment.
@@ -30,6 +34,9 @@ pub(crate) struct Record {
     pub(crate) addition: Addition,
     /// What was made for it at QEMU, in order.
     pub(crate) made: Vec<Made>,
+    /// It leaves, or is away, until the guest has woken.
+    #[serde(default)]
+    pub(crate) parks: bool,
 }
 
 /// How far an attachment is.
@@ -44,6 +51,8 @@ pub(crate) enum Phase {
     Leaving,
     /// A USB device that was pulled out: the guest's when it is plugged in again.
     Away,
+    /// The host has it back while the guest sleeps; it stays the guest's.
+    Parked,
     /// It left the guest, and could not be given back.
     Stuck,
 }
@@ -74,6 +83,7 @@ impl Record {
             phase: Phase::Coming,
             addition: attachment.addition.clone(),
             made: made(&attachment.plug.calls),
+            parks: false,
         }
     }
 
@@ -86,6 +96,7 @@ impl Record {
             phase: Phase::There,
             addition,
             made,
+            parks: false,
         })
     }
 

@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use mvm_qmp::{Qmp, QmpError};
 use serde_json::{Value, json};
+use tokio::sync::MutexGuard;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::book::{Made, Phase, Record};
 use super::{Hotplug, HotplugError, Inner, blocking, qom};
-use crate::ids::PciRef;
+use crate::ids::{Id, PciRef};
+use crate::machine::Addition;
 use crate::ops::Host;
 use crate::plan::is_for;
-use crate::plan::journal::{self, Entry};
+use crate::plan::journal::{self, Entry, Leases};
 
 /// How often QEMU is asked again about what takes it a moment.
 const EVERY: Duration = Duration::from_millis(100);
@@ -31,8 +33,6 @@ impl Hotplug {
         id: String,
         within: Duration,
     ) -> Result<Value, HotplugError> {
-        let deadline = Instant::now() + within;
-        let mut changes = self.changes.subscribe();
         let mut inner = self.inner().await?;
         let qmp = self.qmp()?;
         let record = self.known(&inner, &id)?;
@@ -40,12 +40,31 @@ impl Hotplug {
         let came = inner.book.find(&id).is_some();
         match record.phase {
             Phase::Coming => return Err(HotplugError::Coming(id)),
-            Phase::Stuck | Phase::Away => {
-                self.finish(&mut inner, &qmp, record.clone()).await?;
+            Phase::Stuck | Phase::Away | Phase::Parked => {
+                let leaves = Record {
+                    parks: false,
+                    ..record.clone()
+                };
+                self.finish(&mut inner, &qmp, leaves).await?;
                 return Ok(json!({ "id": record.id }));
             }
             Phase::There | Phase::Leaving => {}
         }
+        self.let_go(inner, record.clone(), came, within).await?;
+        Ok(json!({ "id": record.id, "waits": self.waiting(&record) }))
+    }
+
+    /// Asks the guest for a device that is in it, and waits until it is gone; `came`: it is in the book already.
+    pub(super) async fn let_go(
+        &self,
+        mut inner: MutexGuard<'_, Inner>,
+        record: Record,
+        came: bool,
+        within: Duration,
+    ) -> Result<(), HotplugError> {
+        let deadline = Instant::now() + within;
+        let mut changes = self.changes.subscribe();
+        let qmp = self.qmp()?;
         for device in record.devices() {
             inner.refused.remove(device);
         }
@@ -69,14 +88,18 @@ impl Hotplug {
             let still = inner.book.find(record.id.as_str());
             if still.is_some_and(|still| still.phase == Phase::Leaving) {
                 if came {
-                    inner.put(&self.run, record)?;
+                    let stays = Record {
+                        parks: false,
+                        ..record
+                    };
+                    inner.put(&self.run, stays)?;
                 } else {
                     inner.remove(&self.run, &record)?;
                 }
             }
             return Err(error);
         }
-        Ok(json!({ "id": record.id, "waits": self.waiting(&record) }))
+        Ok(())
     }
 
     /// The functions of a device that is gone which are not given back yet: the guest has others of their
@@ -155,6 +178,7 @@ impl Hotplug {
             let id = record.id.to_string();
             match inner.book.find(&id) {
                 None => return Ok(()),
+                Some(found) if found.phase == Phase::Parked => return Ok(()),
                 Some(found) if found.phase == Phase::Stuck => {
                     let what = inner.stuck.iter().find(|(stuck, _)| *stuck == id);
                     return Err(HotplugError::NotGivenBack {
@@ -205,7 +229,7 @@ impl Hotplug {
                 return;
             }
         };
-        let stays = matches!(record.phase, Phase::Coming | Phase::Away);
+        let stays = matches!(record.phase, Phase::Coming | Phase::Away | Phase::Parked);
         if stays || record.devices().any(|device| there.contains(device)) {
             return;
         }
@@ -262,17 +286,33 @@ impl Hotplug {
                 wrong.push(error.to_string());
             }
         }
-        let (journal, id) = (self.run.journal(), record.id.clone());
+        let machine = self.plan()?.machine;
+        // Nobody else is to have what is parked.
+        let leases = match record.parks {
+            true => Leases::Keep,
+            false => Leases::Release,
+        };
+        let parked = inner.book.devices.iter();
+        let parked = parked.filter(|other| leases == Leases::Keep && other.phase == Phase::Parked);
+        let leaving: Vec<(Id, Addition)> = std::iter::once(&record)
+            .chain(parked)
+            .map(|record| (record.id.clone(), record.addition.clone()))
+            .collect();
+        let additions = leaving.iter().map(|(_, addition)| addition);
+        let kept = additions.fold(machine.clone(), |kept, addition| kept.without(addition));
+        let journal = self.run.journal();
         let host = Host::sharing(self.run.host());
-        let (machine, addition) = (self.plan()?.machine, record.addition.clone());
-        let kept = machine.without(&addition);
         let back = blocking(move || {
-            let chosen = |entry: &Entry| match &entry.device {
-                Some(device) => *device == id,
-                None => is_for(&entry.undo, &addition, &machine),
+            let chosen = |entry: &Entry| {
+                leaving.iter().any(|(id, addition)| match &entry.device {
+                    Some(device) => device == id,
+                    None => is_for(&entry.undo, addition, &machine),
+                })
             };
             let keeps = |function| kept.functions().any(|one| one == function);
-            Ok(journal::take_back_entries(&host, &journal, chosen, keeps)?)
+            Ok(journal::take_back_entries(
+                &host, &journal, chosen, keeps, leases,
+            )?)
         });
         match back.await {
             Ok(back) => {
@@ -283,7 +323,13 @@ impl Hotplug {
             }
             Err(error) => wrong.push(error.to_string()),
         }
-        let done = if wrong.is_empty() {
+        let done = if wrong.is_empty() && record.parks {
+            let parked = Record {
+                phase: Phase::Parked,
+                ..record
+            };
+            inner.put(&self.run, parked)
+        } else if wrong.is_empty() {
             let mut plan = self.plan()?;
             plan.machine = plan.machine.without(&record.addition);
             self.write_plan(&plan)?;

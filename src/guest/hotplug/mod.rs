@@ -14,12 +14,13 @@ mod arrive;
 mod book;
 mod error;
 mod leave;
+mod park;
 mod qom;
 mod reconcile;
 mod uevents;
 mod usb;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ use tokio::time::timeout;
 use super::control::Links;
 use super::{RunDir, state};
 use crate::dirs::Dirs;
-use crate::plan::Plan;
+use crate::ids::Id;
+use crate::plan::{Attachment, Plan};
 use book::{Book, Record};
 pub(crate) use error::HotplugError;
 
@@ -53,6 +55,8 @@ struct Inner {
     refused: BTreeSet<String>,
     /// What is wrong with those that are stuck.
     stuck: Vec<(String, String)>,
+    /// Devices that are parked and ready on the host for the guest to have again.
+    ready: BTreeMap<Id, Attachment>,
     closed: bool,
 }
 
@@ -71,6 +75,7 @@ impl Hotplug {
                 book,
                 refused: BTreeSet::new(),
                 stuck: Vec::new(),
+                ready: BTreeMap::new(),
                 closed: false,
             }),
             changes: watch::Sender::new(0),
@@ -78,10 +83,16 @@ impl Hotplug {
     }
 
     /// Follows what QEMU tells about devices, to its end. Where another supervisor died, what it left half
-    /// done is finished first.
-    pub(crate) async fn watch(self: Arc<Self>, qmp: Qmp, mut events: Events, adopted: bool) {
-        if adopted {
+    /// done is finished first, and then `after` is begun.
+    pub(crate) async fn watch(
+        self: Arc<Self>,
+        qmp: Qmp,
+        mut events: Events,
+        adopted: Option<impl Future<Output = ()> + Send + 'static>,
+    ) {
+        if let Some(after) = adopted {
             self.reconcile(&qmp).await;
+            tokio::spawn(after);
         }
         while let Some(event) = events.next().await {
             let Some(device) = event.data["device"].as_str() else {

@@ -33,7 +33,7 @@ impl Hotplug {
                 // All of it is in: what was still to be done was to say so.
                 Phase::Coming if here == all => self.confirm(inner, record),
                 Phase::Coming => self.take_out(inner, qmp, record).await,
-                Phase::Away => Ok(()),
+                Phase::Away | Phase::Parked => Ok(()),
                 _ if here == 0 => self.finish(inner, qmp, record).await,
                 _ => Ok(()),
             };
@@ -54,6 +54,7 @@ impl Hotplug {
             &self.run,
             Record {
                 phase: Phase::There,
+                parks: false,
                 ..record
             },
         )

@@ -9,6 +9,7 @@ pub mod copy;
 mod error;
 pub mod exec;
 mod files;
+pub mod mounts;
 pub mod net;
 pub mod os;
 mod script;

@@ -8,6 +8,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::super::control::parking::Parking;
 use super::super::control::{self, Shared, View};
 use super::super::error::StartError;
 use super::super::farewell::Farewell;
@@ -59,8 +60,10 @@ pub(crate) async fn rest(
         stop_failures: 0,
         ended: None,
     });
+    let hotplug = Hotplug::new(dirs, run, &links);
     let shared = Shared {
-        hotplug: Hotplug::new(dirs, run, &links),
+        parking: Arc::new(Parking::new(run.name().to_string(), &hotplug, &links)),
+        hotplug,
         view: view.subscribe(),
         inputs,
         links,

@@ -3,7 +3,9 @@
 //! QEMU gets the file as a descriptor and never its name: the state directory may be closed to the user that
 //! it runs as, and its sandbox stays as it is. Nothing stands between QEMU and the file, so that a supervisor
 //! that dies breaks nothing off. The descriptor has two names: before 9.1 it is `fd:`; since then QEMU takes
-//! that for sockets alone (files are deprecated) and wants `file:` with a descriptor set.
+//! that for sockets and pipes alone (files are deprecated) and wants `file:` with a descriptor set.
+//! An image that is compressed goes through a pipe to a thread of the supervisor's ([`super::squeeze`]): with the
+//! supervisor the save fails, and the guest goes on.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -15,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::super::RunDir;
+use super::squeeze;
 
 /// The descriptor's name at QEMU.
 const NAME: &str = "mvm-saved";
@@ -106,16 +109,29 @@ fn reasons(info: &Value) -> Vec<String> {
 pub(crate) async fn write(
     qmp: &Qmp,
     file: &File,
+    compress: bool,
     mut told: impl FnMut(u64, u64),
 ) -> Result<(), ImageError> {
-    let fd = duplicate(file)?;
+    let file = duplicate(file)?;
+    let (fd, squeezing) = if compress {
+        let (end, work) = squeeze::into(file).map_err(squeezed)?;
+        (Handed::Pipe(end), Some(work))
+    } else {
+        (Handed::File(file.into()), None)
+    };
     let speed = json!({ "max-bandwidth": UNLIMITED });
     qmp.call("migrate-set-parameters", Some(speed)).await?;
     hand_over(qmp, fd, "migrate", None).await?;
     loop {
         let info = qmp.call("query-migrate", None).await?;
         match status(&info)? {
-            Stage::Done => return Ok(()),
+            Stage::Done => {
+                // QEMU has closed its end: what is left to be written is written.
+                return match squeezing {
+                    Some(work) => work.done().await.map_err(squeezed),
+                    None => Ok(()),
+                };
+            }
             Stage::UnderWay => {}
         }
         let number = |key: &str| info["ram"][key].as_u64();
@@ -151,32 +167,55 @@ pub(crate) async fn load(qmp: &Qmp, run: &RunDir, within: Duration) -> Result<()
         source,
     })?;
     let end = Instant::now() + within;
+    let (fd, unpacking) = match squeeze::is_squeezed(&file).map_err(squeezed)? {
+        true => {
+            let (end, work) = squeeze::out_of(file).map_err(squeezed)?;
+            (Handed::Pipe(end), Some(work))
+        }
+        false => (Handed::File(file.into()), None),
+    };
     // QEMU reads a file without a pause and answers when it is done.
     let left = || end.saturating_duration_since(Instant::now());
-    hand_over(qmp, file.into(), "migrate-incoming", Some(within)).await?;
+    hand_over(qmp, fd, "migrate-incoming", Some(within)).await?;
     while !left().is_zero() {
         let info = qmp.call_within("query-migrate", None, left()).await?;
         if matches!(status(&info)?, Stage::Done) {
-            return Ok(());
+            // Nothing is left in the pipe, or QEMU did not read all that was saved.
+            return match unpacking {
+                Some(work) => work.done().await.map_err(squeezed),
+                None => Ok(()),
+            };
         }
         sleep(LOOK).await;
     }
     Err(ImageError::Late(within))
 }
 
-fn duplicate(file: &File) -> Result<OwnedFd, ImageError> {
-    file.try_clone()
-        .map(OwnedFd::from)
-        .map_err(|source| ImageError::File {
-            what: "share",
-            path: NAME.into(),
-            source,
-        })
+fn squeezed(source: std::io::Error) -> ImageError {
+    ImageError::File {
+        what: "compress or unpack",
+        path: NAME.into(),
+        source,
+    }
+}
+
+/// What QEMU gets to write to or to read from.
+enum Handed {
+    File(OwnedFd),
+    Pipe(OwnedFd),
+}
+
+fn duplicate(file: &File) -> Result<File, ImageError> {
+    file.try_clone().map_err(|source| ImageError::File {
+        what: "share",
+        path: NAME.into(),
+        source,
+    })
 }
 
 async fn hand_over(
     qmp: &Qmp,
-    fd: OwnedFd,
+    fd: Handed,
     command: &str,
     within: Option<Duration>,
 ) -> Result<(), QmpError> {
@@ -187,7 +226,11 @@ async fn hand_over(
             None => qmp.call(command, arguments).await,
         }
     };
-    if qmp.greeting().version < FILE_URI {
+    let (fd, by_name) = match fd {
+        Handed::Pipe(fd) => (fd, true),
+        Handed::File(fd) => (fd, qmp.greeting().version < FILE_URI),
+    };
+    if by_name {
         let name = json!({ "fdname": NAME });
         qmp.call_with_fds("getfd", Some(name), vec![fd]).await?;
         return begin(format!("fd:{NAME}")).await.map(drop);

@@ -6,6 +6,7 @@
 //! is loaded once, or never.
 
 pub(super) mod image;
+mod squeeze;
 
 use std::fs;
 use std::io;

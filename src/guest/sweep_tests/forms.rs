@@ -33,6 +33,7 @@ fn device(kind: HostDeviceKind) -> HostDevice {
         text: String::new(),
         kind,
         take_from_host: false,
+        park: false,
         guest: GuestSide::default(),
     }
 }

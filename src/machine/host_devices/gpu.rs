@@ -20,7 +20,7 @@ const IGD_SLOT: u8 = 0x02;
 const UPT_SLOT: u8 = 0x04;
 
 /// The id of the guest's GPU.
-pub(super) fn id() -> Id {
+pub(in crate::machine) fn id() -> Id {
     "gpu".parse().expect("it is an id")
 }
 

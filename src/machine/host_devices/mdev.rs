@@ -22,6 +22,7 @@ struct Ask<'a> {
     kind: Option<&'a str>,
     parent: Option<String>,
     keep: bool,
+    park: bool,
     /// Whether only a GPU can make it.
     gpu: bool,
 }
@@ -76,6 +77,7 @@ pub(super) fn mdevs(
             text,
             kind: HostDeviceKind::Mdev(mdev),
             take_from_host: false,
+            park: ask.park,
             guest: GuestSide {
                 place: Some(place),
                 no_rom: gpu.is_some_and(|gpu| gpu.rom_bar == Some(false)),
@@ -102,6 +104,7 @@ fn asks<'a>(asked: Asked<'a>) -> Vec<Ask<'a>> {
             kind: Some(text).filter(|_| uuid.is_none()),
             parent: gpu.address.map(|bdf| bdf.to_string()),
             keep: gpu.keep.unwrap_or(false),
+            park: gpu.park.unwrap_or(false),
             gpu: true,
         });
     }
@@ -113,6 +116,7 @@ fn asks<'a>(asked: Asked<'a>) -> Vec<Ask<'a>> {
             kind: table.r#type.as_deref(),
             parent: table.parent.clone(),
             keep: table.keep.unwrap_or(false),
+            park: table.park.unwrap_or(false),
             gpu: false,
         });
     }

@@ -1,7 +1,7 @@
 //! Devices of the host that the guest gets, and what has to be done with the host for it.
 
 pub mod error;
-mod gpu;
+pub(in crate::machine) mod gpu;
 mod group;
 mod limits;
 mod may;
@@ -41,6 +41,9 @@ pub struct HostDevice {
     pub kind: HostDeviceKind,
     /// Whether it is taken although the host itself uses it.
     pub take_from_host: bool,
+    /// Whether it is out of the guest while that sleeps.
+    #[serde(default)]
+    pub park: bool,
     /// How the guest sees it.
     pub guest: GuestSide,
 }

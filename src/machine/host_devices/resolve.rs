@@ -346,6 +346,7 @@ impl<'a> Taking<'a> {
                     had: device.and_then(|device| device.driver.clone()),
                 }),
                 take_from_host: taken.take,
+                park: self.parks(&taken.key),
                 guest: GuestSide {
                     place: Some(place),
                     ..taken.guest.clone()
@@ -378,6 +379,16 @@ impl<'a> Taking<'a> {
             });
         }
         Ok(())
+    }
+
+    /// Whether what the table of that key asks for is out of the guest while that sleeps.
+    fn parks(&self, key: &str) -> bool {
+        let layer = self.asked.layer;
+        let park = match key.strip_prefix("pci.").map(str::parse::<Id>) {
+            Some(Ok(id)) => layer.pci.as_ref().and_then(|all| all.get(&id)?.park),
+            _ => layer.gpu.as_ref().and_then(|gpu| gpu.park),
+        };
+        park.unwrap_or(false)
     }
 
     /// Whether a device is taken although the host uses it.

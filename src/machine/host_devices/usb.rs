@@ -122,6 +122,7 @@ fn take(
         text: device.line(),
         kind: HostDeviceKind::Usb(HostUsb::of(device, ask)),
         take_from_host,
+        park: false,
         guest: GuestSide::default(),
     })
 }

@@ -43,6 +43,9 @@ table! {
         /// The driver of VFIO that hands it to the guest: `vfio-pci`, or one that is made for the device, such
         /// as `i915-vfio-pci`. By default the one that the kernel's modules name for it, else vfio-pci.
         driver: String,
+        /// It is taken out of the guest before the guest sleeps with its memory kept, and is back when it has
+        /// woken; virtual functions that mvm made go meanwhile. What is mounted from it is unmounted for that time.
+        park: bool,
         /// Take it although the host itself uses it.
         take_from_host: bool,
     }
@@ -102,6 +105,8 @@ table! {
         parent: String,
         /// One that mvm made stays when the guest is gone.
         keep: bool,
+        /// As for `[pci.NAME]`: out of the guest while it sleeps.
+        park: bool,
     }
 }
 
@@ -132,6 +137,8 @@ table! {
         opregion: bool,
         /// Stolen memory of Intel's GPU in units of 32 MiB (`x-igd-gms`), 0 to 32.
         gms: u32,
+        /// As for `[pci.NAME]`: out of the guest while it sleeps.
+        park: bool,
         /// As for `[pci.NAME]`: the audio function of a card, for one.
         functions: Functions,
         /// As for `[pci.NAME]`.

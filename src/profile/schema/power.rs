@@ -21,6 +21,8 @@ table! {
         suspend_timeout: Span,
         /// How long the guest may take to hibernate, and QEMU to save and to load it. By default `300s`.
         hibernate_timeout: Span,
+        /// Whether the file of a saved guest is compressed (LZ4). By default it is not.
+        compress: bool,
         /// What `mvm sleep pre` does with the guest before the host sleeps. By default `suspend` where it has a
         /// device of the host, else `none`: it stands still with the host.
         host_sleep: HostSleep,
