@@ -2,6 +2,8 @@
 //!
 //! A guest is noted before it is asked: whoever is killed in between, waking looks at what the guest does.
 
+use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -140,7 +142,16 @@ impl Record {
     }
 
     fn write(&self) -> Result<(), StartError> {
-        state::write(&self.path, &self.slept).map_err(StartError::io("write", &self.path))
+        if self.slept != Slept::default() {
+            return state::write(&self.path, &self.slept)
+                .map_err(StartError::io("write", &self.path));
+        }
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StartError::io("remove", &self.path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -195,6 +206,7 @@ mod tests {
         assert_eq!(waking(&dirs, &name).unwrap(), Waking::Nothing);
         record.strike(&name).unwrap();
         drop(record);
+        assert!(!top.path().join("run/.host-sleep.json").exists());
         std::fs::write(top.path().join("run/.host-sleep.json"), "{").unwrap();
         assert_eq!(Record::open(&dirs).unwrap().slept, Slept::default());
     }

@@ -60,10 +60,16 @@ impl Sleeper {
         ))
     }
 
-    /// Why it cannot hibernate.
-    pub(crate) fn no_disk(&self) -> Option<String> {
+    /// Why it cannot hibernate, having woken that often since its last reset.
+    pub(crate) fn no_disk(&self, wakeups: u32) -> Option<String> {
         if !self.power.s4 {
             return Some("its profile switches hibernation off (`power.s4 = false`)".to_owned());
+        }
+        if self.power.wakes_once && wakeups > 0 {
+            return Some(
+                "it has slept, and on q35 with its built-in BIOS it could not switch itself off after that"
+                    .to_owned(),
+            );
         }
         if let Some(disk) = &self.throwaway {
             return Some(format!(
@@ -95,6 +101,11 @@ mod tests {
         once.power.wakes_once = true;
         assert_eq!(why(&once, 0), "");
         assert!(why(&once, 1).contains("slept once"));
+        assert_eq!(once.no_disk(0), None);
+        assert!(
+            once.no_disk(1)
+                .is_some_and(|why| why.contains("switch itself off"))
+        );
         once.power.s3 = false;
         assert!(why(&once, 0).contains("power.s3"));
     }
@@ -102,15 +113,15 @@ mod tests {
     #[test]
     fn memory_goes_to_a_disk_that_stays() {
         let mut sleeper = of(BoardKind::Virt);
-        assert_eq!(sleeper.no_disk(), None);
+        assert_eq!(sleeper.no_disk(0), None);
         sleeper.has_disk = false;
-        assert!(sleeper.no_disk().is_some());
+        assert!(sleeper.no_disk(0).is_some());
         sleeper.throwaway = Some("root".to_owned());
-        assert!(sleeper.no_disk().is_some_and(|why| why.contains("`root`")));
+        assert!(sleeper.no_disk(0).is_some_and(|why| why.contains("`root`")));
         sleeper.power.s4 = false;
         assert!(
             sleeper
-                .no_disk()
+                .no_disk(0)
                 .is_some_and(|why| why.contains("power.s4"))
         );
     }

@@ -373,8 +373,10 @@ async fn press_sleep(shared: &Shared) -> Result<(), Awake> {
 }
 
 async fn to_disk(shared: &mut Shared, out: &Progress, limit: Duration) -> Result<Value, Awake> {
-    if let Some(why) = shared.sleeper.no_disk() {
-        return Err(unable(why, None));
+    let wakeups = shared.view.borrow().state.wakeups;
+    if let Some(why) = shared.sleeper.no_disk(wakeups) {
+        let hint = "firmware.type = \"uefi\", or the board pc, does not have that fault";
+        return Err(unable(why, (wakeups > 0).then(|| hint.to_owned())));
     }
     let Some(agent) = agent(shared).await? else {
         return Err(unable(
