@@ -379,7 +379,7 @@ impl Supervisor {
         self.view
             .send_modify(|view| view.state.sockets.extend(ptys));
         // One that was adopted may have woken while nobody looked.
-        let back = adopted.then(|| Arc::clone(&self.parking).back_by_itself());
+        let back = adopted.then(|| Arc::clone(&self.parking).back_after_adoption());
         let watch = Arc::clone(&self.hotplug).watch(qmp.clone(), qmp.subscribe(), back);
         // There is one connection in a supervisor's life.
         let _ = self.links.set(Links { qmp, agent });

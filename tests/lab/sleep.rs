@@ -23,6 +23,49 @@ fn machine(more: &str) -> String {
     )
 }
 
+/// Whoever is killed around a sleep with a parked device, the guest has it again when it is awake.
+#[test]
+fn a_supervisor_that_dies_while_it_parks_loses_nothing() {
+    let host = Host::x86().boot();
+    host.nvme_give_vfs_queues();
+    host.run("mke2fs -q -t ext4 /dev/nvme0n1");
+    host.run(&machine("park = true\n"));
+    let before = host.snapshot();
+    host.run(ONLINE);
+    let mut guest = host.start("inner", "mvm start inner");
+    long(&host, "mvm wait inner --for agent --timeout 2m");
+    guest.run(PROBE);
+    guest.run("until mount -t ext4 /dev/nvme0n1 /mnt; do sleep 1; done; echo here >/mnt/file");
+    for after in ["0.3", "0.8", "1.5", "2.5"] {
+        let killed = format!(
+            "mvm suspend inner >/tmp/said 2>&1 & sleep {after}; kill -KILL $(mvm show inner --format json | \
+             sed -n 's/^  \"supervisor\": \\([0-9]*\\),*/\\1/p'); wait; cat /tmp/said; mvm recover; mvm list"
+        );
+        long(&host, &killed);
+        // It may still be on its way into its sleep.
+        host.run("sleep 5; mvm list");
+        long(&host, "mvm wakeup inner");
+        guest.run(
+            "for i in $(seq 60); do [ -e /mnt/file ] && break; sleep 1; done; grep here /mnt/file",
+        );
+        assert_eq!(numvfs(&host), "4");
+        if host
+            .run("mvm show inner --format json")
+            .contains("\"wakeups\": 0")
+        {
+            continue;
+        }
+        // It wakes once in each of its lives.
+        host.run("mvm kill inner");
+        guest = host.start("inner", "mvm start inner");
+        long(&host, "mvm wait inner --for agent --timeout 2m");
+        guest.run(PROBE);
+        guest.run("until mount -t ext4 /dev/nvme0n1 /mnt; do sleep 1; done");
+    }
+    host.run("mvm kill inner; kill $(cat /tmp/online)");
+    host.settles_to(&before);
+}
+
 /// A virtual function of the emulated NVMe device is offline when it is made, and has lost its queues when it goes:
 /// from now on it gets all that each time, before a guest's driver looks at it.
 const ONLINE: &str = "(made=; while :; do \

@@ -7,7 +7,7 @@ use mvm_qmp::{Agent, AgentError};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
-use super::super::hotplug::Hotplug;
+use super::super::hotplug::{Hotplug, HotplugError};
 use super::super::inside::mounts::{self, MountError};
 use super::super::inside::{CallError, Inside};
 use super::{Links, Progress, Shared};
@@ -57,6 +57,13 @@ impl Parking {
     /// The same for who has nobody to tell: the next one who asks hears it.
     pub(crate) async fn back_by_itself(self: Arc<Self>) {
         let mut troubles = self.troubles.lock().await;
+        self.come_back(&mut troubles).await;
+    }
+
+    /// The same for a guest that was adopted: what its last supervisor was parking leaves first.
+    pub(crate) async fn back_after_adoption(self: Arc<Self>) {
+        let mut troubles = self.troubles.lock().await;
+        self.hotplug.parking_ends(LEAVE).await;
         self.come_back(&mut troubles).await;
     }
 
@@ -125,13 +132,11 @@ impl Parking {
         let names: Vec<&str> = ids.iter().map(Id::as_str).collect();
         out.tell(&format!("`{}` leaves the guest", names.join("`, `")))
             .await;
-        let unmounted = self.unmount(&ids).await?;
-        self.hotplug
-            .note_mounts(unmounted)
-            .await
-            .map_err(Report::from)?;
+        self.unmount(&ids).await?;
         for id in &ids {
             if let Err(error) = Arc::clone(&self.hotplug).park(id, LEAVE).await {
+                // It may still leave, and must not do so under a file system.
+                let may_leave = matches!(error, HotplugError::Silent { .. });
                 let why = Report::from(error);
                 let mut report = Report::new(
                     ExitCode::Failed,
@@ -142,6 +147,10 @@ impl Parking {
                     ),
                 );
                 report.hints = why.hints;
+                if may_leave && !self.hotplug.mounts().await.is_empty() {
+                    self.hotplug.note_mounts(Vec::new()).await?;
+                    report = report.hint("what was unmounted for it stays unmounted");
+                }
                 for text in self.bring_back().await {
                     report = report.hint(text);
                 }
@@ -151,7 +160,8 @@ impl Parking {
         Ok(())
     }
 
-    async fn unmount(&self, ids: &[Id]) -> Result<Vec<mounts::Mount>, Report> {
+    /// Unmounts what is mounted from them, having noted it.
+    async fn unmount(&self, ids: &[Id]) -> Result<(), Report> {
         let refused = |why: String| {
             Report::new(
                 ExitCode::Failed,
@@ -175,16 +185,23 @@ impl Parking {
         }
         if is_windows(&mut inside).await {
             // It refuses by itself to let go of what is in use.
-            return Ok(Vec::new());
+            return Ok(());
         }
         let addresses = self.hotplug.guest_addresses(ids).await?;
-        match mounts::let_go(&mut inside, &addresses, MOUNT).await {
-            Ok(mounts) => Ok(mounts),
-            Err(MountError::Guest(why)) => Err(refused(why).hint(
+        let told = |error| match error {
+            MountError::Guest(why) => refused(why).hint(
                 "end what uses it in the guest, or let the profile not park it: `park = false`",
-            )),
-            Err(MountError::Call(error)) => Err(refused(error.to_string())),
+            ),
+            MountError::Call(error) => refused(error.to_string()),
+        };
+        let there = mounts::look(&mut inside, &addresses, MOUNT).await;
+        self.hotplug.note_mounts(there.map_err(told)?).await?;
+        let done = mounts::let_go(&mut inside, &addresses, MOUNT).await;
+        if let Err(MountError::Guest(_)) = &done {
+            // All is as it was.
+            self.hotplug.note_mounts(Vec::new()).await?;
         }
+        done.map_err(told)
     }
 }
 

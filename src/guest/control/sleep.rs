@@ -287,7 +287,10 @@ async fn to_ram(shared: &mut Shared, out: &Progress, limit: Duration) -> Result<
     if let Some(why) = shared.sleeper.no_ram(wakeups) {
         return Err(unable(why, None));
     }
-    parking::leave(shared, out).await?;
+    if let Err(mut report) = parking::leave(shared, out).await {
+        report.hints.extend(shared.parking.back().await);
+        return Err(Awake::Failed(report));
+    }
     let mut done = to_sleep(shared, limit).await;
     // Nothing comes back to a guest that sleeps.
     let told = if done.is_err() {

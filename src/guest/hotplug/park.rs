@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mvm_qmp::Qmp;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use super::super::inside::mounts::Mount;
 use super::super::state;
@@ -66,6 +67,44 @@ impl Hotplug {
             ..record
         };
         self.let_go(inner, parks, came, within).await
+    }
+
+    /// Waits until no device is on its way out to be parked, which another supervisor has asked for. One that the
+    /// guest keeps so long stays in it, and is given back should it still leave.
+    pub(crate) async fn parking_ends(&self, within: Duration) {
+        let deadline = Instant::now() + within;
+        let mut changes = self.changes.subscribe();
+        loop {
+            let Ok(mut inner) = self.inner().await else {
+                return;
+            };
+            let leaves = |record: &&Record| record.parks && record.phase == Phase::Leaving;
+            let late: Vec<Record> = inner.book.devices.iter().filter(leaves).cloned().collect();
+            if late.is_empty() {
+                return;
+            }
+            if Instant::now() >= deadline {
+                for record in late {
+                    let stays = Record {
+                        phase: Phase::There,
+                        parks: false,
+                        ..record
+                    };
+                    if let Err(error) = inner.put(&self.run, stays) {
+                        tracing::warn!(%error, "cannot write devices.json");
+                    }
+                }
+                // What was mounted from it could go away under its file system.
+                inner.book.mounts.clear();
+                if let Err(error) = state::write(&self.run.devices(), &inner.book) {
+                    tracing::warn!(%error, "cannot write devices.json");
+                }
+                return;
+            }
+            drop(inner);
+            // What comes first ends the wait.
+            let _ = timeout_at(deadline, changes.changed()).await;
+        }
     }
 
     /// Notes what was mounted from devices that are about to be parked.

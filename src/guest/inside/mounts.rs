@@ -33,8 +33,20 @@ pub enum MountError {
     Guest(String),
 }
 
-/// Unmounts what is mounted from the PCI functions at these addresses of the guest. Where one is in use, all
-/// stay.
+/// What is mounted from the PCI functions at these addresses of the guest.
+///
+/// # Errors
+/// What cannot be unmounted at all; or the guest's agent does not do it.
+pub async fn look(
+    inside: &mut impl Inside,
+    addresses: &[String],
+    within: Duration,
+) -> Result<Vec<Mount>, MountError> {
+    let told = run_let_go(inside, "look", addresses, within).await?;
+    Ok(told.lines().filter_map(mount).collect())
+}
+
+/// Unmounts it. Where one is in use, all stay.
 ///
 /// # Errors
 /// What is in use, and by whom; or the guest's agent does not do it.
@@ -42,14 +54,22 @@ pub async fn let_go(
     inside: &mut impl Inside,
     addresses: &[String],
     within: Duration,
-) -> Result<Vec<Mount>, MountError> {
-    let words: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    let done = script::run(inside, LET_GO, &words, within).await?;
-    let told = said(&done)?;
-    Ok(told.lines().filter_map(mount).collect())
+) -> Result<(), MountError> {
+    run_let_go(inside, "go", addresses, within).await.map(drop)
 }
 
-/// Lets the guest look for devices, and mounts all again, wherever their disks are now.
+async fn run_let_go(
+    inside: &mut impl Inside,
+    what: &str,
+    addresses: &[String],
+    within: Duration,
+) -> Result<String, MountError> {
+    let addresses = addresses.iter().map(String::as_str);
+    let words: Vec<&str> = std::iter::once(what).chain(addresses).collect();
+    said(&script::run(inside, LET_GO, &words, within).await?)
+}
+
+/// Lets the guest look for devices, and mounts again what is not mounted, wherever its disks are now.
 ///
 /// # Errors
 /// What could not be mounted.

@@ -1,6 +1,11 @@
-# Unmounts what is mounted from PCI functions. Words: their addresses. Prints a line for each mount, the first
+# Looks what is mounted from PCI functions (the first word is `look`) and unmounts it (`go`). Further words: their
+# addresses. Prints a line for each mount, the first
 # one first: the disk, the mount point, the type and the options, as /proc/self/mountinfo has them. Where something is
 # in use, says so, leaves all as it was and ends with 1.
+# By this the script is known among the guest's processes.
+mvm_letting_go=1
+what=$1
+shift
 fail() {
     echo "$*" >&2
     exit 1
@@ -67,6 +72,10 @@ while read -r _ _ number root point options rest; do
         break
     done
 done </proc/self/mountinfo
+if [ "$what" = look ]; then
+    printf '%s' "$list" | cut -d ' ' -f 2-
+    exit
+fi
 down=
 back() {
     printf '%s' "$down" | while read -r b _ point kind options; do

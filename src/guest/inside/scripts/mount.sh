@@ -18,8 +18,18 @@ find_disk() {
 }
 # On q35 with SeaBIOS the chipset tells a guest that has woken nothing of new devices.
 echo 1 2>/dev/null >/sys/bus/pci/rescan
+# One that unmounts may still be at it, though nobody waits for it any more.
+tries=0
+while grep -q '[m]vm_letting_go=1' /proc/[0-9]*/cmdline 2>/dev/null && [ $tries -lt 30 ]; do
+    tries=$((tries + 1))
+    sleep 1
+done
 wrong=0
 while [ $# -ge 4 ]; do
+    if grep -qF -e " $2 " /proc/self/mountinfo; then
+        shift 4
+        continue
+    fi
     p=$(plain "$2")
     tries=0
     until b=$(find_disk "$1"); do
