@@ -160,7 +160,15 @@ fn post(record: &mut Record, context: &Context) -> Result<(), Failure> {
     }
     let mut requests = BTreeMap::new();
     for name in &names {
-        match hostsleep::waking(&context.dirs, name)? {
+        // One that cannot be looked at keeps no other from being woken.
+        let waking = match hostsleep::waking(&context.dirs, name) {
+            Ok(waking) => waking,
+            Err(error) => {
+                failures.push(error.into());
+                continue;
+            }
+        };
+        match waking {
             Waking::Wake => {
                 requests.insert(name.clone(), json!({ "do": "wakeup" }));
             }
@@ -168,14 +176,17 @@ fn post(record: &mut Record, context: &Context) -> Result<(), Failure> {
                 requests.insert(name.clone(), json!({ "do": "resume" }));
             }
             Waking::Recover => match guests::find_supervised(context, name.as_str()) {
-                Ok(_) => {}
+                // One that has just come back is asked like the others: it goes on if it sleeps.
+                Ok(_) => {
+                    requests.insert(name.clone(), json!({ "do": "resume" }));
+                }
                 Err(failure) => failures.push(failure),
             },
             Waking::Start => match start(name, context) {
-                Ok(()) => record.strike(name)?,
+                Ok(()) => failures.extend(record.strike(name).err().map(Failure::from)),
                 Err(failure) => failures.push(failure),
             },
-            Waking::Nothing => record.strike(name)?,
+            Waking::Nothing => failures.extend(record.strike(name).err().map(Failure::from)),
         }
     }
     let results = block_on(async {

@@ -104,10 +104,17 @@ pub fn attach(
         if let Err(stop) = done {
             let (step, why) = *stop;
             drop(book);
-            let left = journal::take_back_device(ops, journal, device).unwrap_or_else(|error| {
-                tracing::warn!(%error, "cannot take back");
-                Vec::new()
-            });
+            // A lease from before is the guest's whatever comes of this.
+            let ours = |entry: &Entry| entry.device.as_ref() == Some(device) && entry.step >= next;
+            let back =
+                journal::take_back_entries(ops, journal, ours, |_| true, journal::Leases::Release);
+            let left = back.map_or_else(
+                |error| {
+                    tracing::warn!(%error, "cannot take back");
+                    Vec::new()
+                },
+                |back| back.errors,
+            );
             return Err(failed(&step, why, left));
         }
     }

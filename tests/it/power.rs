@@ -423,7 +423,8 @@ fn debian_sleeps_and_hibernates_through_logind() {
 
     // Without its agent. It comes back by itself half a minute later.
     inside(
-        "systemd-run -q --on-active=30 systemctl start qemu-guest-agent; systemd-run -q systemctl stop qemu-guest-agent",
+        "soon='systemd-run -q --timer-property=AccuracySec=100ms'; \
+         $soon --on-active=30 systemctl start qemu-guest-agent; $soon --on-active=3 systemctl stop qemu-guest-agent",
     );
     eventually("the agent's end", Duration::from_secs(30), || {
         let state = std::fs::read_to_string(env.path("run/deb/state.json")).unwrap_or_default();

@@ -298,6 +298,10 @@ impl Hotplug {
             .chain(parked)
             .map(|record| (record.id.clone(), record.addition.clone()))
             .collect();
+        for (id, _) in &leaving {
+            // What was made ready is taken back with the rest.
+            inner.ready.remove(id);
+        }
         let additions = leaving.iter().map(|(_, addition)| addition);
         let kept = additions.fold(machine.clone(), |kept, addition| kept.without(addition));
         let journal = self.run.journal();

@@ -40,7 +40,9 @@ impl Hotplug {
         let Ok(inner) = self.inner().await else {
             return false;
         };
-        !inner.book.mounts.is_empty() || parked(&inner).next().is_some()
+        let mut devices = inner.book.devices.iter();
+        !inner.book.mounts.is_empty()
+            || devices.any(|record| record.parks && record.phase != Phase::Leaving)
     }
 
     /// Takes a device out of the guest until it has woken.
@@ -58,6 +60,11 @@ impl Hotplug {
         match record.phase {
             Phase::There => {}
             Phase::Parked => return Ok(()),
+            // It has left the guest, and the host did not get it back.
+            Phase::Stuck if record.parks => {
+                let mut inner = inner;
+                return self.finish(&mut inner, &self.qmp()?, record).await;
+            }
             _ => return Err(HotplugError::Coming(id.to_string())),
         }
         let whole = self.plan()?.machine.part_to_return(id);
@@ -144,7 +151,7 @@ impl Hotplug {
         let Some(mut attachment) = self.again(inner, id)? else {
             return Ok(None);
         };
-        self.undo_leftovers(id).await?;
+        self.undo_leftovers(inner, id).await?;
         let program = self.plan()?.command.program;
         self.prepare(&mut attachment, &program).await?;
         Ok(Some(attachment))
@@ -165,12 +172,15 @@ impl Hotplug {
     }
 
     /// What another supervisor made ready and did not come to use.
-    async fn undo_leftovers(&self, id: &Id) -> Result<(), HotplugError> {
+    async fn undo_leftovers(&self, inner: &Inner, id: &Id) -> Result<(), HotplugError> {
         let (journal, id) = (self.run.journal(), id.clone());
         let host = Host::sharing(self.run.host());
+        // Others of an IOMMU group are the guest's all the while.
+        let machine = self.plan()?.machine;
+        let kept = parked(inner).fold(machine, |kept, record| kept.without(&record.addition));
         let back = blocking(move || {
             let chosen = |entry: &Entry| entry.device.as_ref() == Some(&id);
-            let keeps = |_| false;
+            let keeps = |function| kept.functions().any(|one| one == function);
             Ok(journal::take_back_entries(
                 &host,
                 &journal,
@@ -192,8 +202,22 @@ impl Hotplug {
         let Ok(mut inner) = self.inner().await else {
             return (came, Vec::new());
         };
-        let ids: Vec<Id> = parked(&inner).map(|record| record.id.clone()).collect();
         let mut failed = Vec::new();
+        // What is neither here nor there is given back first.
+        let halfway =
+            |record: &&Record| record.parks && matches!(record.phase, Phase::Stuck | Phase::Coming);
+        let halfway: Vec<Record> = inner.book.devices.iter().filter(halfway).cloned().collect();
+        for record in halfway {
+            let id = record.id.clone();
+            let done = match self.qmp() {
+                Ok(qmp) => self.take_out(&mut inner, &qmp, record).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                failed.push((id, error));
+            }
+        }
+        let ids: Vec<Id> = parked(&inner).map(|record| record.id.clone()).collect();
         for id in ids {
             let attachment = match inner.ready.get(&id) {
                 Some(ready) => Ok(Some(ready.clone())),
@@ -228,7 +252,11 @@ impl Hotplug {
             wanted.extend(record.devices().map(ToOwned::to_owned));
         }
         drop(inner);
-        addresses(&self.qmp()?, &wanted).await
+        let found = addresses(&self.qmp()?, &wanted).await?;
+        if found.len() == wanted.len() {
+            return Ok(found);
+        }
+        Err(HotplugError::NotThere(wanted.join("`, `")))
     }
 }
 

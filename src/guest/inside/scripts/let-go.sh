@@ -38,7 +38,10 @@ disk() {
     echo "${w:-${d##*/}}/$n"
 }
 paths=
-for a; do paths="$paths $(roots "$a")"; done
+for a; do
+    [ -e "/sys/bus/pci/devices/$a" ] || fail "the guest has no PCI device $a"
+    paths="$paths $(roots "$a")"
+done
 all=
 for b in /sys/class/block/*; do
     r=$(readlink -f "$b")/
@@ -51,6 +54,13 @@ for b in $all; do
         [ -e "$h" ] && fail "$b is used by ${h##*/} in the guest"
     done
     grep -q "^/dev/$b " /proc/swaps 2>/dev/null && fail "$b is swap in use in the guest: \`swapoff /dev/$b\` there"
+    for f in /sys/fs/btrfs/*/devices/"$b"; do
+        [ -e "$f" ] || continue
+        [ "$(ls "${f%/*}" | wc -l)" -eq 1 ] || fail "$b is one of several devices of a btrfs file system in the guest"
+    done
+    case $(blkid "/dev/$b" 2>/dev/null) in
+    *'"zfs_member"'* | *'"bcachefs"'*) fail "$b is a part of a pool of disks in the guest" ;;
+    esac
     w=$(who "/dev/$b")
     [ -n "$w" ] && fail "/dev/$b is open in the guest: $w"
 done
@@ -97,4 +107,14 @@ $down"
 done <<END
 $order
 END
+# Containers and the like have mounts of their own, by which a file system stays in use.
+for b in $all; do
+    n=$(cat "/sys/class/block/$b/dev")
+    p=$(grep -lF -e " $n " /proc/[0-9]*/mountinfo 2>/dev/null | head -n 1)
+    [ -n "$p" ] || continue
+    p=${p#/proc/}
+    p=${p%%/*}
+    back
+    fail "/dev/$b is still mounted for $(cat "/proc/$p/comm") ($p) in the guest"
+done
 printf '%s' "$down" | cut -d ' ' -f 2-
