@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mvm_qmp::{Agent, Events, Qmp, QmpError, Server};
+use serde_json::json;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -17,7 +18,12 @@ use super::lifecycle::{Input, News};
 use super::saved::image::{self, ImageError};
 use super::{RunDir, agent, console};
 use crate::machine::Machine;
-use crate::ops::{OpsError, socket};
+use crate::machine::memory::Hugepages;
+use crate::ops::sysfs::Place;
+use crate::ops::{OpsError, hugepages, socket};
+use crate::plan::build::devices::user;
+use crate::plan::step::User;
+use crate::units::Size;
 
 /// For QEMU to greet: longer than preallocating a lot of memory takes.
 const GREETING: Duration = Duration::from_secs(180);
@@ -61,6 +67,11 @@ pub(crate) struct Wanted {
     consoles: Vec<String>,
     ptys: Vec<String>,
     agent: bool,
+    /// What the balloon is to leave the guest at the start.
+    memory: Option<Size>,
+    /// Huge pages that QEMU has when it answers, and whose they are.
+    hugepages: Vec<Hugepages>,
+    user: User,
 }
 
 impl Wanted {
@@ -78,7 +89,30 @@ impl Wanted {
             consoles: ids(false),
             ptys: ids(true),
             agent: machine.agent,
+            memory: machine.ram.current,
+            hugepages: machine.ram.hugepages(machine.memory),
+            user: user(machine),
         }
+    }
+}
+
+impl Wanted {
+    /// The guest's huge pages are QEMU's now, and no others are kept free for it. Nobody waits for that: the host's
+    /// lock may be held for long.
+    fn has_memory(&self, run: &RunDir) {
+        if self.hugepages.is_empty() {
+            return;
+        }
+        let (pages, user) = (self.hugepages.clone(), self.user.clone());
+        let host = run.host().to_owned();
+        std::thread::spawn(move || {
+            let place = Place::new(&host);
+            for one in pages {
+                if let Err(error) = hugepages::settled(&place, one.size, one.node, &user) {
+                    tracing::warn!(%error, "that the guest has its huge pages is not noted");
+                }
+            }
+        });
     }
 }
 
@@ -168,11 +202,17 @@ pub(crate) async fn connect(
         }
         Way::New => {
             let (qmp, events) = greet(run).await?;
+            wanted.has_memory(run);
+            if let Some(memory) = wanted.memory {
+                let size = json!({ "value": memory.as_bytes() });
+                qmp.call("balloon", Some(size)).await?;
+            }
             qmp.call("cont", None).await?;
             (qmp, events)
         }
         Way::Load(asleep) => {
             let (qmp, events) = greet(run).await?;
+            wanted.has_memory(run);
             go_on(&qmp, run, *asleep).await?;
             (qmp, events)
         }

@@ -14,7 +14,7 @@ use crate::dirs::Dirs;
 use crate::error::Report;
 use crate::ids::GuestName;
 use crate::ops::hostdir::{Alive, alive};
-use crate::ops::{Host, Ops, OpsError};
+use crate::ops::{Host, Ops, OpsError, hugepages};
 use crate::plan::step::{Step, User};
 use crate::plan::{journal, render};
 
@@ -110,6 +110,22 @@ pub fn take_back_lost(dirs: &Dirs) -> Result<Vec<Leftover>, OpsError> {
         }
         found.push(carry_out(&host, first, record.key, &steps));
     }
+    for record in shared_dir.pools()?.into_iter().filter(|one| one.trusted) {
+        let Some((size, node)) = hugepages::pool_of(&record.key) else {
+            continue;
+        };
+        for user in record.content.users.into_iter().map(|claim| claim.user) {
+            if is_lost(&user) {
+                let user = user.clone();
+                let step = Step::ReturnHugepages {
+                    size,
+                    node,
+                    user: user.clone(),
+                };
+                found.push(carry_out(&host, &user, record.key.clone(), &[step]));
+            }
+        }
+    }
     shared_dir.tidy()?;
     Ok(found)
 }
@@ -140,7 +156,7 @@ fn carry_out(host: &Host, user: &User, what: String, steps: &[Step]) -> Leftover
 pub(crate) fn take_back_before(dirs: &Dirs, us: &Path, steps: &[Step]) {
     if !steps
         .iter()
-        .any(|step| matches!(step, Step::TakeLease { .. }))
+        .any(|step| matches!(step, Step::TakeLease { .. } | Step::ClaimHugepages { .. }))
     {
         return;
     }
@@ -190,12 +206,14 @@ fn dead_guests(dirs: &Dirs, but: Option<&Path>) -> BTreeSet<GuestName> {
     let shared_dir = &host.place().host;
     let leases = shared_dir.leases().unwrap_or_default();
     let shared = shared_dir.shared().unwrap_or_default();
-    let dirs_of_users = leases.into_iter().map(|lease| lease.content.run_dir).chain(
-        shared
-            .into_iter()
-            .flat_map(|record| record.content.users)
-            .map(|user| user.run_dir),
-    );
+    let pools = shared_dir.pools().unwrap_or_default();
+    let sharing = shared.into_iter().flat_map(|record| record.content.users);
+    let claims = pools.into_iter().flat_map(|record| record.content.users);
+    let users = sharing.chain(claims.map(|claim| claim.user));
+    let dirs_of_users = leases
+        .into_iter()
+        .map(|lease| lease.content.run_dir)
+        .chain(users.map(|user| user.run_dir));
     dirs_of_users
         .filter(|dir| but != Some(dir.as_path()) && dir.parent() == Some(&dirs.runtime))
         .filter(|dir| alive(dir) == Alive::No && dir.join("journal.jsonl").exists())
@@ -212,6 +230,7 @@ pub(crate) fn devices_in_journal(run: &RunDir) -> Vec<String> {
             Step::DropVfs { .. }
                 | Step::SetVfNet { .. }
                 | Step::RemoveMdev { .. }
+                | Step::ReturnHugepages { .. }
                 | Step::AttachConsole { .. }
                 | Step::GiveBack { .. }
                 | Step::GiveBackUsb { .. }

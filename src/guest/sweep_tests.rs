@@ -24,6 +24,7 @@ use crate::plan::apply::{Prepared, apply};
 use crate::plan::build::devices::{Wanted, steps};
 use crate::plan::journal::{self, Entry, Leases, take_back_entries};
 use crate::plan::step::{Step, User};
+use crate::units::Size;
 pub(super) use forms::form;
 use forms::{Form, pci};
 
@@ -43,7 +44,7 @@ pub(super) fn dirs(top: &Path) -> Dirs {
     dirs
 }
 
-fn plan(run: &RunDir, wanted: &Wanted<'_>) -> Vec<Step> {
+fn plan(run: &RunDir, wanted: &Wanted<'_>, hugepages: Option<u64>) -> Vec<Step> {
     let user = User {
         guest: run.name().to_string(),
         run_dir: run.path().to_owned(),
@@ -56,6 +57,12 @@ fn plan(run: &RunDir, wanted: &Wanted<'_>) -> Vec<Step> {
         },
         Step::Lock { path: run.lock() },
     ];
+    all.extend(hugepages.map(|pages| Step::ClaimHugepages {
+        size: Size::mib(2),
+        node: None,
+        pages,
+        user: user.clone(),
+    }));
     all.extend(steps(wanted, &user));
     all
 }
@@ -71,7 +78,7 @@ pub(super) fn take(top: &Path, guest: &str, form: &Form) -> (Host, Prepared) {
         iommufd: form.user == Some(true),
     };
     let host = Host::sharing(run.host());
-    let prepared = apply(&host, &plan(&run, &wanted), &run.journal()).unwrap();
+    let prepared = apply(&host, &plan(&run, &wanted, form.hugepages), &run.journal()).unwrap();
     (host, prepared)
 }
 
@@ -181,6 +188,20 @@ fn nodes(root: &Path, own: bool) {
     }
 }
 
+/// A pool of huge pages of 2 MiB: 10, of which 6 are somebody's.
+fn pool(root: &Path) {
+    let dir = root.join("sys/kernel/mm/hugepages/hugepages-2048kB");
+    std::fs::create_dir_all(&dir).unwrap();
+    for (file, count) in [
+        ("nr_hugepages", 10),
+        ("free_hugepages", 4),
+        ("resv_hugepages", 1),
+        ("surplus_hugepages", 0),
+    ] {
+        std::fs::write(dir.join(file), format!("{count}\n")).unwrap();
+    }
+}
+
 /// Every point of a form; how many there are.
 fn sweep(name: &str) -> i64 {
     use std::os::unix::process::ExitStatusExt;
@@ -193,6 +214,9 @@ fn sweep(name: &str) -> i64 {
     set_stand_in(Some(&root));
     if let Some(own) = wanted.user {
         nodes(&root, own);
+    }
+    if wanted.hugepages.is_some() {
+        pool(&root);
     }
     if let Some((file, text)) = wanted.before {
         let file = root.join(file);
@@ -229,6 +253,7 @@ fn sweep(name: &str) -> i64 {
         assert!(differs.is_empty(), "{name} at {point}: {differs:#?}");
         assert_eq!(held.leases().unwrap().len(), leases, "{name} at {point}");
         assert_eq!(held.shared().unwrap(), shared, "{name} at {point}");
+        assert!(held.pools().unwrap().is_empty(), "{name} at {point}");
         if killed && held.path().exists() {
             let all = snapshot(held.path());
             let litter = |line: &&String| {
@@ -266,6 +291,7 @@ macro_rules! sweeps {
 }
 
 sweeps! {
+    hugepages = "hugepages";
     i915_vf = "i915-vf";
     i915_whole = "i915-whole";
     xe_vf = "xe-vf";

@@ -256,6 +256,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
             threads: 1,
         },
         memory: Size::mib(16),
+        ram: crate::machine::memory::Ram::default(),
         kernel: None,
         firmware: Firmware::Builtin,
         disks: vec![Disk {
@@ -286,6 +287,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         shares: vec![],
         rng: None,
         balloon: false,
+        balloon_does: crate::machine::BalloonDoes::default(),
         watchdog: None,
         panic: false,
         vsock: None,

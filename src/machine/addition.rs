@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::host_devices::gpu::id as gpu_id;
 use super::host_devices::{self, GuestPlace, HostDeviceKind, HostDevices, HostPci};
 use super::resolve::{Inputs, ids, no_nul};
-use super::{Bus, Disk, Firmware, HostDevice, Machine, Nic, ResolveError, board, check, disk, net};
+use super::{
+    BalloonDoes, Bus, Disk, Firmware, HostDevice, Machine, Nic, ResolveError, board, check, disk,
+    net,
+};
 use crate::error::{ExitCode, Hint};
 use crate::ids::{Bdf, Id, PciRef};
 use crate::profile::schema::{DiskBus, Layer, Media};
@@ -122,6 +125,7 @@ impl Addition {
             shares: Vec::new(),
             rng: None,
             balloon: false,
+            balloon_does: BalloonDoes::default(),
             watchdog: None,
             vsock: None,
             trace: Vec::new(),

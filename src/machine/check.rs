@@ -119,6 +119,16 @@ pub(super) fn check(machine: &Machine, caps: &QemuCaps) -> Result<(), LackError>
             version: version(),
         });
     }
+    if let Some(backend) = &machine.ram.backend {
+        let name = backend.kind.object();
+        if !caps.objects.is_empty() && !caps.has_object(name) {
+            return Err(LackError::Backend {
+                what: "`[memory]`".to_owned(),
+                name,
+                version: version(),
+            });
+        }
+    }
     for nic in &machine.nics {
         let name = match nic.backend {
             NicBackend::User { .. } => "user",

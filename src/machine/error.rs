@@ -9,6 +9,7 @@ use super::disk::DiskError;
 use super::extras::ExtraError;
 use super::files::FileError;
 use super::host_devices::DeviceError;
+use super::memory::MemoryError;
 use super::net::NetError;
 use super::ports::PortError;
 use super::power::PowerError;
@@ -22,9 +23,12 @@ pub enum ResolveError {
     /// The architecture, the QEMU, the machine type or the accelerator.
     #[error(transparent)]
     Board(#[from] BoardError),
-    /// The processors or the memory.
+    /// The processors, or how much memory.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// What the memory is made of.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
     /// The kernel or the firmware.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -98,6 +102,7 @@ impl Hint for ResolveError {
         match self {
             Self::Board(e) => e.hints(),
             Self::Cpu(e) => e.hints(),
+            Self::Memory(e) => e.hints(),
             Self::Boot(e) => e.hints(),
             Self::Disk(e) => e.hints(),
             Self::File(e) => e.hints(),
@@ -122,6 +127,7 @@ impl Hint for ResolveError {
         match self {
             Self::Board(e) => e.exit_code(),
             Self::Cpu(e) => e.exit_code(),
+            Self::Memory(e) => e.exit_code(),
             Self::Boot(e) => e.exit_code(),
             Self::Disk(e) => e.exit_code(),
             Self::File(e) => e.exit_code(),

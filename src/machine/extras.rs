@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::ResolveError;
 use super::files::{FileError, find};
 use super::net::why;
-use super::{BoardKind, Bus, Share, Watchdog, names};
+use super::{BalloonDoes, BoardKind, Bus, Share, Watchdog, names};
 use crate::error::{ExitCode, Hint};
 use crate::host::HostFacts;
 use crate::host::images::{FileKind, Images};
@@ -161,7 +161,17 @@ pub(super) fn rng(layer: &Layer, images: &Images) -> Result<Option<PathBuf>, Fil
 /// Whether there is a balloon.
 pub(super) fn balloon(layer: &Layer) -> bool {
     let table = layer.balloon.as_ref();
-    table.is_some_and(|balloon| balloon.enabled.unwrap_or(true))
+    let current = layer.memory.as_ref().and_then(|memory| memory.current);
+    table.map_or(current.is_some(), |balloon| balloon.enabled.unwrap_or(true))
+}
+
+/// What it does by itself.
+pub(super) fn balloon_does(layer: &Layer) -> BalloonDoes {
+    let table = layer.balloon.clone().unwrap_or_default();
+    BalloonDoes {
+        free_page_reporting: table.free_page_reporting.unwrap_or(false),
+        deflate_on_oom: table.deflate_on_oom.unwrap_or(false),
+    }
 }
 
 /// The watchdog.

@@ -105,6 +105,12 @@ pub fn wanted(layer: &Layer) -> Vec<&str> {
         wanted.extend(boot.kernel.as_deref());
         wanted.extend(boot.initrd.as_deref());
     }
+    wanted.extend(
+        layer
+            .memory
+            .iter()
+            .filter_map(|memory| memory.path.as_deref()),
+    );
     if let Some(firmware) = &layer.firmware {
         wanted.extend(firmware.file.as_deref());
         wanted.extend(firmware.nvram_template.as_deref());

@@ -12,6 +12,7 @@ pub mod extras;
 pub mod files;
 pub mod host_devices;
 pub mod lifecycle;
+pub mod memory;
 mod names;
 pub mod net;
 pub mod ports;
@@ -69,6 +70,9 @@ pub struct Machine {
     pub cpu: Cpu,
     /// The memory.
     pub memory: Size,
+    /// What it is made of.
+    #[serde(default)]
+    pub ram: memory::Ram,
     /// The kernel that is started directly.
     pub kernel: Option<Kernel>,
     /// The firmware.
@@ -89,6 +93,9 @@ pub struct Machine {
     pub rng: Option<PathBuf>,
     /// Whether there is a balloon.
     pub balloon: bool,
+    /// What the balloon does by itself.
+    #[serde(default)]
+    pub balloon_does: BalloonDoes,
     /// The watchdog.
     pub watchdog: Option<Watchdog>,
     /// Whether there is a device by which the guest's kernel tells of its panic.
@@ -150,18 +157,18 @@ impl Machine {
             || self.consoles.iter().any(|console| console.virtio)
     }
 
-    /// How much of QEMU's memory stays in place, in bytes, as devices write to it by themselves; 0 where no
-    /// device does.
+    /// How much of QEMU's memory stays in place, in bytes: as devices write to it by themselves, or because the
+    /// profile says so. Otherwise 0.
     pub fn locked_memory(&self) -> u64 {
         let devices = self
             .host_devices
             .iter()
             .filter(|device| !matches!(device.kind, HostDeviceKind::Usb(_)));
         let mut count = u64::try_from(devices.count()).unwrap_or(u64::MAX);
-        if count == 0 {
+        if count == 0 && !self.ram.locked {
             return 0;
         }
-        if !self.board.virtio_iommu {
+        if !self.board.virtio_iommu || count == 0 {
             // They share what they see of the memory.
             count = 1;
         }
@@ -470,4 +477,14 @@ pub struct Watchdog {
     pub model: WatchdogModel,
     /// What happens when it bites.
     pub action: WatchdogAction,
+}
+
+/// What the balloon does without being told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct BalloonDoes {
+    /// The guest tells which pages it does not use.
+    pub free_page_reporting: bool,
+    /// It gives memory back before the guest runs out.
+    pub deflate_on_oom: bool,
 }

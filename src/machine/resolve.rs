@@ -6,8 +6,8 @@ use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Lifecycle, Machine, Qemu, board, boot,
-    check, cpu, disk, extras, host_devices, lifecycle as ends, names, net, ports, power, run_as,
-    slots,
+    check, cpu, disk, extras, host_devices, lifecycle as ends, memory as ram, names, net, ports,
+    power, run_as, slots,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -105,7 +105,18 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
             .unwrap_or(&LifecycleTable::default()),
     );
     let panic = ends::panic(layer, &lifecycle, board.kind, &mut notes)?;
-    crowd(&mut notes, memory, cpu.count, facts);
+    let ram = ram::ram(
+        layer,
+        &ram::Around {
+            size: memory,
+            cpus: cpu.count,
+            board: board.kind,
+            facts,
+            images,
+            mapped_by: None,
+        },
+    )?;
+    crowd(&mut notes, memory, &ram, cpu.count, facts);
     let (agent, channels) = ports::channels(layer)?;
     let devices = host_devices::resolve(
         host_devices::Asked {
@@ -141,6 +152,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         shares: extras::shares(layer, images)?,
         rng: extras::rng(layer, images)?,
         balloon: extras::balloon(layer),
+        balloon_does: extras::balloon_does(layer),
         watchdog: extras::watchdog(layer, board.kind)?,
         panic,
         vsock: extras::vsock(layer, name, facts)?,
@@ -155,6 +167,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         accel,
         cpu,
         memory,
+        ram,
         kernel,
         firmware,
         disks,
@@ -221,8 +234,19 @@ fn qemu(layer: &Layer, caps: &QemuCaps) -> Result<Qemu, ResolveError> {
 }
 
 /// Says when the guest is more than the host has.
-fn crowd(notes: &mut Vec<String>, memory: Size, cpus: u32, facts: &HostFacts) {
+fn crowd(notes: &mut Vec<String>, memory: Size, ram: &ram::Ram, cpus: u32, facts: &HostFacts) {
     let available = facts.memory.available;
+    // Huge pages that are free are no part of what the kernel says is available.
+    let huge = ram.hugepages(memory).first().map_or(0, |pages| {
+        let mut pools = facts.memory.hugepages.iter();
+        let pool = pools.find(|pool| pool.size == pages.size.as_bytes());
+        pool.map_or(0, |pool| pool.free.saturating_mul(pool.size))
+    });
+    let available = if available > 0 {
+        available.saturating_add(huge)
+    } else {
+        0
+    };
     if available > 0 && memory.as_bytes() > available {
         // Whole gibibytes read better, and the rest of many changes from one look to the next.
         let available = match available >> 30 {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::files::shown;
+use super::memory::RamKind;
 use super::{
     AccelKind, Addition, Disk, Firmware, HostDevice, HostDeviceKind, Machine, ResolveError,
 };
@@ -315,6 +316,14 @@ fn needed(machine: &Machine) -> Vec<Needed> {
             .iter()
             .map(|file| one("random numbers", file, Need::Read)),
     );
+    if let Some(RamKind::File { path, .. }) = machine.ram.backend.as_ref().map(|b| &b.kind) {
+        let need = if path.is_dir() {
+            Need::Change
+        } else {
+            Need::Write
+        };
+        all.push(one("memory", path, need));
+    }
     all.extend(disks(&machine.disks));
     all.extend(host(&machine.host_devices, machine.iommufd));
     all

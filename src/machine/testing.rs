@@ -111,7 +111,12 @@ pub(crate) fn caps(arch: Arch) -> QemuCaps {
         machines: owned(machines),
         cpus: owned(cpus),
         devices: names(DEVICES),
-        objects: names(&["rng-random"]),
+        objects: names(&[
+            "rng-random",
+            "memory-backend-ram",
+            "memory-backend-memfd",
+            "memory-backend-file",
+        ]),
         properties: BTreeMap::new(),
         netdevs: names(&["user", "tap"]),
         netdev_options: names(&[]),

@@ -7,6 +7,7 @@ use nix::libc;
 
 use crate::error::{ExitCode, Hint};
 use crate::owner::Owner;
+use crate::units::Size;
 
 /// A device that could not be taken or given back.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +171,26 @@ pub enum DeviceError {
         /// How many it can have.
         total: u32,
     },
+    /// The kernel has no pool of such pages.
+    #[error("this host has no huge pages of {size}{}", on(*node))]
+    NoHugepages {
+        /// The page's size.
+        size: Size,
+        /// The NUMA node.
+        node: Option<u32>,
+    },
+    /// The kernel cannot make that many.
+    #[error("of the {pages} huge pages of {size}{} that the guest needs, the kernel can make {had}", on(*node))]
+    FewHugepages {
+        /// The page's size.
+        size: Size,
+        /// The NUMA node.
+        node: Option<u32>,
+        /// How many are needed.
+        pages: u64,
+        /// How many there are.
+        had: u64,
+    },
     /// The GPU's driver has no such setting.
     #[error("the driver of {pf} has no setting `{setting}` for virtual functions")]
     NoSetting {
@@ -320,6 +341,10 @@ impl Hint for DeviceError {
             Self::NoVf { count: 0, .. } => "let mvm make them: leave out what makes it use existing ones".to_owned(),
             Self::NoVf { count, .. } => format!("ask for one from 1 to {count}"),
             Self::TooManyVfs { total, .. } => format!("ask for at most {total}"),
+            Self::NoHugepages { .. } => "`ls /sys/kernel/mm/hugepages` shows the sizes there are".to_owned(),
+            Self::FewHugepages { size, pages, .. } => format!(
+                "its memory is full or in pieces: end other programs, give the guest less (`memory.size`), or have them set aside at boot, where they are always found (`hugepagesz={size} hugepages={pages}` on the kernel's command line)"
+            ),
             Self::NoSetting { .. } => "leave it out: the driver then divides by itself".to_owned(),
             Self::HostDir { .. } if refused || number == Some(libc::ENOENT) => {
                 "it is the same for root and users, and only root changes what guests share; `docs/devices.md` (What guests share) tells how root makes it for users".to_owned()
@@ -351,10 +376,16 @@ impl Hint for DeviceError {
             | Self::NoVf { .. }
             | Self::TooManyVfs { .. }
             | Self::NoSetting { .. }
+            | Self::NoHugepages { .. }
+            | Self::FewHugepages { .. }
             | Self::Vfio { .. }
             | Self::LockedMemory { .. }
             | Self::NoLink { .. } => ExitCode::Host,
             _ => ExitCode::Failed,
         }
     }
+}
+
+fn on(node: Option<u32>) -> String {
+    node.map_or_else(String::new, |node| format!(" on node {node}"))
 }

@@ -6,7 +6,7 @@ use super::device_error::DeviceError;
 use super::driver::{self, Function};
 use super::hostdir::Damaged;
 use super::sysfs::Place;
-use super::{console, holders, mdev, node, usb, vfio, vfnet, vfs};
+use super::{console, holders, hugepages, mdev, node, usb, vfio, vfnet, vfs};
 use crate::handover::Extent;
 use crate::ids::PciRef;
 use crate::plan::step::{Step, VfNetState};
@@ -66,6 +66,15 @@ pub(crate) fn run(place: &Place, step: &Step, back_for: Option<&Path>) -> Result
             provision,
         } => vfs::make(place, &lock, *pf, *count, user, *keep, provision.as_ref())?,
         Step::DropVfs { pf, user } => vfs::leave(place, &lock, *pf, user)?,
+        Step::ClaimHugepages {
+            size,
+            node,
+            pages,
+            user,
+        } => hugepages::claim(place, &lock, *size, *node, *pages, user)?,
+        Step::ReturnHugepages { size, node, user } => {
+            hugepages::give_back(place, &lock, *size, *node, user)?;
+        }
         Step::RestoreVfs {
             pf,
             driver,

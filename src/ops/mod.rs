@@ -17,6 +17,7 @@ mod fds;
 mod helper;
 mod holders;
 pub mod hostdir;
+pub mod hugepages;
 pub mod lock;
 mod mdev;
 pub mod memlock;

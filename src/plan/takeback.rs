@@ -248,6 +248,7 @@ impl TakingBack {
         let user = entries.iter().find_map(|entry| match &entry.undo {
             Step::ReleaseLease { user, .. }
             | Step::DropVfs { user, .. }
+            | Step::ReturnHugepages { user, .. }
             | Step::AttachConsole { user, .. } => Some(user.run_dir.as_path()),
             _ => None,
         });

@@ -42,7 +42,7 @@ fn unknown_keys() {
     error: $HOME/profiles/x.toml:2:1: unknown key `zzz` in `balloon`
     2 | zzz = 1
       | ^^^
-    hint: the keys here are `enabled`
+    hint: the keys here are `enabled`, `free-page-reporting`, `deflate-on-oom`
     exit 3
     "#);
     insta::assert_snapshot!(told("[network.lan.none]\nzzz = 1\n"), @r#"

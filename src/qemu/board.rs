@@ -35,8 +35,7 @@ pub(super) fn add(args: &mut Args, machine: &Machine) {
         .set("cores", cpu.cores)
         .set("threads", cpu.threads);
     args.options("-smp", smp);
-    let mib = machine.memory.as_bytes() >> 20;
-    args.options("-m", Options::with("size", &format!("{mib}M")));
+    super::memory::add(args, machine);
 }
 
 fn board(machine: &Machine) -> Options {
@@ -61,8 +60,15 @@ fn board(machine: &Machine) -> Options {
             options = options.set("smm", "on");
         }
     }
-    // A guest's memory in a core file helps nobody and fills the disk.
-    options.set("dump-guest-core", "off")
+    if super::memory::is_named(machine) {
+        options = options.set("memory-backend", super::memory::ALL);
+    }
+    if machine.ram.no_merge {
+        options = options.set("mem-merge", "off");
+    }
+    // A guest's memory in a core file helps few and fills the disk.
+    let dump = if machine.ram.dump { "on" } else { "off" };
+    options.set("dump-guest-core", dump)
 }
 
 /// Takes away the sleep that the guest is not to have; the boards offer both by themselves.

@@ -52,7 +52,16 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
         args.device(rng.set("rng", "mvm-rng-source"));
     }
     if machine.balloon {
-        let balloon = context.virtio(Virtio::Balloon, "mvm-balloon");
+        let mut balloon = context.virtio(Virtio::Balloon, "mvm-balloon");
+        let does = machine.balloon_does;
+        for (on, property) in [
+            (does.free_page_reporting, "free-page-reporting"),
+            (does.deflate_on_oom, "deflate-on-oom"),
+        ] {
+            if on {
+                balloon = balloon.set(property, true);
+            }
+        }
         args.device(balloon.at(context.slots.single(Single::Balloon)));
     }
     if let Some(watchdog) = &machine.watchdog {

@@ -10,6 +10,7 @@ mod host_devices;
 pub mod hot;
 #[cfg(test)]
 mod live;
+mod memory;
 mod net;
 mod ports;
 

@@ -17,6 +17,7 @@ mod lifecycle;
 mod lifecycle_options;
 mod machines;
 mod media;
+mod memory;
 mod moments;
 mod paths;
 mod plans;

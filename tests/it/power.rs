@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::env::{TestEnv, eventually, kill};
 
 /// A machine file for the demo guest with a swap disk of its own.
-fn machine(env: &TestEnv, name: &str, more: &str) {
+pub(crate) fn machine(env: &TestEnv, name: &str, more: &str) {
     let swap = format!("{name}-swap.raw");
     let file = File::create(env.image(&swap)).expect("a file");
     file.set_len(768 << 20).expect("a sparse file");
@@ -23,7 +23,7 @@ fn machine(env: &TestEnv, name: &str, more: &str) {
 }
 
 /// Starts it, and something in it that counts; it is told by its process id.
-fn start(env: &TestEnv, name: &str) -> String {
+pub(crate) fn start(env: &TestEnv, name: &str) -> String {
     env.mvm(&format!("start {name}")).exits(0);
     awake(env, name);
     let said = env.type_in(
@@ -35,14 +35,14 @@ fn start(env: &TestEnv, name: &str) -> String {
 }
 
 #[track_caller]
-fn awake(env: &TestEnv, name: &str) {
+pub(crate) fn awake(env: &TestEnv, name: &str) {
     env.mvm(&format!("wait {name} --for agent --timeout 2m"))
         .exits(0);
 }
 
 /// The process is the same one, and goes on counting.
 #[track_caller]
-fn counts(env: &TestEnv, name: &str, pid: &str) {
+pub(crate) fn counts(env: &TestEnv, name: &str, pid: &str) {
     // What is typed before the guest's memory is back is lost.
     awake(env, name);
     // Not by the console: a UART that has just woken loses what is typed too early.

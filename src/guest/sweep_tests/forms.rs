@@ -23,6 +23,8 @@ pub(in crate::guest) struct Form {
     pub(super) user: Option<bool>,
     /// Functions that the guest lets go while it runs, one after another.
     pub(super) leave: Vec<&'static str>,
+    /// Huge pages of 2 MiB, where the pool has 10 of which 4 are free.
+    pub(super) hugepages: Option<u64>,
     /// Another guest has this virtual function all the time.
     pub(super) sibling: Option<&'static str>,
 }
@@ -100,6 +102,11 @@ pub(in crate::guest) fn form(name: &str) -> Form {
             host: "intel-i915-7vf",
             devices: vec![pci("vf:1@0000:00:02.0")],
             vfs: vfs("0000:00:02.0", 0, Some(schedule())),
+            ..Form::default()
+        },
+        "hugepages" => Form {
+            host: "intel-i915-7vf",
+            hugepages: Some(100),
             ..Form::default()
         },
         "i915-whole" => Form {

@@ -6,6 +6,7 @@
 //! | `lock` | held for one operation at a time by whoever changes what is below, or the sysfs state that guests share; its owner's alone |
 //! | `leases/KEY` | a device that a guest has: [`Lease`] |
 //! | `shared/KEY` | a change that several guests use: [`Shared`] |
+//! | `pools/KEY` | huge pages that were added to a pool, and for whom: [`Pool`] |
 //! | `bound/KEY` | a function that `mvm bind` took: [`ByHand`] |
 //! | `busy/KEY` | locked by a helper process that is at work on a device |
 //!
@@ -17,6 +18,7 @@
 pub(crate) mod busy;
 mod damaged;
 mod lease;
+mod pool;
 mod safe;
 mod shared;
 
@@ -35,6 +37,7 @@ use super::device_error::DeviceError;
 use super::{OpsError, lock, moment};
 pub use damaged::Damaged;
 pub use lease::{ByHand, Lease};
+pub use pool::{Change, Claim, Pool};
 pub use shared::{Last, Shared};
 
 /// For others to be done with their operation: longer than the longest, which is a function that is given
@@ -145,7 +148,7 @@ impl HostDir {
         }
         // Whoever writes a record has this lock: a half written one is a dead process's.
         let lock = self.lock()?;
-        for folder in ["leases", "shared", "bound"] {
+        for folder in ["leases", "shared", "bound", "pools"] {
             let entries = fs::read_dir(self.path.join(folder)).into_iter().flatten();
             for entry in entries.flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();

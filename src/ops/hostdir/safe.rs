@@ -11,7 +11,7 @@ use crate::ops::device_error::DeviceError;
 /// The only folder that users write to in root's directory: each removes only his own there.
 const EVERYBODYS: &str = "leases";
 /// That one comes last: where it is, all is.
-const FOLDERS: [&str; 4] = ["shared", "bound", "busy", EVERYBODYS];
+const FOLDERS: [&str; 5] = ["shared", "pools", "bound", "busy", EVERYBODYS];
 
 fn us() -> u32 {
     nix::unistd::Uid::effective().as_raw()

@@ -84,6 +84,12 @@ fn step_text(step: &Step) -> String {
         Step::DropVfs { pf, .. } | Step::RestoreVfs { pf, .. } => {
             format!("cannot put {pf} back as it was without its virtual functions")
         }
+        Step::ClaimHugepages { size, .. } => {
+            format!("the guest cannot have its huge pages of {size}")
+        }
+        Step::ReturnHugepages { size, .. } => {
+            format!("cannot take the guest's huge pages of {size} off the host's pool")
+        }
         Step::SetVfNet { pf, index, .. } => {
             format!("cannot set address and VLAN of virtual function {index} of {pf}")
         }

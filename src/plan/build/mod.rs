@@ -31,6 +31,14 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
     if let Some(user) = &machine.run_as {
         steps.extend(open_dirs(&machine, user));
     }
+    // First, as it is what fails where the host has no room.
+    let pages = machine.ram.hugepages(machine.memory);
+    steps.extend(pages.into_iter().map(|pages| Step::ClaimHugepages {
+        size: pages.size,
+        node: pages.node,
+        pages: pages.pages,
+        user: devices::user(&machine),
+    }));
     steps.extend(devices::steps(
         &devices::Wanted::of(&machine),
         &devices::user(&machine),

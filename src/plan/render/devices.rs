@@ -61,6 +61,19 @@ pub(super) fn by_hand(step: &Step) -> Vec<String> {
             lines.push(format!("echo {name} > /sys/bus/pci/drivers_probe"));
             lines
         }
+        Step::ClaimHugepages {
+            size, node, pages, ..
+        } => {
+            let name = format!("hugepages-{}kB", size.as_bytes() >> 10);
+            let dir = match node {
+                Some(node) => format!("/sys/devices/system/node/node{node}/hugepages/{name}"),
+                None => format!("/sys/kernel/mm/hugepages/{name}"),
+            };
+            // Where some are free already, fewer will do.
+            vec![format!(
+                "echo $(( $(cat {dir}/nr_hugepages) + {pages} )) > {dir}/nr_hugepages"
+            )]
+        }
         Step::GiveNode { node, to, .. } => {
             let node = node_path(node);
             vec![format!(
@@ -157,6 +170,19 @@ pub(super) fn describe(step: &Step) -> String {
             };
             let each = provision.as_ref().map(each).unwrap_or_default();
             format!("make {count} of {pf}{each}, {after}")
+        }
+        Step::ClaimHugepages {
+            size, node, pages, ..
+        } => {
+            let of = node.map_or_else(String::new, |node| format!(" of node {node}"));
+            format!(
+                "see that {pages} huge pages of {size}{of} are free: what is missing is added to the host's pool, and taken off it when the guest is gone"
+            )
+        }
+        Step::ReturnHugepages { size, .. } => {
+            format!(
+                "take the huge pages of {size} that were added for the guest off the host's pool"
+            )
         }
         Step::DropVfs { pf, .. } => format!("give up the virtual functions of {pf}"),
         Step::RestoreVfs { pf, .. } => format!("put {pf} back as it was"),

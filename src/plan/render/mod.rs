@@ -219,6 +219,7 @@ fn by_hand(step: &Step) -> Vec<String> {
         | Step::RemoveMdev { .. }
         | Step::AttachConsole { .. }
         | Step::GiveBack { .. }
+        | Step::ReturnHugepages { .. }
         | Step::TakeUsb { .. }
         | Step::GiveBackUsb { .. }
         | Step::TakeNodeBack { .. }
@@ -228,6 +229,7 @@ fn by_hand(step: &Step) -> Vec<String> {
         | Step::MakeMdev { .. }
         | Step::DetachConsole { .. }
         | Step::GiveNode { .. }
+        | Step::ClaimHugepages { .. }
         | Step::BindDriver { .. } => devices::by_hand(step),
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::handover::{ConsoleRef, Extent, Provision};
 use crate::ids::{Bdf, PciRef, UsbPort};
 use crate::profile::schema::DiskFormat;
+use crate::units::Size;
 pub use device::{Attribute, Bound, Interface, Node, Owner, User, VfNetState, VfioDevice};
 
 /// A change to the host. Steps are idempotent: each compares before it writes.
@@ -193,6 +194,28 @@ pub enum Step {
         /// Who needed the GPU.
         user: User,
     },
+    /// Sees to it that so many huge pages are free for a guest; what is missing is added to the host's pool.
+    ClaimHugepages {
+        /// The size of each.
+        size: Size,
+        /// The NUMA node that they must be of.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        node: Option<u32>,
+        /// How many.
+        pages: u64,
+        /// Who needs them.
+        user: User,
+    },
+    /// Takes what was added for a guest off the host's pool.
+    ReturnHugepages {
+        /// The size of each.
+        size: Size,
+        /// The NUMA node.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        node: Option<u32>,
+        /// Who had them.
+        user: User,
+    },
     /// Gives a PCI function to a driver, as a rule `vfio-pci`.
     BindDriver {
         /// The function.
@@ -287,6 +310,13 @@ impl Step {
                 console: console.clone(),
                 user: user.clone(),
             }),
+            Self::ClaimHugepages {
+                size, node, user, ..
+            } => Some(Self::ReturnHugepages {
+                size: *size,
+                node: *node,
+                user: user.clone(),
+            }),
             Self::BindDriver {
                 device,
                 driver,
@@ -321,6 +351,7 @@ impl Step {
             | Self::RemoveMdev { .. }
             | Self::AttachConsole { .. }
             | Self::GiveBack { .. }
+            | Self::ReturnHugepages { .. }
             | Self::GiveBackUsb { .. }
             | Self::OpenDir { .. }
             | Self::GiveFile { .. }

@@ -13,9 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Arch, Id, MacAddr};
-use crate::units::{Size, Span};
+use crate::units::Span;
 
 pub use devices::*;
+pub use memory::*;
 pub use power::*;
 pub use words::*;
 
@@ -33,6 +34,7 @@ macro_rules! table {
 
 // Below the macro that they use.
 mod devices;
+mod memory;
 mod power;
 
 /// What a layer and a variant have in common; a variant adds `when`. Written by macro because
@@ -71,6 +73,8 @@ layers! {
     cpu: CpuTable,
     /// The memory.
     memory: MemoryTable,
+    /// NUMA nodes that the guest sees, by name.
+    numa: BTreeMap<Id, NumaTable>,
     /// A kernel started directly, without firmware.
     boot: BootTable,
     /// The firmware.
@@ -175,14 +179,6 @@ table! {
         /// How many bits a physical address of the guest has at most. By default, with a device of the host
         /// and the model `host`, as many as the host's IOMMU can translate.
         phys_bits_limit: u32,
-    }
-}
-
-table! {
-    /// `[memory]`
-    MemoryTable {
-        /// The guest's memory, as in `4G`. By default `1G`.
-        size: Size,
     }
 }
 
@@ -348,14 +344,6 @@ table! {
         enabled: bool,
         /// The host's source. By default `/dev/urandom`.
         source: String,
-    }
-}
-
-table! {
-    /// `[balloon]`: virtio-balloon, for `mvm memory`.
-    BalloonTable {
-        /// Whether the guest has one. By default so where the table is there.
-        enabled: bool,
     }
 }
 

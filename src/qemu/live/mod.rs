@@ -4,6 +4,7 @@
 
 mod boards;
 mod devices;
+mod memory;
 mod session;
 
 use std::io::BufReader;

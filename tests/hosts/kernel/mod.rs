@@ -10,6 +10,7 @@
 mod console;
 mod device;
 mod mdev;
+mod memory;
 mod park;
 mod sriov;
 mod usb;
@@ -130,6 +131,9 @@ impl Kernel {
             }
             (_, "authorized") if self.subsystem(dir).as_deref() == Some("usb") => {
                 Some(self.authorize_usb(dir, text))
+            }
+            (path, "nr_hugepages") if path.contains(&"hugepages") => {
+                Some(self.set_hugepages(dir, text))
             }
             (path, _) if is_setting(path, name) => Some(self.setting(dir, name, text)),
             _ => None,
@@ -266,7 +270,7 @@ fn number(text: &str) -> Result<u64, Errno> {
     u64::from_str_radix(digits, radix).map_err(|_| Errno::EINVAL)
 }
 
-/// Attributes that only remember a number: the provisioning of VFs, pools of hugepages.
+/// Attributes that only remember a number: the provisioning of VFs.
 fn is_setting(path: &[&str], name: &str) -> bool {
     let provisioning = path
         .iter()
@@ -285,9 +289,7 @@ fn is_setting(path: &[&str], name: &str) -> bool {
         "doorbells_spare",
         "sched_if_idle",
     ];
-    (provisioning && SETTINGS.contains(&name))
-        || (path.contains(&"hugepages")
-            && matches!(name, "nr_hugepages" | "nr_overcommit_hugepages"))
+    provisioning && SETTINGS.contains(&name)
 }
 
 #[cfg(test)]
