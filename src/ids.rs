@@ -272,7 +272,7 @@ impl schemars::JsonSchema for MacAddr {
 
 // Below the macro that it uses.
 mod device;
-pub use device::{Bdf, PciRef, UsbPort};
+pub use device::{Bdf, PciRef, PciSlot, UsbPort};
 
 #[cfg(test)]
 mod tests {

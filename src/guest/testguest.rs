@@ -275,7 +275,10 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
             read_only: true,
             boot: None,
             serial: None,
+            options: crate::machine::DiskOptions::default(),
         }],
+        iothreads: Vec::new(),
+        controllers: Vec::new(),
         nics: vec![],
         consoles: vec![Console {
             id: "main".parse().unwrap(),

@@ -95,6 +95,42 @@ fn hex(text: &str, digits: usize) -> Option<u32> {
     u32::from_str_radix(text, 16).ok()
 }
 
+/// A slot and function of a guest's root bus: `0x10`, `0x10.1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PciSlot {
+    /// The slot, at most 31.
+    pub slot: u8,
+    /// The function of the slot, at most 7.
+    pub function: u8,
+}
+
+impl fmt::Display for PciSlot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.function {
+            0 => write!(f, "{:#x}", self.slot),
+            function => write!(f, "{:#x}.{function:#x}", self.slot),
+        }
+    }
+}
+
+impl FromStr for PciSlot {
+    type Err = BadName;
+
+    /// Hexadecimal, with or without `0x`: `0x10`, `10`, `10.1`.
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let number = |text: &str, digits| hex(text.strip_prefix("0x").unwrap_or(text), digits);
+        let (slot, function) = text.split_once('.').unwrap_or((text, "0"));
+        match (number(slot, 2), number(function, 1)) {
+            (Some(slot @ 0..32), Some(function @ 0..8)) => Ok(Self {
+                slot: slot as u8,
+                function: function as u8,
+            }),
+            _ => Err(bad(text, "a slot of a PCI bus", "as in 0x10 or 0x10.1")),
+        }
+    }
+}
+
 /// A PCI function under the one name that it has for its whole life.
 ///
 /// A virtual function is named by its physical function and its number, whether it exists already or
@@ -268,6 +304,7 @@ as_text!(
     PciRef,
     "^(vf:[0-9]+@)?([0-9A-Fa-f]{1,8}:)?[0-9A-Fa-f]{1,2}:[01]?[0-9A-Fa-f]\\.[0-7]$"
 );
+as_text!(PciSlot, "^(0x)?[01]?[0-9A-Fa-f](\\.(0x)?[0-7])?$");
 as_text!(
     UsbPort,
     "^[1-9][0-9]{0,2}-[1-9][0-9]{0,2}(\\.[1-9][0-9]{0,2}){0,6}$"
@@ -278,6 +315,17 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn slots_are_hexadecimal() {
+        for (text, shown) in [("0x10", "0x10"), ("1f.7", "0x1f.0x7"), ("5", "0x5")] {
+            assert_eq!(text.parse::<PciSlot>().unwrap().to_string(), shown);
+            assert_eq!(shown.parse::<PciSlot>(), text.parse());
+        }
+        for bad in ["", "20", "0x", "1.8", "1.", "00:01.0", "+1", "1.0.0"] {
+            assert!(bad.parse::<PciSlot>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn addresses_have_a_domain_when_they_are_shown() {

@@ -6,8 +6,8 @@ use super::host_devices::gpu::id as gpu_id;
 use super::host_devices::{self, GuestPlace, HostDeviceKind, HostDevices, HostPci};
 use super::resolve::{Inputs, ids, no_nul};
 use super::{
-    BalloonDoes, Bus, Disk, Firmware, HostDevice, Machine, Nic, ResolveError, board, check, disk,
-    net,
+    BalloonDoes, BoardKind, Bus, Disk, Firmware, HostDevice, Machine, Nic, ResolveError, board,
+    check, disk, net,
 };
 use crate::error::{ExitCode, Hint};
 use crate::ids::{Bdf, Id, PciRef};
@@ -36,7 +36,7 @@ pub enum AdditionError {
     /// `hotplug.ports` on a board without PCI Express.
     #[error("`hotplug.ports` is for the boards q35 and virt, not for {0}")]
     NoPorts(String),
-    /// Neither AHCI nor IDE ports take disks at run time.
+    /// Neither AHCI nor IDE ports nor floppy controllers take disks at run time.
     #[error("disk `{id}`: the bus {bus} takes no disk while the guest runs")]
     DiskBus {
         /// The disk.
@@ -111,6 +111,8 @@ impl Addition {
     pub fn alone(&self, running: &Machine) -> Machine {
         Machine {
             disks: self.disks.clone(),
+            iothreads: Vec::new(),
+            controllers: Vec::new(),
             nics: self.nics.clone(),
             host_devices: self.host.devices.clone(),
             vfs: self.host.vfs.clone(),
@@ -162,9 +164,12 @@ pub fn addition(
         images: inputs.images,
         run_dir: &running.run_dir,
         boots_from_disk: false,
+        iothreads: &running.iothreads,
+        controllers: &running.controllers,
+        there: &running.disks,
     };
     let disks = disk::disks(&layer, &around, &mut notes)?;
-    disks.iter().try_for_each(can_come)?;
+    disks.iter().try_for_each(|disk| can_come(disk, board))?;
     let host = host_devices::resolve(
         host_devices::Asked {
             name: inputs.name,
@@ -222,12 +227,18 @@ fn only_devices(layer: &Layer) -> Result<Layer, AdditionError> {
     Ok(layer)
 }
 
-fn can_come(disk: &Disk) -> Result<(), AdditionError> {
+fn can_come(disk: &Disk, board: BoardKind) -> Result<(), AdditionError> {
     let id = disk.id.clone();
     match (disk.bus, disk.media) {
-        (bus @ (DiskBus::Sata | DiskBus::Ide), _) => Err(AdditionError::DiskBus { id, bus }),
+        (bus @ (DiskBus::Sata | DiskBus::Ide | DiskBus::Floppy), _) => {
+            Err(AdditionError::DiskBus { id, bus })
+        }
         (DiskBus::Usb, Media::Cdrom) => Err(AdditionError::UsbCdrom(id)),
         _ if disk.boot.is_some() => Err(AdditionError::Boot(id)),
+        // A port takes what comes, and the root bus of PCI Express has none.
+        _ if disk.options.address.is_some() && board.bus() == Bus::Pcie => {
+            Err(AdditionError::FixedPlace(id))
+        }
         _ => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 //! what this QEMU has names the same.
 
 use super::{BoardKind, Bus, HostDeviceKind, Machine};
-use crate::profile::schema::{DiskBus, Media, NicModel, WatchdogModel};
+use crate::profile::schema::{ControllerModel, DiskBus, Media, NicModel, WatchdogModel};
 
 /// The kinds of virtio device that a guest has at most one of, or that a table gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +93,25 @@ pub const fn nic(model: NicModel, board: BoardKind) -> &'static str {
     }
 }
 
+/// The floppy controller of boards without one of their own.
+pub const FLOPPY_CONTROLLER: &str = "isa-fdc";
+/// The object that runs a thread for disks.
+pub const IOTHREAD: &str = "iothread";
+/// The object that limits what goes through it.
+pub const THROTTLE: &str = "throttle-group";
+
+/// A controller of disks.
+pub const fn controller(model: ControllerModel, bus: Bus) -> &'static str {
+    match model {
+        ControllerModel::Virtio => virtio(Virtio::Scsi, bus),
+        ControllerModel::Lsi53c895a => "lsi53c895a",
+        ControllerModel::Am53c974 => "am53c974",
+        ControllerModel::Mptsas1068 => "mptsas1068",
+        ControllerModel::Megasas => "megasas",
+        ControllerModel::Pvscsi => "pvscsi",
+    }
+}
+
 /// A disk or drive.
 pub const fn disk(bus: DiskBus, media: Media, board: BoardKind) -> &'static str {
     match (bus, media) {
@@ -103,6 +122,7 @@ pub const fn disk(bus: DiskBus, media: Media, board: BoardKind) -> &'static str 
         (DiskBus::Usb, Media::Disk) => "usb-storage",
         (DiskBus::Sata | DiskBus::Ide, Media::Disk) => "ide-hd",
         (DiskBus::Sata | DiskBus::Ide, Media::Cdrom) => "ide-cd",
+        (DiskBus::Floppy, _) => "floppy",
     }
 }
 
@@ -137,7 +157,10 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
         let what = format!("disk `{}`", disk.id);
         need(self::disk(disk.bus, disk.media, board), what.clone());
         match (disk.bus, disk.media) {
-            (DiskBus::Scsi, _) => need(virtio(Virtio::Scsi, bus), what),
+            (DiskBus::Scsi, _) if disk.options.controller.is_none() => {
+                need(virtio(Virtio::Scsi, bus), what);
+            }
+            (DiskBus::Floppy, _) if board != BoardKind::Pc => need(FLOPPY_CONTROLLER, what),
             (DiskBus::Sata, _) if board != BoardKind::Q35 => need(AHCI, what),
             (DiskBus::Usb, Media::Disk) => need(USB, what),
             (DiskBus::Usb, Media::Cdrom) => {
@@ -146,6 +169,10 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
             }
             _ => {}
         }
+    }
+    for controller in &machine.controllers {
+        let what = format!("controller `{}`", controller.id);
+        need(self::controller(controller.model, bus), what);
     }
     for nic in &machine.nics {
         need(self::nic(nic.model, board), format!("network `{}`", nic.id));

@@ -4,6 +4,7 @@ use super::addition::AdditionError;
 use super::board::BoardError;
 use super::boot::BootError;
 use super::check::LackError;
+use super::controller::ControllerError;
 use super::cpu::CpuError;
 use super::disk::DiskError;
 use super::extras::ExtraError;
@@ -14,7 +15,7 @@ use super::net::NetError;
 use super::ports::PortError;
 use super::power::PowerError;
 use super::run_as::RunAsError;
-use super::slots::SlotError;
+use super::slots::{AddressError, SlotError};
 use crate::error::{ExitCode, Hint};
 
 /// Why a profile does not make a machine on this host.
@@ -35,6 +36,9 @@ pub enum ResolveError {
     /// A disk.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// A controller of disks.
+    #[error(transparent)]
+    Controller(#[from] ControllerError),
     /// A file that the profile names.
     #[error(transparent)]
     File(#[from] FileError),
@@ -56,6 +60,9 @@ pub enum ResolveError {
     /// The board has no place for all devices.
     #[error(transparent)]
     Slot(#[from] SlotError),
+    /// A slot that a device cannot have.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// This QEMU lacks something.
     #[error(transparent)]
     Lack(#[from] LackError),
@@ -105,6 +112,7 @@ impl Hint for ResolveError {
             Self::Memory(e) => e.hints(),
             Self::Boot(e) => e.hints(),
             Self::Disk(e) => e.hints(),
+            Self::Controller(e) => e.hints(),
             Self::File(e) => e.hints(),
             Self::Net(e) => e.hints(),
             Self::Port(e) => e.hints(),
@@ -112,6 +120,7 @@ impl Hint for ResolveError {
             Self::Extra(e) => e.hints(),
             Self::Device(e) => e.hints(),
             Self::Slot(e) => e.hints(),
+            Self::Address(e) => e.hints(),
             Self::Lack(e) => e.hints(),
             Self::RunAs(e) => e.hints(),
             Self::Addition(e) => e.hints(),
@@ -130,6 +139,7 @@ impl Hint for ResolveError {
             Self::Memory(e) => e.exit_code(),
             Self::Boot(e) => e.exit_code(),
             Self::Disk(e) => e.exit_code(),
+            Self::Controller(e) => e.exit_code(),
             Self::File(e) => e.exit_code(),
             Self::Net(e) => e.exit_code(),
             Self::Port(e) => e.exit_code(),
@@ -137,6 +147,7 @@ impl Hint for ResolveError {
             Self::Extra(e) => e.exit_code(),
             Self::Device(e) => e.exit_code(),
             Self::Slot(e) => e.exit_code(),
+            Self::Address(e) => e.exit_code(),
             Self::Lack(e) => e.exit_code(),
             Self::RunAs(e) => e.exit_code(),
             Self::Addition(e) => e.exit_code(),

@@ -4,6 +4,7 @@ mod addition;
 pub mod board;
 pub mod boot;
 pub mod check;
+pub mod controller;
 pub mod cpu;
 pub mod disk;
 pub mod drivers;
@@ -29,6 +30,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use addition::{Addition, AdditionError, addition};
+pub use controller::{Controller, VirtioOptions};
+pub use disk::{DiskOptions, Throttle};
 pub use error::ResolveError;
 pub use files::wanted;
 pub use host_devices::{
@@ -79,6 +82,12 @@ pub struct Machine {
     pub firmware: Firmware,
     /// Disks and drives: those with a place in the boot order first, then by name.
     pub disks: Vec<Disk>,
+    /// Threads that do the work of disks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub iothreads: Vec<Id>,
+    /// Controllers of disks beside mvm's own, in the order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controllers: Vec<Controller>,
     /// Network cards, in the order of their names.
     pub nics: Vec<Nic>,
     /// Consoles, `main` first.
@@ -372,6 +381,9 @@ pub struct Disk {
     pub boot: Option<u32>,
     /// The serial number.
     pub serial: Option<String>,
+    /// What few disks have.
+    #[serde(default, skip_serializing_if = "DiskOptions::is_default")]
+    pub options: DiskOptions,
 }
 
 /// An image file or block device.

@@ -6,8 +6,8 @@ use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Lifecycle, Machine, Qemu, board, boot,
-    check, cpu, disk, extras, host_devices, lifecycle as ends, memory as ram, names, net, ports,
-    power, run_as, slots,
+    check, controller, cpu, disk, extras, host_devices, lifecycle as ends, memory as ram, names,
+    net, ports, power, run_as, slots,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -79,6 +79,8 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         &state_dir,
     )?;
     let mut notes = Vec::new();
+    let iothreads = controller::iothreads(layer);
+    let controllers = controller::controllers(layer, board.kind, &iothreads)?;
     let disks = disk::disks(
         layer,
         &disk::Around {
@@ -87,6 +89,9 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
             images,
             run_dir: &run_dir,
             boots_from_disk: kernel.is_none(),
+            iothreads: &iothreads,
+            controllers: &controllers,
+            there: &[],
         },
         &mut notes,
     )?;
@@ -171,6 +176,8 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         kernel,
         firmware,
         disks,
+        iothreads,
+        controllers,
         trace: layer.trace.clone().unwrap_or_default(),
         qemu_args: layer.qemu_args.clone().unwrap_or_default(),
         stop_timeout: layer
@@ -188,6 +195,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     };
     ids(&machine)?;
     slots::check(&machine)?;
+    slots::check_asked(&machine)?;
     check::check(&machine, caps)?;
     run_as::check(&machine)?;
     Ok(machine)
@@ -282,6 +290,8 @@ pub(super) fn ids(machine: &Machine) -> Result<(), ResolveError> {
     let disks = machine.disks.iter().map(|disk| (&disk.id, "disk"));
     let nics = machine.nics.iter().map(|nic| (&nic.id, "network"));
     let shares = machine.shares.iter().map(|share| (&share.id, "share"));
+    let controllers = machine.controllers.iter();
+    let controllers = controllers.map(|controller| (&controller.id, "controller"));
     let host = machine.host_devices.iter().map(|device| {
         let kind = match device.kind {
             HostDeviceKind::Pci(_) => "PCI device",
@@ -290,7 +300,12 @@ pub(super) fn ids(machine: &Machine) -> Result<(), ResolveError> {
         };
         (&device.id, kind)
     });
-    for (id, kind) in disks.chain(nics).chain(shares).chain(host) {
+    for (id, kind) in disks
+        .chain(controllers)
+        .chain(nics)
+        .chain(shares)
+        .chain(host)
+    {
         let what = format!("{kind} `{id}`");
         if id.as_str().starts_with("mvm-") {
             return Err(ResolveError::ReservedName {
@@ -302,7 +317,7 @@ pub(super) fn ids(machine: &Machine) -> Result<(), ResolveError> {
     }
     // The nodes below a disk's own.
     for disk in &machine.disks {
-        for suffix in ["-file", "-base", "-base-file"] {
+        for suffix in ["-file", "-format", "-base", "-base-file"] {
             let twin = machine
                 .disks
                 .iter()

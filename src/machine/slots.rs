@@ -12,7 +12,9 @@
 //! 01, 02     display, GPU                PIIX3, display     3 vsock   4 scsi  5 GPU
 //! 03 - 0b    one of a kind               one of a kind
 //! 0c - 1f    0c-0f ports of cards        cards, disks,      23 down to 5 cards, disks, shares
-//!            10-17 ports of disks        shares; down from  (Linux looks at the highest first)
+//!            10-17 ports of disks, and   shares,            (Linux looks at the highest first)
+//!            down from 17.7 those of     controllers;
+//!            named controllers           down from
 //!            18-1b ports of shares       1f devices of the
 //!            1c-1d ports of the host's   host (1e where a
 //!            devices, 1c the GPU's       GPU is at 02 or 04)
@@ -23,13 +25,22 @@
 //!
 //! Intel's integrated GPU is at 02 as on the host, or at 04 beside another display; then the controller of
 //! consoles, which is there otherwise, is at 02, on pc at 1f.
+//!
+//! A device of which the profile names the slot (`address`) sits there, on the root bus, and takes no other place.
 
+mod asked;
 mod check;
+mod named;
 mod ports;
 
 use super::host_devices::GuestPlace;
 use super::{Bus, HostDeviceKind, Machine};
+use crate::ids::PciSlot;
 use crate::profile::schema::DiskBus;
+pub(super) use asked::check_asked;
+#[cfg(test)]
+pub(crate) use asked::taken;
+pub use asked::{AddressError, shares_slot};
 pub use check::SlotError;
 pub(super) use check::check;
 pub use ports::RootPort;
@@ -68,6 +79,7 @@ enum Named {
     Nic,
     Disk,
     Share,
+    Controller,
 }
 
 /// Where a device sits: QEMU's `bus` and `addr`.
@@ -97,6 +109,8 @@ pub struct Slots {
     bus: Bus,
     /// Cards, disks with a function of their own, shares, ports that are kept free.
     counts: [usize; 4],
+    /// Named controllers.
+    controllers: usize,
     /// The places for devices of the host that are taken, a bit each; the lowest is the GPU's.
     own: u16,
     /// The slot of the root bus where the host's GPU is.
@@ -112,10 +126,15 @@ impl Slots {
             bus: machine.board.kind.bus(),
             counts: [
                 machine.nics.len(),
-                machine.disks.iter().filter(|disk| own(disk.bus)).count(),
+                machine.disks.iter().filter(|disk| has_place(disk)).count(),
                 machine.shares.len(),
                 machine.hotplug_ports.into(),
             ],
+            controllers: machine
+                .controllers
+                .iter()
+                .filter(|controller| controller.address.is_none())
+                .count(),
             own: places(machine)
                 .filter_map(|place| match place {
                     GuestPlace::Own { index, .. } => Some(1u16 << index.min(15)),
@@ -203,6 +222,19 @@ impl Slots {
         self.named(Named::Disk, index)
     }
 
+    /// The place of the named controller with that index.
+    pub fn controller(self, index: usize) -> Place {
+        self.named(Named::Controller, index)
+    }
+
+    /// The slot that the profile names.
+    pub fn at(self, slot: PciSlot) -> Place {
+        Place {
+            bus: self.root().to_owned(),
+            addr: Some(addr(slot.slot, slot.function)),
+        }
+    }
+
     /// The place of the share with that index.
     pub fn share(self, index: usize) -> Place {
         self.named(Named::Share, index)
@@ -250,6 +282,7 @@ impl Slots {
             Bus::Pci | Bus::Mmio => [0; 4],
         };
         let own = if self.bus == Bus::Pcie { self.own } else { 0 };
+        let controllers = self.controller_ports(counts[1]);
         let own = (0..16u8)
             .filter(move |index| own & (1 << index) != 0)
             .map(|index| PORTS[OWN].get(index));
@@ -257,6 +290,7 @@ impl Slots {
             .iter()
             .zip(counts)
             .flat_map(|(ports, count)| (0..small(count)).map(|index| ports.get(index)))
+            .chain(controllers)
             .chain(own)
     }
 
@@ -279,15 +313,16 @@ impl Slots {
         if self.hot {
             return self.free(&format!("{named:?}-{index}").to_lowercase());
         }
-        let [nics, disks, ..] = self.counts;
-        let (class, before) = match named {
-            Named::Nic => (0, 0),
-            Named::Disk => (1, nics),
-            Named::Share => (2, nics + disks),
+        let [nics, disks, shares, _] = self.counts;
+        let (port, before) = match named {
+            Named::Nic => (PORTS[0].get(small(index)), 0),
+            Named::Disk => (PORTS[1].get(small(index)), nics),
+            Named::Share => (PORTS[2].get(small(index)), nics + disks),
+            Named::Controller => (named::controller(index), nics + disks + shares),
         };
         match self.bus {
             Bus::Pcie => Place {
-                bus: PORTS[class].get(small(index)).id(),
+                bus: port.id(),
                 addr: Some("0x0".to_owned()),
             },
             Bus::Pci | Bus::Mmio => {
@@ -339,6 +374,11 @@ fn places(machine: &Machine) -> impl Iterator<Item = GuestPlace> {
 /// Whether a disk on that bus is a PCI function (or virtio-mmio device) of its own.
 pub fn own(bus: DiskBus) -> bool {
     matches!(bus, DiskBus::Virtio | DiskBus::Nvme)
+}
+
+/// Whether a disk has a place that mvm chooses.
+pub fn has_place(disk: &super::Disk) -> bool {
+    own(disk.bus) && disk.options.address.is_none()
 }
 
 /// How many USB devices of the host there are.

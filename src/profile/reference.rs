@@ -208,8 +208,11 @@ fn kind(
         let kind = match name {
             "Size" => "size",
             "Span" => "span",
+            "PageSize" => "size or `none`",
             "MacAddr" => "text: a MAC address",
             "Bdf" => "text: a PCI address",
+            "Id" => "text: a name",
+            "PciSlot" => "text: a slot",
             "UsbPort" => "text: a USB port",
             "DeviceId" => "text: vendor and device",
             "VfIndex" => "whole number or `auto`",
@@ -227,6 +230,7 @@ fn kind(
         Some("boolean") => "`true` or `false`",
         Some("integer") => "whole number",
         Some("array") => "list of texts",
+        Some("object") => "table of names and numbers",
         other => panic!("the reference has no word for {other:?} of {path}"),
     };
     (kind.to_owned(), String::new())

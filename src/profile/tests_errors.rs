@@ -333,9 +333,9 @@ fn flags() {
     hint: did you mean `none`?
     exit 2
     "#);
-    insta::assert_snapshot!(refused("disk.system={pth=1}"), @r#"
-    error: --set disk.system={pth=1}: unknown key `pth`
-    hint: the keys here are `file`, `empty`, `none`, `bus`, `media`, `cache`, `aio`, `discard`, `read-only`, `boot`, `ephemeral`, `serial`
+    insta::assert_snapshot!(refused("autostart={pth=1}"), @r#"
+    error: --set autostart={pth=1}: unknown key `pth`
+    hint: the keys here are `enabled`, `order`, `delay`
     exit 2
     "#);
     insta::assert_snapshot!(refused("qemu-args=-x"), @r#"

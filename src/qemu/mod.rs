@@ -13,13 +13,14 @@ mod live;
 mod memory;
 mod net;
 mod ports;
+mod storage;
 
 use args::{Args, Object};
 use command::{Arg, CommandLine, FdSource};
 
 use crate::machine::drivers::{self, Virtio};
 use crate::machine::slots::Slots;
-use crate::machine::{BoardKind, Bus, Machine};
+use crate::machine::{BoardKind, Bus, Machine, VirtioOptions};
 
 /// What the families of switches have in common.
 #[derive(Debug, Clone, Copy)]
@@ -33,17 +34,25 @@ struct Context {
 impl Context {
     /// A virtio device on this board's bus.
     fn virtio(self, kind: Virtio, id: &str) -> Object {
-        let driver = drivers::virtio(kind, self.board.bus());
-        let device = Object::device(driver, id);
+        self.virtio_as(kind, id, VirtioOptions::default())
+    }
+
+    /// The same as the profile has it.
+    fn virtio_as(self, kind: Virtio, id: &str, options: VirtioOptions) -> Object {
+        let bus = self.board.bus();
+        let device = Object::device(drivers::virtio(kind, bus), id);
         // The balloon names pages to the host and does no DMA: Linux refuses one that claims to.
-        if self.translated && kind != Virtio::Balloon {
-            // Without the first the device passes the IOMMU by; a legacy device cannot have it.
-            device
-                .set("iommu_platform", true)
-                .set("disable-legacy", "on")
-        } else {
-            device
-        }
+        let translated = self.translated && kind != Virtio::Balloon;
+        // Without it the device passes the IOMMU by; a legacy device cannot have it.
+        let translated = options.iommu.unwrap_or(translated);
+        device
+            .set_some("iommu_platform", translated.then_some(true))
+            .set_some(
+                "disable-legacy",
+                (translated && bus != Bus::Mmio).then_some("on"),
+            )
+            .set_some("ats", options.ats)
+            .set_some("packed", options.packed)
     }
 }
 

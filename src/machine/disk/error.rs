@@ -97,6 +97,100 @@ pub enum DiskError {
         /// What it looks like.
         format: String,
     },
+    /// A key that the bus has no use for.
+    #[error("disk `{id}`: `{key}` is not for disks on {bus}, but on {on}")]
+    NotOn {
+        /// The disk.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// The bus.
+        bus: DiskBus,
+        /// The buses that have it.
+        on: String,
+    },
+    /// A key that drives have no use for.
+    #[error("drive `{id}`: `{key}` is for disks, not for CD-ROM drives")]
+    NotOfDrives {
+        /// The drive.
+        id: Id,
+        /// The key.
+        key: &'static str,
+    },
+    /// A slot without a bus that has slots.
+    #[error("disk `{id}`: `address` is a slot of a PCI bus, and the board {board} has none")]
+    NoSlots {
+        /// The disk.
+        id: Id,
+        /// The board.
+        board: BoardKind,
+    },
+    /// A number that the device refuses.
+    #[error("disk `{id}`: `{key}` is {value}; {rule}")]
+    Number {
+        /// The disk.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: u64,
+        /// What it may be.
+        rule: &'static str,
+    },
+    /// A name that cannot be read.
+    #[error("disk `{id}`: {text:?} is not a world-wide name (16 hexadecimal digits)")]
+    Wwn {
+        /// The disk.
+        id: Id,
+        /// The text.
+        text: String,
+    },
+    /// A text that does not fit.
+    #[error("disk `{id}`: `{key}` {text:?} is not 1 to {max} printable ASCII characters")]
+    Words {
+        /// The disk.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// The text.
+        text: String,
+        /// How many fit.
+        max: usize,
+    },
+    /// Zeroes that are freed while discards are not.
+    #[error("disk `{0}`: `detect-zeroes = \"unmap\"` needs `discard = true`")]
+    UnmapWithoutDiscard(Id),
+    /// A thread or a controller that is not there.
+    #[error("disk `{id}`: there is no `[{kind}.{name}]`")]
+    NoSuch {
+        /// The disk.
+        id: Id,
+        /// The table.
+        kind: &'static str,
+        /// The name.
+        name: Id,
+    },
+    /// A throttle that limits nothing.
+    #[error("disk `{0}`: `throttle` says no limit")]
+    NoLimits(Id),
+    /// Limits that contradict each other.
+    #[error("disk `{id}`: `throttle`: {message}")]
+    Limits {
+        /// The disk.
+        id: Id,
+        /// What is wrong.
+        message: String,
+    },
+    /// One group, two limits.
+    #[error("disks `{first}` and `{second}` say different limits for the throttle group `{group}`")]
+    GroupDiffers {
+        /// The group.
+        group: Id,
+        /// The one.
+        first: Id,
+        /// The other.
+        second: Id,
+    },
     /// Neither file nor block device.
     #[error("disk `{id}`: {path:?} is neither a regular file nor a block device")]
     NoImage {
@@ -167,6 +261,17 @@ impl Hint for DiskError {
                     "set `disk.{id}.file.format = \"raw\"` where the guest is to see these very bytes"
                 ),
             ],
+            Self::NoSuch { kind, name, .. } => vec![format!("`[{kind}.{name}]` alone makes one")],
+            Self::NotOn {
+                key: "iothread" | "queues",
+                bus: DiskBus::Scsi,
+                ..
+            } => {
+                vec!["a disk on scsi has those of its `[controller.NAME]`".to_owned()]
+            }
+            Self::NoLimits(id) => vec![format!(
+                "as in `disk.{id}.throttle = {{ iops-total = 500, bps-total = \"100M\" }}`"
+            )],
             Self::ReadOnly { id, .. } => vec![format!(
                 "set `disk.{id}.read-only = true`, or `disk.{id}.ephemeral = true` to keep the writes in a throw-away overlay"
             )],

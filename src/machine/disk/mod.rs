@@ -1,14 +1,18 @@
 //! Disks and CD-ROM drives.
 
 mod error;
+mod options;
+mod throttle;
 
 use std::path::Path;
 
 pub use error::DiskError;
+pub use options::DiskOptions;
+pub use throttle::Throttle;
 
 use super::error::ResolveError;
 use super::files::{find, shown};
-use super::{BoardKind, Bus, Disk, Image};
+use super::{BoardKind, Bus, Controller, Disk, Image};
 use crate::host::QemuCaps;
 use crate::host::images::{Content, FileKind, ImageFacts, Images};
 use crate::ids::Id;
@@ -22,6 +26,21 @@ pub(super) struct Around<'a> {
     pub(super) run_dir: &'a Path,
     /// Without a kernel of its own the guest boots from a disk.
     pub(super) boots_from_disk: bool,
+    /// The threads that a disk may name.
+    pub(super) iothreads: &'a [Id],
+    /// The controllers that a disk may name.
+    pub(super) controllers: &'a [Controller],
+    /// The disks that a running guest has already.
+    pub(super) there: &'a [Disk],
+}
+
+/// Buses as people list them.
+fn on(buses: &[DiskBus]) -> String {
+    let names: Vec<&str> = buses.iter().map(|bus| bus.as_str()).collect();
+    match names.split_last() {
+        Some((last, first)) if !first.is_empty() => format!("{} and {last}", first.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 /// All disks: those with a place in the boot order first, then by name.
@@ -30,10 +49,10 @@ pub(super) fn disks(
     around: &Around,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Disk>, ResolveError> {
-    let mut disks = Vec::new();
+    let mut disks: Vec<Disk> = Vec::new();
     let mut identities: Vec<(Id, (u64, u64), bool)> = Vec::new();
     for (id, table) in layer.disk.iter().flatten() {
-        let (disk, facts) = disk(id, table, around, notes)?;
+        let (disk, facts) = disk(id, table, around, &disks, notes)?;
         if let Some(facts) = facts {
             let shared = disk.read_only || disk.overlay.is_some();
             for (first, identity, first_shared) in &identities {
@@ -50,6 +69,7 @@ pub(super) fn disks(
         }
         disks.push(disk);
     }
+    throttle::settle(&mut disks)?;
     order(&mut disks, around.boots_from_disk)?;
     Ok(disks)
 }
@@ -83,6 +103,7 @@ fn disk<'a>(
     id: &Id,
     table: &DiskTable,
     around: &Around<'a>,
+    disks: &[Disk],
     notes: &mut Vec<String>,
 ) -> Result<(Disk, Option<&'a ImageFacts>), ResolveError> {
     let media = table.media.unwrap_or(Media::Disk);
@@ -152,6 +173,7 @@ fn disk<'a>(
         read_only,
         boot: table.boot,
         serial: serial(id, table.serial.as_deref(), bus)?,
+        options: options::options(id, table, bus, media, around, disks)?,
     };
     Ok((disk, facts))
 }
@@ -169,7 +191,11 @@ fn bus(
     });
     let there = match board.bus() {
         Bus::Mmio => matches!(bus, DiskBus::Virtio | DiskBus::Scsi),
-        Bus::Pci | Bus::Pcie => bus != DiskBus::Ide || board == BoardKind::Pc,
+        Bus::Pci | Bus::Pcie => match bus {
+            DiskBus::Ide => board == BoardKind::Pc,
+            DiskBus::Floppy => board != BoardKind::Virt,
+            _ => true,
+        },
     };
     if !there {
         return Err(DiskError::NoBus {
@@ -178,12 +204,13 @@ fn bus(
             board,
             has: match board {
                 BoardKind::Microvm => "virtio and scsi (virtio-scsi)",
-                BoardKind::Pc => "virtio, scsi, sata, ide, nvme and usb",
-                BoardKind::Q35 | BoardKind::Virt => "virtio, scsi, sata, nvme and usb",
+                BoardKind::Pc => "virtio, scsi, sata, ide, nvme, usb and floppy",
+                BoardKind::Q35 => "virtio, scsi, sata, nvme, usb and floppy",
+                BoardKind::Virt => "virtio, scsi, sata, nvme and usb",
             },
         });
     }
-    if cdrom && matches!(bus, DiskBus::Virtio | DiskBus::Nvme) {
+    if cdrom && matches!(bus, DiskBus::Virtio | DiskBus::Nvme | DiskBus::Floppy) {
         return Err(DiskError::NoCdrom {
             id: id.clone(),
             bus,
@@ -197,8 +224,15 @@ fn serial(id: &Id, serial: Option<&str>, bus: DiskBus) -> Result<Option<String>,
     let max = match bus {
         DiskBus::Scsi | DiskBus::Usb => 36,
         DiskBus::Virtio | DiskBus::Sata | DiskBus::Ide | DiskBus::Nvme => 20,
+        DiskBus::Floppy => 0,
     };
     match serial {
+        Some(_) if max == 0 => Err(DiskError::NotOn {
+            id: id.clone(),
+            key: "serial",
+            bus,
+            on: "every other bus".to_owned(),
+        }),
         // NVMe drives are told apart by theirs, and QEMU makes none without.
         None if bus == DiskBus::Nvme => Ok(Some(id.as_str().chars().take(max).collect())),
         None => Ok(None),

@@ -13,6 +13,9 @@ const PCI_NAMED: usize = 0x20 - PCI_FIRST_NAMED as usize;
 const MMIO_NAMED: usize = MMIO_LAST as usize + 1 - MMIO_FIRST_NAMED as usize;
 const SATA_PORTS: usize = 6;
 const IDE_UNITS: usize = 4;
+const FLOPPY_UNITS: usize = 2;
+/// As many as hide behind the first port of a slot.
+const CONTROLLERS: usize = 7;
 const SCSI_TARGETS: usize = 255;
 
 /// The board has no place for all devices.
@@ -56,11 +59,20 @@ pub(in crate::machine) fn check(machine: &Machine) -> Result<(), SlotError> {
         }
     };
     let [nics, disks, shares, free] = slots.counts;
-    let all = nics + disks + shares;
+    let controllers = slots.controllers;
+    let all = nics + disks + shares + controllers;
     match slots.bus {
         Bus::Pcie => {
             fits(nics, "network cards", PORTS[0].max())?;
-            fits(disks, "virtio and NVMe disks", PORTS[1].max())?;
+            match controllers {
+                0 => fits(disks, "virtio and NVMe disks", PORTS[1].max())?,
+                // One of the ports of their slot is the one that the others hide behind.
+                _ => {
+                    fits(controllers, "controllers", CONTROLLERS)?;
+                    let both = "virtio and NVMe disks and controllers";
+                    fits(disks + controllers, both, PORTS[1].max())?;
+                }
+            }
             fits(shares, "shares", PORTS[2].max())?;
             fits(free, "free ports", PORTS[3].max())?;
             let beside_gpu = slots.own_end().saturating_sub(1);
@@ -68,32 +80,40 @@ pub(in crate::machine) fn check(machine: &Machine) -> Result<(), SlotError> {
         }
         Bus::Pci if slots.own > 0 || slots.gpu.is_some() => fits(
             all + slots.own_end() + usize::from(slots.gpu.is_some()),
-            "network cards, virtio and NVMe disks, shares and PCI devices of the host",
+            "network cards, virtio and NVMe disks, shares, controllers and PCI devices of the host",
             PCI_NAMED,
         )?,
         Bus::Pci => fits(
             all,
-            "network cards, virtio and NVMe disks and shares",
+            "network cards, virtio and NVMe disks, shares and controllers",
             PCI_NAMED,
         )?,
         Bus::Mmio => fits(
             all,
-            "network cards, virtio disks and shares",
+            "network cards, virtio disks, shares and controllers",
             MMIO_NAMED - usize::from(machine.virtio_gpu),
         )?,
     }
     for (bus, what, max) in [
         (DiskBus::Sata, "SATA disks and drives", SATA_PORTS),
         (DiskBus::Ide, "IDE disks and drives", IDE_UNITS),
+        (DiskBus::Floppy, "floppy drives", FLOPPY_UNITS),
         (DiskBus::Usb, "USB devices", USB_PORTS),
         (DiskBus::Scsi, "SCSI disks and drives", SCSI_TARGETS),
     ] {
-        let on_it = machine.disks.iter().filter(|disk| disk.bus == bus);
+        let on_it = machine.disks.iter();
+        let on_it = on_it.filter(|disk| disk.bus == bus && disk.options.controller.is_none());
         let mut count = on_it.count();
         if bus == DiskBus::Usb {
             count += usb_hosts(machine);
         }
         fits(count, what, max)?;
+    }
+    for controller in &machine.controllers {
+        let disks = machine.disks.iter();
+        let on_it = disks.filter(|disk| disk.options.controller.as_ref() == Some(&controller.id));
+        let what = "disks and drives of one controller";
+        fits(on_it.count(), what, controller.targets())?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::*;
 const EMPTY: Slots = Slots {
     bus: Bus::Pcie,
     counts: [0; 4],
+    controllers: 0,
     own: 0,
     gpu: None,
     hot: false,
@@ -20,6 +21,35 @@ fn another_disk_moves_no_card_and_no_share() {
         (slots.nic(0), slots.nic(1), slots.share(0))
     };
     assert_eq!(places(1), places(9));
+}
+
+#[test]
+fn disks_and_controllers_leave_each_other_where_they_are() {
+    let places = |disks, controllers| {
+        let slots = Slots {
+            counts: [2, disks, 1, 4],
+            controllers,
+            ..EMPTY
+        };
+        (slots.disk(0), slots.controller(0), slots.share(0))
+    };
+    assert_eq!(places(1, 1), places(11, 3));
+    for (disks, controllers) in [(1, 1), (7, 7), (8, 7), (12, 3)] {
+        let slots = Slots {
+            counts: [0, disks, 0, 0],
+            controllers,
+            ..EMPTY
+        };
+        let ports: Vec<RootPort> = slots.root_ports().collect();
+        let addrs: std::collections::BTreeSet<String> = ports.iter().map(RootPort::addr).collect();
+        assert_eq!(addrs.len(), ports.len(), "{disks} {controllers}");
+        // What hides behind a first port is seen only where that is there.
+        assert!(addrs.contains("0x17.0x0"));
+        for index in 0..controllers {
+            let place = slots.controller(index);
+            assert!(ports.iter().any(|port| port.id() == place.bus));
+        }
+    }
 }
 
 #[test]
@@ -41,6 +71,7 @@ fn no_two_devices_share_a_place() {
             let slots = Slots {
                 bus,
                 counts,
+                controllers: 0,
                 own,
                 gpu,
                 hot: false,

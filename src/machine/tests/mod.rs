@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 mod devices;
+mod storage;
 
 use super::testing::{dirs, facts, images, machine, machine_on, resolve_all};
 use super::{AccelKind, Firmware};

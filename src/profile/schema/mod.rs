@@ -18,6 +18,7 @@ use crate::units::Span;
 pub use devices::*;
 pub use memory::*;
 pub use power::*;
+pub use storage::*;
 pub use words::*;
 
 /// A struct whose fields are all optional, and a table of a profile.
@@ -36,6 +37,7 @@ macro_rules! table {
 mod devices;
 mod memory;
 mod power;
+mod storage;
 
 /// What a layer and a variant have in common; a variant adds `when`. Written by macro because
 /// serde's `flatten` would lose the position of an error.
@@ -81,6 +83,10 @@ layers! {
     firmware: FirmwareTable,
     /// Disks and CD-ROM drives, by name.
     disk: BTreeMap<Id, DiskTable>,
+    /// Threads of QEMU that do the work of disks, by name.
+    iothread: BTreeMap<Id, IothreadTable>,
+    /// Controllers that disks sit on, by name.
+    controller: BTreeMap<Id, ControllerTable>,
     /// Network cards, by name.
     network: BTreeMap<Id, NetworkTable>,
     /// Consoles, by name; `main` is the one that `mvm run` and `mvm console` attach to.
@@ -203,47 +209,6 @@ table! {
         file: String,
         /// The template of the variable store that belongs to `file`; copied for each guest.
         nvram_template: String,
-    }
-}
-
-table! {
-    /// `[disk.NAME]`
-    DiskTable {
-        /// An image file or a block device. Exactly one of `file`, `empty` and `none`.
-        file: DiskFile,
-        /// A drive without a medium (`media = "cdrom"` only): `empty = true`.
-        empty: bool,
-        /// No disk: takes away one that a lower layer gave, as in `none = {}`.
-        none: NoDevice,
-        /// What the guest sees it on. By default `virtio`, for a CD-ROM `sata` (`scsi` on `virt`).
-        bus: DiskBus,
-        /// A disk or a CD-ROM drive; by default a disk.
-        media: Media,
-        /// What the host's page cache is used for. By default `writeback`.
-        cache: Cache,
-        /// How QEMU does its I/O. By default `threads`.
-        aio: Aio,
-        /// Whether the guest's discards free space in the image. By default they do not.
-        discard: bool,
-        /// The guest cannot write. By default so for a CD-ROM.
-        read_only: bool,
-        /// The place in the boot order, 1 first. Where no disk of a guest without a kernel says one, disks
-        /// come before CD-ROMs, in the order of their names.
-        boot: u32,
-        /// Writes go to a throw-away overlay that is gone when the guest stops.
-        ephemeral: bool,
-        /// The serial number that the guest sees.
-        serial: String,
-    }
-}
-
-table! {
-    /// `disk.NAME.file`
-    DiskFile {
-        /// The path; a relative one is looked up in the image folders.
-        path: String,
-        /// The format of the image. By default what the file itself says: qcow2 by its header, else raw.
-        format: DiskFormat,
     }
 }
 

@@ -89,6 +89,72 @@ words! {
         Nvme = "nvme",
         /// USB mass storage.
         Usb = "usb",
+        /// A floppy drive, on x86_64 only.
+        Floppy = "floppy",
+    }
+}
+
+words! {
+    /// `disk.NAME.detect-zeroes`
+    DetectZeroes {
+        /// They are written.
+        Off = "off",
+        /// They are noted as zeroes where the image's format can.
+        On = "on",
+        /// They are freed as discards are; needs `discard`.
+        Unmap = "unmap",
+    }
+}
+
+words! {
+    /// `disk.NAME.rerror`
+    ReadError {
+        /// The guest is not told, and reads what was there.
+        Ignore = "ignore",
+        /// The guest is told.
+        Report = "report",
+        /// The guest is paused, and repeats the request when it is resumed.
+        Stop = "stop",
+    }
+}
+
+words! {
+    /// `disk.NAME.werror`
+    WriteError {
+        /// The guest is not told.
+        Ignore = "ignore",
+        /// The guest is told.
+        Report = "report",
+        /// The guest is paused, and repeats the request when it is resumed.
+        Stop = "stop",
+        /// `stop` where the host's disk is full, else `report`.
+        Enospc = "enospc",
+    }
+}
+
+words! {
+    /// `controller.NAME.type`
+    ControllerKind {
+        /// SCSI disks and drives.
+        Scsi = "scsi",
+    }
+}
+
+words! {
+    /// `controller.NAME.model`
+    ControllerModel {
+        /// virtio-scsi.
+        Virtio = "virtio",
+        /// LSI 53C895A.
+        Lsi53c895a = "lsi53c895a",
+        /// AMD 53C974.
+        Am53c974 = "am53c974",
+        /// LSI SAS1068.
+        Mptsas1068 = "mptsas1068",
+        /// LSI MegaRAID SAS 8708.
+        Megasas = "megasas",
+        /// VMware's paravirtual one.
+        Pvscsi = "pvscsi",
     }
 }
 

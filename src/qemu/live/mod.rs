@@ -6,6 +6,7 @@ mod boards;
 mod devices;
 mod memory;
 mod session;
+mod storage;
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;

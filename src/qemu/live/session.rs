@@ -109,8 +109,13 @@ impl Session {
 
     pub(super) fn line(&mut self) -> Value {
         let mut line = String::new();
-        self.monitor.read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap()
+        match self.monitor.read_line(&mut line) {
+            Ok(1..) => serde_json::from_str(&line).unwrap(),
+            ended => {
+                let said = std::fs::read_to_string(self.dir.path().join("stderr"));
+                panic!("{ended:?}: {}", said.unwrap_or_default());
+            }
+        }
     }
 
     pub(super) fn call(&mut self, command: &str, arguments: Value) -> Value {
