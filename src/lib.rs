@@ -26,6 +26,7 @@ pub mod profile;
 pub mod qemu;
 pub mod service;
 pub mod settings;
+pub mod sidecar;
 pub mod units;
 
 /// Hosts as trees of files, which `tests/it` uses as well.

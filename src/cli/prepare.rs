@@ -181,6 +181,9 @@ fn needs(layer: &Layer, settings: &Settings) -> Needs {
         profile_binary: own.map(|path| (arch, path.into())).into_iter().collect(),
         firmware: firmware == Some(FirmwareWord::Uefi),
         devices: machine::host_devices::wants(layer),
+        tpm: machine::tpm::host_tpm(layer)
+            .filter(|path| machine::tpm::is_tpm(path))
+            .map(str::to_owned),
         user: machine::run_as::user(layer).map(str::to_owned),
         ..Needs::default()
     }

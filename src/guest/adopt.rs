@@ -126,10 +126,12 @@ pub(crate) async fn orphan(
             qemu_start_ticks: start_ticks(pid),
             agent: false,
             message: None,
+            lost: Vec::new(),
             saving: None,
             ..state
         },
         process,
+        sidecars: plan.machine.sidecars(),
         sockets,
         connected: arriving,
         stop_timeout: plan.machine.stop_timeout.duration(),

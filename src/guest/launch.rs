@@ -100,7 +100,7 @@ fn mappings(command: &CommandLine, prepared: &mut Prepared) -> Result<Vec<FdMapp
                 .lock
                 .try_clone()
                 .map_err(StartError::io("share", path))?,
-            source @ (FdSource::Tap(_) | FdSource::Device(_)) => {
+            source @ (FdSource::Tap(_) | FdSource::Device(_) | FdSource::Connect(_)) => {
                 ops::open_source(source)?.ok_or_else(|| StartError::NoFd(fd.name.clone()))?
             }
         };

@@ -34,6 +34,7 @@ mod restart;
 pub mod rundir;
 pub mod saved;
 mod shrink;
+mod sidecar;
 mod signals;
 mod sleeper;
 pub mod start;

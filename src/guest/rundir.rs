@@ -157,6 +157,9 @@ mod tests {
             run.console("main"),
             run.console_qemu("main"),
             run.channel("x"),
+            crate::sidecar::Sidecar::socket_in(run.path(), "x"),
+            crate::sidecar::Sidecar::lock_in(run.path(), "x"),
+            run.path().join("sidecar-x.ready"),
         ] {
             let name = path.file_name().unwrap().to_str().unwrap();
             assert!(crate::ops::dirs::is_ours(name), "{name}");

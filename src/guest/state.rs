@@ -86,6 +86,9 @@ pub struct GuestState {
     /// What a user should know: why the guest is paused, that its end is overdue.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
+    /// The programs beside QEMU that have ended, and what the guest lacks for that.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub lost: Vec<String>,
     /// How often the guest woke from its sleep since its last reset.
     #[serde(default)]
     pub wakeups: u32,

@@ -28,8 +28,9 @@ use super::signals::Signals;
 use super::sleeper::Sleeper;
 use super::start::OnReady;
 use super::state::{self, Condition, GuestState, Reason};
-use super::{RunDir, agent, asleep, clock, notify};
+use super::{RunDir, agent, asleep, clock, notify, sidecar};
 use crate::dirs::Dirs;
+use crate::sidecar::Sidecar;
 
 /// Events between two looks at the event log.
 const EVENTS: u32 = 1000;
@@ -48,6 +49,8 @@ pub(crate) struct Begin {
     pub(crate) state: GuestState,
     /// QEMU.
     pub(crate) process: Process,
+    /// The programs beside it.
+    pub(crate) sidecars: Vec<Sidecar>,
     /// Our listening sockets.
     pub(crate) sockets: Sockets,
     /// The connections to QEMU, on their way, or why there are none.
@@ -156,6 +159,11 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
     };
     supervisor.write_state();
     supervisor.serve_control(control);
+    let (lose, mut lost) = mpsc::channel(16);
+    for sidecar in begin.sidecars {
+        let watch = sidecar::watch(sidecar, lose.clone());
+        supervisor.tasks.spawn(watch);
+    }
     let mut pulse = notify::Pulse::begin();
     loop {
         let timer = supervisor.timers.iter().min_by_key(|(_, at)| **at);
@@ -177,6 +185,10 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
                 return supervisor.end(exit, events).await;
             }
             input = incoming.recv() => input,
+            Some(text) = lost.recv() => {
+                supervisor.lost(&text);
+                None
+            }
             () = signals.next() => Some(Input::Signal { timeout: supervisor.stop_timeout }),
             done = arrive(&mut connected) => {
                 connected = None;
@@ -285,6 +297,20 @@ impl Supervisor {
         self.feed.state(&self.view.borrow().state);
     }
 
+    /// A program beside QEMU has ended. The guest goes on, and says so until its end.
+    fn lost(&mut self, text: &str) {
+        tracing::warn!("{text}");
+        self.view.send_modify(|view| {
+            let state = &mut view.state;
+            if !state.lost.iter().any(|known| known == text) {
+                state.lost.push(text.to_owned());
+            }
+            state.message = Some(state.lost.join("; "));
+        });
+        self.write_state();
+        self.feed.state(&self.view.borrow().state);
+    }
+
     fn publish(&mut self) {
         let condition = self.life.condition();
         let word = self.life.word();
@@ -307,6 +333,9 @@ impl Supervisor {
                 state.message = Some(word.to_owned());
             } else if condition == Condition::Paused && state.message.is_none() {
                 state.message = self.trouble.clone();
+            }
+            if state.message.is_none() && !state.lost.is_empty() {
+                state.message = Some(state.lost.join("; "));
             }
             state.agent = self.life.agent();
             state.wakeups = self.life.wakeups();
@@ -467,11 +496,13 @@ impl Supervisor {
             view.state.agent = false;
         });
         self.write_state();
+        let lost = self.view.borrow().state.lost.join("; ");
+        let lost = (!lost.is_empty()).then_some(lost);
         Outcome {
             reason,
             wished: self.life.wished(reason),
             exit,
-            trouble: self.trouble,
+            trouble: self.trouble.or(lost),
             hotplug: self.hotplug,
             farewell: Farewell {
                 view: self.view,

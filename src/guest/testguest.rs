@@ -293,6 +293,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         balloon_does: crate::machine::BalloonDoes::default(),
         watchdog: None,
         panic: false,
+        tpm: None,
         vsock: None,
         host_devices: Vec::new(),
         vfs: Vec::new(),

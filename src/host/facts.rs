@@ -13,8 +13,10 @@ use super::links::LinkFacts;
 use super::memory::MemoryFacts;
 use super::node::DeviceNode;
 use super::os::OsRelease;
+use super::programs::Programs;
 use super::qemu::QemuFacts;
 use super::sysfs::Sysfs;
+use super::tpm::TpmFacts;
 use super::users::UserFacts;
 use crate::dirs::Dirs;
 use crate::ids::Arch;
@@ -49,6 +51,12 @@ pub struct HostFacts {
     /// Who runs mvm, and the user as whom QEMU is to run.
     #[serde(default)]
     pub users: UserFacts,
+    /// Programs that serve guests beside QEMU.
+    #[serde(default)]
+    pub programs: Programs,
+    /// The host's TPM that was asked for.
+    #[serde(default)]
+    pub tpm: Option<TpmFacts>,
     /// QEMU, for the architectures that were asked for.
     pub qemu: BTreeMap<Arch, QemuFacts>,
     /// UEFI and other firmware images with a descriptor; empty if it was not asked for.
@@ -73,6 +81,8 @@ pub struct Needs {
     pub firmware: bool,
     /// Read what can be given to a guest: PCI, mediated and USB devices, and who has which.
     pub devices: bool,
+    /// Look at that TPM of the host's.
+    pub tpm: Option<String>,
     /// Look that user up.
     pub user: Option<String>,
     /// Do not believe cached results (`mvm doctor --fresh`).
@@ -155,6 +165,8 @@ impl HostFacts {
             },
             tun: DeviceNode::probe(roots, "/dev/net/tun"),
             users: UserFacts::read(roots, needs.user.as_deref()),
+            programs: Programs::read(roots),
+            tpm: needs.tpm.as_deref().map(|path| TpmFacts::read(roots, path)),
             qemu: needs
                 .qemu
                 .iter()

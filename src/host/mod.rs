@@ -18,12 +18,14 @@ pub mod neighbours;
 pub mod node;
 pub mod os;
 pub mod packages;
+pub mod programs;
 pub mod qemu;
 pub mod rights;
 mod store;
 pub mod sysfs;
 #[cfg(test)]
 mod testing;
+pub mod tpm;
 pub mod users;
 
 pub use cpu::{CpuCluster, CpuFacts};
@@ -37,6 +39,8 @@ pub use links::LinkFacts;
 pub use memory::{HugepagePool, MemoryFacts};
 pub use node::DeviceNode;
 pub use os::OsRelease;
+pub use programs::Programs;
 pub use qemu::{QemuCaps, QemuFacts};
 pub use sysfs::Sysfs;
+pub use tpm::TpmFacts;
 pub use users::UserFacts;

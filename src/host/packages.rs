@@ -12,9 +12,11 @@ pub enum Package {
     QemuImg,
     /// UEFI for guests of an architecture.
     Uefi(Arch),
+    /// The TPM in software.
+    Swtpm,
 }
 
-/// A family of distributions: how its packages are installed, and the names of [`Package`]'s five.
+/// A family of distributions: how its packages are installed, and the names of [`Package`]'s.
 struct Family {
     names: &'static [&'static str],
     install: &'static str,
@@ -79,6 +81,9 @@ pub fn install(os: &OsRelease, package: Package) -> String {
         (Some(f), Package::Qemu(arch)) => command(f, f.qemu[index(arch)]),
         (Some(f), Package::QemuImg) => command(f, f.img),
         (Some(f), Package::Uefi(arch)) => command(f, f.uefi[index(arch)]),
+        // It has this name everywhere.
+        (Some(f), Package::Swtpm) => command(f, "swtpm"),
+        (None, Package::Swtpm) => "install swtpm (a program named `swtpm`)".to_owned(),
         (None, Package::Qemu(arch)) => {
             format!("install QEMU for {arch} guests (a program named `qemu-system-{arch}`)")
         }
@@ -133,6 +138,7 @@ mod tests {
                 Package::Uefi(Arch::Aarch64),
                 "pacman -S edk2-aarch64`",
             ),
+            ("arch", &[][..], Package::Swtpm, "pacman -S swtpm`"),
             (
                 "alpine",
                 &[][..],

@@ -2,7 +2,7 @@
 //! what this QEMU has names the same.
 
 use super::{BoardKind, Bus, HostDeviceKind, Machine};
-use crate::profile::schema::{ControllerModel, DiskBus, Media, NicModel, WatchdogModel};
+use crate::profile::schema::{ControllerModel, DiskBus, Media, NicModel, TpmModel, WatchdogModel};
 
 /// The kinds of virtio device that a guest has at most one of, or that a table gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +141,15 @@ pub const fn panic(board: BoardKind) -> &'static str {
     }
 }
 
+/// A TPM.
+pub const fn tpm(model: TpmModel, board: BoardKind) -> &'static str {
+    match (model, board) {
+        (TpmModel::Crb, _) => "tpm-crb",
+        (TpmModel::Tis, BoardKind::Virt) => "tpm-tis-device",
+        (TpmModel::Tis, _) => "tpm-tis",
+    }
+}
+
 /// A device type that a machine needs, and what for.
 pub(crate) struct Needed {
     pub(crate) driver: &'static str,
@@ -201,6 +210,9 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     }
     if machine.panic {
         need(self::panic(board), "`[panic]`".to_owned());
+    }
+    if let Some(tpm) = &machine.tpm {
+        need(self::tpm(tpm.model, board), "`[tpm]`".to_owned());
     }
     if machine.vsock.is_some() {
         need(virtio(Virtio::Vsock, bus), "`[vsock]`".to_owned());

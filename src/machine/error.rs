@@ -16,6 +16,7 @@ use super::ports::PortError;
 use super::power::PowerError;
 use super::run_as::RunAsError;
 use super::slots::{AddressError, SlotError};
+use super::tpm::TpmError;
 use crate::error::{ExitCode, Hint};
 
 /// Why a profile does not make a machine on this host.
@@ -54,6 +55,9 @@ pub enum ResolveError {
     /// Another device.
     #[error(transparent)]
     Extra(#[from] ExtraError),
+    /// Its TPM.
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
     /// A device of the host.
     #[error(transparent)]
     Device(Box<DeviceError>),
@@ -118,6 +122,7 @@ impl Hint for ResolveError {
             Self::Port(e) => e.hints(),
             Self::Power(e) => e.hints(),
             Self::Extra(e) => e.hints(),
+            Self::Tpm(e) => e.hints(),
             Self::Device(e) => e.hints(),
             Self::Slot(e) => e.hints(),
             Self::Address(e) => e.hints(),
@@ -145,6 +150,7 @@ impl Hint for ResolveError {
             Self::Port(e) => e.exit_code(),
             Self::Power(e) => e.exit_code(),
             Self::Extra(e) => e.exit_code(),
+            Self::Tpm(e) => e.exit_code(),
             Self::Device(e) => e.exit_code(),
             Self::Slot(e) => e.exit_code(),
             Self::Address(e) => e.exit_code(),

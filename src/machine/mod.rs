@@ -25,6 +25,7 @@ pub mod slots;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod tpm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ pub use lifecycle::Lifecycle;
 pub use power::{Power, PowerError};
 pub use resolve::{Inputs, arch, image_folders, resolve};
 pub use run_as::{RunAs, RunAsError};
+pub use tpm::{Tpm, TpmBackend, TpmError};
 
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +112,9 @@ pub struct Machine {
     /// Whether there is a device by which the guest's kernel tells of its panic.
     #[serde(default)]
     pub panic: bool,
+    /// The TPM.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tpm: Option<Tpm>,
     /// The context id of the virtual socket.
     pub vsock: Option<u32>,
     /// Devices of the host that the guest gets.

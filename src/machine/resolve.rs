@@ -7,7 +7,7 @@ use super::error::ResolveError;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Lifecycle, Machine, Qemu, board, boot,
     check, controller, cpu, disk, extras, host_devices, lifecycle as ends, memory as ram, names,
-    net, ports, power, run_as, slots,
+    net, ports, power, run_as, slots, tpm,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -160,6 +160,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         balloon_does: extras::balloon_does(layer),
         watchdog: extras::watchdog(layer, board.kind)?,
         panic,
+        tpm: tpm::tpm(layer, board.kind, facts, &state_dir)?,
         vsock: extras::vsock(layer, name, facts)?,
         host_devices: devices.devices,
         vfs: devices.vfs,

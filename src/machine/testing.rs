@@ -41,6 +41,9 @@ const DEVICES: &[&str] = &[
     "qemu-xhci",
     "scsi-cd",
     "scsi-hd",
+    "tpm-crb",
+    "tpm-tis",
+    "tpm-tis-device",
     "usb-bot",
     "usb-host",
     "usb-storage",
@@ -206,6 +209,10 @@ pub(crate) fn facts() -> HostFacts {
         ])),
         devices: crate::host::DeviceFacts::default(),
         users: crate::host::UserFacts::default(),
+        programs: crate::host::Programs {
+            swtpm: Some("/usr/bin/swtpm".into()),
+        },
+        tpm: None,
         qemu: Arch::ALL
             .into_iter()
             .map(|arch| (arch, QemuFacts::Found(Box::new(caps(arch)))))

@@ -134,6 +134,10 @@ pub fn is_ours(name: &str) -> bool {
         || name.ends_with(".mvm-new")
         || (name.ends_with(".sock")
             && (name.starts_with("console-") || name.starts_with("channel-")))
+        || ([".sock", ".lock", ".ready"]
+            .iter()
+            .any(|end| name.ends_with(end))
+            && name.starts_with("sidecar-"))
         || name.ends_with(".overlay.qcow2")
         || (name.starts_with("overlay-") && name.ends_with(".qcow2"))
 }

@@ -96,6 +96,24 @@ pub enum OpsError {
         /// The deadline.
         seconds: u64,
     },
+    /// A program beside QEMU has not come to the point where it serves.
+    #[error("`{program}` is not ready after {seconds} s")]
+    NotReady {
+        /// The program.
+        program: String,
+        /// The deadline.
+        seconds: u64,
+        /// What it wrote.
+        log: PathBuf,
+    },
+    /// A program beside QEMU does not end.
+    #[error("{} does not end, not even by SIGKILL", processes(pids))]
+    Stays {
+        /// The lock that it holds.
+        lock: PathBuf,
+        /// The processes.
+        pids: Vec<u32>,
+    },
     /// The host has no such network device.
     #[error("this host has no network device `{name}`")]
     NoDevice {
@@ -128,6 +146,16 @@ pub enum OpsError {
 fn pid_text(pid: Option<u32>) -> String {
     pid.map(|pid| format!(" (process {pid})"))
         .unwrap_or_default()
+}
+
+fn processes(pids: &[u32]) -> String {
+    match pids {
+        [] => "a process that cannot be seen".to_owned(),
+        pids => {
+            let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+            format!("process {}", pids.join(", "))
+        }
+    }
 }
 
 impl OpsError {
@@ -181,6 +209,11 @@ impl Hint for OpsError {
             Self::NoProgram { program } if program == "qemu-img" => {
                 "install qemu-img (Debian: qemu-utils)".to_owned()
             }
+            Self::NotReady { log, .. } => format!("see what it says in {}", log.display()),
+            Self::Stays { lock, .. } => format!(
+                "it hangs in the kernel, or is another user's: `fuser {}` shows it, `mvm recover` tries again",
+                lock.display()
+            ),
             Self::NoDevice { name } => format!(
                 "make it first (`ip tuntap add dev {name} mode tap`), or let the profile make it with `create`"
             ),

@@ -4,10 +4,11 @@ use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use super::{OpsError, tap};
+use super::{OpsError, sidecar, tap};
 use crate::qemu::command::FdSource;
 
-/// Opens a descriptor that no step made: a tap's queue or a device file. `None` for those that
+/// Opens a descriptor that no step made: a tap's queue, a device file, a connection to a program
+/// beside QEMU. `None` for those that
 /// steps make.
 ///
 /// # Errors
@@ -17,6 +18,7 @@ pub fn open_source(source: &FdSource) -> Result<Option<OwnedFd>, OpsError> {
         FdSource::Listen(_) | FdSource::Lock(_) => Ok(None),
         FdSource::Tap(name) => tap::open(name).map(Some),
         FdSource::Device(path) => open_device(path).map(Some),
+        FdSource::Connect(path) => sidecar::connect(path).map(Some),
     }
 }
 

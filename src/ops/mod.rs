@@ -31,6 +31,7 @@ mod provision;
 #[cfg(test)]
 mod refusal_tests;
 pub mod session;
+pub mod sidecar;
 pub mod socket;
 #[cfg(test)]
 mod standin;
@@ -170,6 +171,8 @@ impl Ops for Host {
             Step::Listen { path } => return socket::listen(path).map(Some),
             Step::OpenDir { path, group } => owner::open_dir(path, *group)?,
             Step::GiveFile { path, uid, gid } => owner::give_file(path, *uid, *gid)?,
+            Step::StartSidecar { sidecar } => sidecar::start(sidecar)?,
+            Step::EndSidecar { lock, socket, .. } => sidecar::end(lock, socket)?,
             Step::RemoveFile { path } => dirs::remove_file(path)?,
             Step::RemoveDir { path } => dirs::remove_dir(path)?,
             Step::DeleteTap { name } => tap::delete(name)?,

@@ -94,6 +94,8 @@ read-only = true
 [balloon]
 [watchdog]
 action = "poweroff"
+[tpm]
+emulator = {}
 [vsock]
 cid = 73
 [iommu]
@@ -206,6 +208,10 @@ proptest! {
                     name == "mytap" || plan.steps.iter().any(new)
                 }
                 FdSource::Device(path) => path.starts_with("/dev"),
+                FdSource::Connect(path) => {
+                    let serves = |step: &Step| matches!(step, Step::StartSidecar { sidecar } if sidecar.socket == *path);
+                    plan.steps.iter().any(serves)
+                }
             };
             prop_assert!(there, "{fd:?}");
         }

@@ -216,7 +216,6 @@ fn kind(
             "UsbPort" => "text: a USB port",
             "DeviceId" => "text: vendor and device",
             "VfIndex" => "whole number or `auto`",
-            "PageSize" => "size or `none`",
             other => panic!("the reference has no word for {other}"),
         };
         return (kind.to_owned(), String::new());

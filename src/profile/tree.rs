@@ -87,6 +87,7 @@ pub(super) fn alternatives(path: &[&str]) -> &'static [&'static str] {
         ["pci", _] => &["address", "id", "match", "vf", "none"],
         ["usb", _] => &["id", "serial", "port", "match", "none"],
         ["mdev", _] => &["uuid", "type", "none"],
+        ["tpm"] => &["emulator", "passthrough", "none"],
         ["gpu"] => &["vf", "whole", "upt", "mdev", "virtio", "none"],
         _ => &[],
     }

@@ -40,6 +40,12 @@ impl Args {
         });
     }
 
+    /// A switch with options that name descriptors, for QEMU under mvm alone.
+    pub(super) fn real_options(&mut self, switch: &str, options: Options) {
+        self.args.push(Arg::Real(switch.to_owned()));
+        self.args.push(Arg::Real(options.0));
+    }
+
     /// A switch with an object.
     pub(super) fn json(&mut self, switch: &str, object: Object) {
         self.raw(switch, object.text());

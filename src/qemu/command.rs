@@ -33,7 +33,7 @@ pub enum Arg {
         /// What a person could paste: with paths instead.
         shown: String,
     },
-    /// One for QEMU under mvm alone: a person who pastes the command line does without (`-S`).
+    /// One for QEMU under mvm alone: a person who pastes the command line does without (`-S`). Descriptors as in `Fd`.
     Real(String),
 }
 
@@ -58,6 +58,8 @@ pub enum FdSource {
     Tap(String),
     /// A device file that mvm opens (`/dev/vhost-net`, `/dev/vhost-vsock`).
     Device(PathBuf),
+    /// A connection to the program that listens on that Unix socket.
+    Connect(PathBuf),
 }
 
 impl CommandLine {
@@ -72,8 +74,8 @@ impl CommandLine {
         self.args
             .iter()
             .map(|arg| match arg {
-                Arg::Text(text) | Arg::Real(text) => text.clone(),
-                Arg::Fd { real, .. } => {
+                Arg::Text(text) => text.clone(),
+                Arg::Fd { real, .. } | Arg::Real(real) => {
                     let mut text = real.clone();
                     for (index, fd) in self.fds.iter().enumerate() {
                         let number = FIRST_FD as usize + index;

@@ -14,6 +14,7 @@ mod memory;
 mod net;
 mod ports;
 mod storage;
+mod tpm;
 
 use args::{Args, Object};
 use command::{Arg, CommandLine, FdSource};
@@ -88,6 +89,7 @@ pub fn command_line(machine: &Machine) -> CommandLine {
     disk::add(&mut args, machine, context);
     net::add(&mut args, machine, context);
     extras::add(&mut args, machine, context);
+    tpm::add(&mut args, machine);
     host_devices::add(&mut args, machine, context);
     for pattern in &machine.trace {
         args.options("-trace", args::Options::with("enable", pattern));

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// What each room may use of the others. The plain vocabulary (`error`, `handover`, `ids`, `owner`,
-/// `units`, `dirs`) is free.
+/// `sidecar`, `units`, `dirs`) is free.
 const MAY_USE: [(&str, &[&str]); 9] = [
     ("profile", &[]),
     ("host", &[]),
@@ -21,7 +21,9 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("settings", &[]),
 ];
 
-const VOCABULARY: [&str; 6] = ["error", "handover", "ids", "owner", "units", "dirs"];
+const VOCABULARY: [&str; 7] = [
+    "error", "handover", "ids", "owner", "sidecar", "units", "dirs",
+];
 
 #[test]
 fn no_room_reaches_up() {

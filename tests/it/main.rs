@@ -29,6 +29,7 @@ mod save;
 mod security;
 mod shell;
 mod terminal;
+mod tpm;
 mod units;
 
 /// A file of this folder that is no module here would be a test that never runs.

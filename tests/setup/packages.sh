@@ -3,7 +3,7 @@
 #
 #   tests/setup/packages.sh build   a compiler
 #   tests/setup/packages.sh demo    that, QEMU and what makes the demo guest
-#   tests/setup/packages.sh test    that, QEMU for Arm, firmware
+#   tests/setup/packages.sh test    that, QEMU for Arm, firmware, swtpm
 #
 # Does nothing where nothing is missing. Works as root or with sudo; says what to install otherwise.
 set -eu
@@ -47,6 +47,7 @@ if [ $level = test ]; then
     file_from /usr/lib/ipxe/qemu ipxe-qemu
     file_from /usr/share/seabios seabios
     command_from ip iproute2
+    command_from swtpm swtpm
 fi
 rust=
 rust_ok || rust=wanted

@@ -256,6 +256,7 @@ mod tests {
                 arch: Arch::X86_64,
                 sockets: std::collections::BTreeMap::new(),
                 message: None,
+                lost: Vec::new(),
                 wakeups: 0,
                 hibernating: false,
                 saving: None,

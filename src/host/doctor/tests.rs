@@ -50,6 +50,8 @@ fn host(kvm: KvmState) -> HostFacts {
             },
             ..CpuFacts::default()
         },
+        programs: crate::host::Programs::default(),
+        tpm: None,
         memory: MemoryFacts {
             total: 8 << 30,
             available: 6 << 30,

@@ -3,6 +3,7 @@
 
 mod devices;
 mod storage;
+mod tpm;
 
 use super::testing::{dirs, facts, images, machine, machine_on, resolve_all};
 use super::{AccelKind, Firmware};

@@ -74,6 +74,10 @@ fn step_text(step: &Step) -> String {
         Step::CreateOverlay { path, .. } => format!("cannot make the overlay {}", path.display()),
         Step::CreateTap { name, .. } => format!("cannot make the tap `{name}`"),
         Step::Listen { path } => format!("cannot make the socket {}", path.display()),
+        Step::StartSidecar { sidecar } => {
+            format!("cannot start the guest's {}", sidecar.name)
+        }
+        Step::EndSidecar { name, .. } => format!("cannot end the guest's {name}"),
         Step::RemoveFile { path } | Step::RemoveDir { path } => {
             format!("cannot remove {}", path.display())
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Plan;
 use super::step::Step;
 use crate::host::links::LinkFacts;
-use crate::machine::{Firmware, Machine, NicBackend, RunAs};
+use crate::machine::{Firmware, Machine, NicBackend, RunAs, Tpm};
 use crate::qemu::command::{CommandLine, FdSource};
 
 /// The mode of directories that only their owner may look into.
@@ -55,12 +55,13 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
         steps.extend(give(&machine, &vars.path));
     }
     steps.extend(devices(&machine, links));
+    steps.extend(sidecars(&machine));
     let listen = |path: &Path| Step::Listen {
         path: path.to_owned(),
     };
     steps.extend(command.fds.iter().filter_map(|fd| match &fd.source {
         FdSource::Listen(path) => Some(listen(path)),
-        FdSource::Lock(_) | FdSource::Tap(_) | FdSource::Device(_) => None,
+        FdSource::Lock(_) | FdSource::Tap(_) | FdSource::Device(_) | FdSource::Connect(_) => None,
     }));
     steps.extend(["qmp.sock", "control.sock"].map(|name| listen(&run.join(name))));
     steps.extend(
@@ -108,6 +109,17 @@ pub(super) fn devices(machine: &Machine, links: &LinkFacts) -> Vec<Step> {
             }
         }
     }
+    steps
+}
+
+/// The programs beside QEMU, and the files that are to be theirs.
+fn sidecars(machine: &Machine) -> Vec<Step> {
+    let state = machine.tpm.iter().filter_map(Tpm::state);
+    let mut steps: Vec<Step> = state.filter_map(|path| give(machine, path)).collect();
+    let start = |sidecar| Step::StartSidecar {
+        sidecar: Box::new(sidecar),
+    };
+    steps.extend(machine.sidecars().into_iter().map(start));
     steps
 }
 

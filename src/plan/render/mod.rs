@@ -11,6 +11,7 @@ use super::step::Step;
 use super::{Attachment, Plan};
 use crate::machine::{AccelKind, RunAs};
 use crate::qemu::command::{FIRST_FD, FdSource};
+use crate::sidecar::Sidecar;
 
 /// The plan as one JSON object: `steps`, `program`, `args` (the real ones), `env`, `fds`, `accel`,
 /// `notes` and `machine`. Scripts rely on its shape.
@@ -26,6 +27,7 @@ pub fn json(plan: &Plan) -> Value {
                 FdSource::Lock(path) => ("lock", json!(path)),
                 FdSource::Tap(name) => ("tap", json!(name)),
                 FdSource::Device(path) => ("device", json!(path)),
+                FdSource::Connect(path) => ("connect", json!(path)),
             };
             json!({ "fd": number, "name": fd.name, "what": what, "of": of })
         })
@@ -207,8 +209,10 @@ fn by_hand(step: &Step) -> Vec<String> {
             let file = path(file);
             vec![format!("touch {file} && chown {uid}:{gid} {file}")]
         }
+        Step::StartSidecar { sidecar } => vec![beside(sidecar)],
         Step::Lock { .. }
         | Step::Listen { .. }
+        | Step::EndSidecar { .. }
         | Step::RemoveFile { .. }
         | Step::RemoveDir { .. }
         | Step::DeleteTap { .. }
@@ -232,6 +236,15 @@ fn by_hand(step: &Step) -> Vec<String> {
         | Step::ClaimHugepages { .. }
         | Step::BindDriver { .. } => devices::by_hand(step),
     }
+}
+
+/// A program beside QEMU as a line for a POSIX shell.
+fn beside(sidecar: &Sidecar) -> String {
+    let program = sidecar.program.to_string_lossy();
+    let words = std::iter::once(program.as_ref()).chain(sidecar.shown.iter().map(String::as_str));
+    let words: Vec<String> = words.map(quote).collect();
+    let dir = quote(&sidecar.dir.to_string_lossy());
+    format!("(cd {dir} && exec {}) &", words.join(" "))
 }
 
 /// The step in plain words.
@@ -288,6 +301,12 @@ pub fn describe(step: &Step) -> String {
         Step::GiveFile { path, uid, .. } => {
             format!("give {} to the user {uid}", path.display())
         }
+        Step::StartSidecar { sidecar } => format!(
+            "start {}, listening on {} (mode 0600), ended when the guest is gone",
+            sidecar.program.display(),
+            sidecar.socket.display()
+        ),
+        Step::EndSidecar { name, .. } => format!("end the program that was the guest's {name}"),
         Step::RemoveFile { path } => format!("remove {}", path.display()),
         Step::RemoveDir { path } => format!("remove the directory {}", path.display()),
         Step::DeleteTap { name } => format!("remove the tap device {name}"),

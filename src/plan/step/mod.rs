@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::handover::{ConsoleRef, Extent, Provision};
 use crate::ids::{Bdf, PciRef, UsbPort};
 use crate::profile::schema::DiskFormat;
+use crate::sidecar::Sidecar;
 use crate::units::Size;
 pub use device::{Attribute, Bound, Interface, Node, Owner, User, VfNetState, VfioDevice};
 
@@ -81,6 +82,20 @@ pub enum Step {
         uid: u32,
         /// His group.
         gid: u32,
+    },
+    /// Starts a program that serves the guest beside QEMU.
+    StartSidecar {
+        /// The program.
+        sidecar: Box<Sidecar>,
+    },
+    /// Ends a program that an earlier step started, if it has not ended.
+    EndSidecar {
+        /// Its name.
+        name: String,
+        /// The lock that it holds.
+        lock: PathBuf,
+        /// The socket that it serves.
+        socket: PathBuf,
     },
     /// Removes a file that an earlier step made.
     RemoveFile {
@@ -284,6 +299,11 @@ impl Step {
                 Some(Self::RemoveFile { path: path.clone() })
             }
             Self::CreateTap { name, .. } => Some(Self::DeleteTap { name: name.clone() }),
+            Self::StartSidecar { sidecar } => Some(Self::EndSidecar {
+                name: sidecar.name.clone(),
+                lock: sidecar.lock.clone(),
+                socket: sidecar.socket.clone(),
+            }),
             Self::TakeLease { key, user, .. } => Some(Self::ReleaseLease {
                 key: key.clone(),
                 user: user.clone(),
@@ -341,6 +361,7 @@ impl Step {
             Self::MakeDir { keep: true, .. }
             | Self::Lock { .. }
             | Self::CopyFile { .. }
+            | Self::EndSidecar { .. }
             | Self::RemoveFile { .. }
             | Self::RemoveDir { .. }
             | Self::DeleteTap { .. }

@@ -19,6 +19,7 @@ pub use devices::*;
 pub use memory::*;
 pub use power::*;
 pub use storage::*;
+pub use tpm::*;
 pub use words::*;
 
 /// A struct whose fields are all optional, and a table of a profile.
@@ -38,6 +39,7 @@ mod devices;
 mod memory;
 mod power;
 mod storage;
+mod tpm;
 
 /// What a layer and a variant have in common; a variant adds `when`. Written by macro because
 /// serde's `flatten` would lose the position of an error.
@@ -105,6 +107,8 @@ layers! {
     watchdog: WatchdogTable,
     /// The device by which the guest's kernel tells of its panic.
     panic: PanicTable,
+    /// The TPM.
+    tpm: TpmTable,
     /// The virtual socket to the host.
     vsock: VsockTable,
     /// An IOMMU that the guest sees.

@@ -7,6 +7,7 @@ mod devices;
 mod memory;
 mod session;
 mod storage;
+mod tpm;
 
 use std::io::BufReader;
 use std::os::unix::net::UnixStream;

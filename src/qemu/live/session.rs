@@ -2,14 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use command_fds::{CommandFdExt, FdMapping};
 use serde_json::{Value, json};
 
 use crate::machine::{Firmware, Machine};
+use crate::ops::{Host, Ops};
+use crate::plan::step::Step;
 use crate::qemu::command_line;
 
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
@@ -48,6 +52,12 @@ pub(super) fn prepare(machine: &Machine) {
     {
         std::fs::copy(&vars.template, &vars.path).unwrap();
     }
+    for sidecar in machine.sidecars() {
+        let sidecar = Box::new(sidecar);
+        Host::default()
+            .run(&Step::StartSidecar { sidecar })
+            .unwrap();
+    }
     for disk in &machine.disks {
         if let (Some(overlay), Some(image)) = (&disk.overlay, &disk.image) {
             let made = Command::new("qemu-img")
@@ -70,9 +80,25 @@ impl Session {
 
     /// The same with other arguments.
     pub(super) fn start_with(machine: &Machine, args: Vec<String>, dir: tempfile::TempDir) -> Self {
+        Self::start_inheriting(machine, args, None, dir)
+    }
+
+    /// The same with a descriptor that QEMU inherits under that number.
+    pub(super) fn start_inheriting(
+        machine: &Machine,
+        args: Vec<String>,
+        fd: Option<(i32, OwnedFd)>,
+        dir: tempfile::TempDir,
+    ) -> Self {
         prepare(machine);
         let log = dir.path().join("stderr");
-        let mut child = Command::new(program(machine))
+        let mut command = Command::new(program(machine));
+        let mapped = fd.map(|(child_fd, parent_fd)| FdMapping {
+            parent_fd,
+            child_fd,
+        });
+        command.fd_mappings(mapped.into_iter().collect()).unwrap();
+        let mut child = command
             .args(&args)
             .arg("-S")
             .stdin(Stdio::null())
@@ -80,6 +106,7 @@ impl Session {
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
+        drop(command);
         let started = Instant::now();
         let socket = machine.run_dir.join("monitor.sock");
         let monitor = loop {
