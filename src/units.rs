@@ -1,4 +1,7 @@
-//! Sizes and durations as people write them.
+//! Sizes, durations, times and lists of CPUs as people write them.
+
+mod cpulist;
+pub mod time;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,6 +9,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use cpulist::{BadCpuList, CpuList};
 
 /// A size in bytes, written `4G`, `512M`, `64K` or `1T` (binary units) or as plain bytes `4096`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

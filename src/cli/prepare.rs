@@ -181,6 +181,7 @@ fn needs(layer: &Layer, settings: &Settings) -> Needs {
         profile_binary: own.map(|path| (arch, path.into())).into_iter().collect(),
         firmware: firmware == Some(FirmwareWord::Uefi),
         devices: machine::host_devices::wants(layer),
+        dmi: layer.smbios.as_ref().and_then(|table| table.host) == Some(true),
         tpm: machine::tpm::host_tpm(layer)
             .filter(|path| machine::tpm::is_tpm(path))
             .map(str::to_owned),

@@ -92,7 +92,7 @@ pub(crate) async fn orphan(
         // Nothing of it has run since: the image is what counts.
         Held::ToBeLoaded => return unfinished(run, Some(process), claim, on_ready).await,
     };
-    let connected = match connect(run, &wanted, way).await {
+    let connected = match connect(run, &wanted, pid, way).await {
         Ok(connected) if connected.started() => connected,
         Ok(connected) if had_run => Connected {
             first: vec![Input::Ready, Input::Qemu(News::Stopped)],

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::asleep::{self, Asleep, AsleepError, Kind};
 use super::lifecycle::{Input, News};
 use super::saved::image::{self, ImageError};
+use super::threads::{self, ThreadsError};
 use super::{RunDir, agent, console};
 use crate::machine::Machine;
 use crate::machine::memory::Hugepages;
@@ -72,6 +73,7 @@ pub(crate) struct Wanted {
     /// Huge pages that QEMU has when it answers, and whose they are.
     hugepages: Vec<Hugepages>,
     user: User,
+    threads: threads::Wanted,
 }
 
 impl Wanted {
@@ -92,6 +94,7 @@ impl Wanted {
             memory: machine.ram.current,
             hugepages: machine.ram.hugepages(machine.memory),
             user: user(machine),
+            threads: threads::Wanted::of(machine),
         }
     }
 }
@@ -145,6 +148,9 @@ pub(crate) enum ConnectError {
     /// What was saved of the guest is not loaded.
     #[error("its saved state cannot be loaded: {0}")]
     Load(#[from] ImageError),
+    /// Its threads are not where they are to be.
+    #[error(transparent)]
+    Threads(#[from] ThreadsError),
     /// It is loaded and must not go on, as that cannot be written down.
     #[error(transparent)]
     Mark(#[from] AsleepError),
@@ -164,6 +170,7 @@ impl ConnectError {
 pub(crate) async fn connect(
     run: &RunDir,
     wanted: &Wanted,
+    process: u32,
     way: Way,
 ) -> Result<Connected, ConnectError> {
     let adopted = matches!(way, Way::Adopt(_) | Way::LetGo(..));
@@ -190,9 +197,14 @@ pub(crate) async fn connect(
         None
     };
     let (qmp, events) = match way {
-        Way::Adopt(stream) => adopt(stream).await?,
+        Way::Adopt(stream) => {
+            let (qmp, events) = adopt(stream).await?;
+            wanted.threads.renew(&qmp, process).await;
+            (qmp, events)
+        }
         Way::LetGo(stream, ran) => {
             let (qmp, events) = adopt(stream).await?;
+            wanted.threads.renew(&qmp, process).await;
             image::cancel(&qmp).await?;
             asleep::forget(run)?;
             if ran {
@@ -203,6 +215,7 @@ pub(crate) async fn connect(
         Way::New => {
             let (qmp, events) = greet(run).await?;
             wanted.has_memory(run);
+            wanted.threads.make(&qmp, process).await?;
             if let Some(memory) = wanted.memory {
                 let size = json!({ "value": memory.as_bytes() });
                 qmp.call("balloon", Some(size)).await?;
@@ -213,6 +226,7 @@ pub(crate) async fn connect(
         Way::Load(asleep) => {
             let (qmp, events) = greet(run).await?;
             wanted.has_memory(run);
+            wanted.threads.make(&qmp, process).await?;
             go_on(&qmp, run, *asleep).await?;
             (qmp, events)
         }

@@ -11,8 +11,8 @@ use command_fds::{CommandFdExt, FdMapping};
 
 use super::error::StartError;
 use super::process::Process;
-use crate::machine::RunAs;
-use crate::ops::{self, session};
+use crate::machine::{Machine, RunAs};
+use crate::ops::{self, session, threads};
 use crate::plan::apply::Prepared;
 use crate::qemu::command::{CommandLine, FIRST_FD, FdSource};
 
@@ -37,7 +37,7 @@ pub(crate) struct Launched {
 /// A descriptor cannot be opened, or the program cannot be run.
 pub(crate) fn spawn(
     command: &CommandLine,
-    run_as: Option<&RunAs>,
+    machine: &Machine,
     prepared: &mut Prepared,
     log: &Path,
 ) -> Result<Launched, StartError> {
@@ -69,9 +69,12 @@ pub(crate) fn spawn(
         .fd_mappings(mappings(command, prepared)?)
         .map_err(|error| StartError::Setup(std::io::Error::other(error)))?;
     session::detach(&mut process);
+    if let Some(cpus) = machine.threads.first() {
+        threads::start_on(&mut process, cpus);
+    }
     if let Some(RunAs {
         uid, gid, groups, ..
-    }) = run_as
+    }) = &machine.run_as
     {
         // Last: what is opened and set before is done with our own rights.
         session::become_user(&mut process, *uid, *gid, groups);

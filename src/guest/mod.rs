@@ -40,6 +40,7 @@ mod sleeper;
 pub mod start;
 pub mod state;
 mod supervise;
+mod threads;
 
 #[cfg(test)]
 mod orphan_tests;

@@ -167,12 +167,7 @@ pub(super) fn prepare(
     write_state(run, &state)?;
     let wanted = Wanted::of(&plan.machine);
     let sockets = Sockets::new(run, &wanted, &mut prepared.listeners)?;
-    let launched = launch::spawn(
-        &plan.command,
-        plan.machine.run_as.as_ref(),
-        &mut prepared,
-        &run.qemu_log(),
-    )?;
+    let launched = launch::spawn(&plan.command, &plan.machine, &mut prepared, &run.qemu_log())?;
     // QEMU lives: nothing below may fail, and the plan is taken back when it has ended.
     let undo = std::mem::take(&mut rolling.undo);
     state.pid = Some(launched.process.pid());
@@ -181,10 +176,10 @@ pub(super) fn prepare(
         tracing::warn!(%error, "the guest's state cannot be told");
     }
     let (done, connected) = oneshot::channel();
-    let paths = run.clone();
+    let (paths, process) = (run.clone(), launched.process.pid());
     tokio::spawn(async move {
         // A supervisor that has ended meanwhile needs no connections.
-        drop(done.send(connect(&paths, &wanted, way).await));
+        drop(done.send(connect(&paths, &wanted, process, way).await));
     });
     let begin = Begin {
         dirs: dirs.clone(),

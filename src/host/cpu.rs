@@ -16,11 +16,14 @@ pub struct CpuFacts {
     pub model: String,
     /// CPUs online.
     pub online: u32,
+    /// Their numbers; empty where the kernel does not tell.
+    #[serde(default)]
+    pub cpus: Vec<u32>,
     /// The microcode's revision, where the CPU has one. Part of the keys of cached probes.
     pub microcode: Option<String>,
     /// Virtualisation by hardware, as the CPU's flags tell it.
     pub virt: VirtFlags,
-    /// Kinds of core (big.LITTLE); one entry on a uniform machine, empty where not Arm.
+    /// Kinds of core (big.LITTLE, Intel's hybrids); one entry on a uniform Arm machine, none on a uniform x86.
     pub clusters: Vec<CpuCluster>,
 }
 
@@ -46,6 +49,18 @@ pub struct CpuCluster {
     pub midr: Option<u64>,
     /// Relative performance, 1024 for the fastest kind.
     pub capacity: Option<u64>,
+    /// On Intel's hybrids the kernel's name for the kind: `core` or `atom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hybrid: Option<String>,
+}
+
+/// The cores of one kind: those of all its clusters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuKind {
+    /// The CPUs' numbers, in order.
+    pub cpus: Vec<u32>,
+    rank: Option<u64>,
+    like: CpuCluster,
 }
 
 impl CpuFacts {
@@ -53,22 +68,87 @@ impl CpuFacts {
     pub fn read(roots: &Roots) -> Self {
         let info = cpuinfo_head(roots);
         let mut facts = parse_cpuinfo(&info);
-        facts.online = roots
-            .sysfs
-            .read("devices/system/cpu/online")
-            .ok()
-            .and_then(|t| sysfs::parse_list(&t))
-            .map_or_else(
-                || std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-                |l| l.len() as u32,
-            );
+        facts.cpus = list(&roots.sysfs, "devices/system/cpu/online");
+        facts.online = match facts.cpus.len() {
+            0 => std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            some => some as u32,
+        };
         facts.virt.hypervisor_name = hypervisor_name(roots);
         facts.virt.hypervisor |= facts.virt.hypervisor_name.is_some();
-        if cfg!(target_arch = "aarch64") {
-            facts.clusters = clusters(&roots.sysfs);
-        }
+        facts.clusters = if cfg!(target_arch = "aarch64") {
+            clusters(&roots.sysfs)
+        } else {
+            hybrid(&roots.sysfs)
+        };
         facts
     }
+
+    /// The numbers of the CPUs online, counted from 0 where the kernel does not tell them.
+    pub fn online_cpus(&self) -> Vec<u32> {
+        match self.cpus.as_slice() {
+            [] => (0..self.online).collect(),
+            cpus => cpus.to_vec(),
+        }
+    }
+
+    /// The kinds of core, the slowest first. One or none on a uniform machine.
+    pub fn kinds(&self) -> Vec<CpuKind> {
+        let mut kinds: Vec<CpuKind> = Vec::new();
+        for cluster in &self.clusters {
+            let same = kinds.iter_mut().find(|kind| kind.like.is_like(cluster));
+            match same {
+                Some(kind) => kind.cpus.extend(&cluster.cpus),
+                None => kinds.push(CpuKind {
+                    cpus: cluster.cpus.clone(),
+                    rank: match &cluster.hybrid {
+                        Some(name) => Some(u64::from(name == "core")),
+                        None => cluster.capacity,
+                    },
+                    like: cluster.clone(),
+                }),
+            }
+        }
+        kinds.iter_mut().for_each(|kind| kind.cpus.sort_unstable());
+        kinds.sort_by_key(|kind| kind.rank);
+        kinds
+    }
+}
+
+impl CpuCluster {
+    /// Whether the cores of both are of one kind.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.midr, self.capacity, &self.hybrid) == (other.midr, other.capacity, &other.hybrid)
+    }
+}
+
+impl CpuKind {
+    /// Whether it is known how fast it is, beside others.
+    pub fn is_ranked(&self) -> bool {
+        self.rank.is_some()
+    }
+}
+
+/// A list of CPUs; empty where there is none.
+fn list(sys: &Sysfs, path: &str) -> Vec<u32> {
+    let text = sys.read(path).ok();
+    text.and_then(|text| sysfs::parse_list(&text))
+        .unwrap_or_default()
+}
+
+/// The kinds of core that the kernel has performance counters of their own for: `cpu_core` and `cpu_atom`, which
+/// are there on Intel's hybrids only.
+fn hybrid(sys: &Sysfs) -> Vec<CpuCluster> {
+    let kind = |name: &str| CpuCluster {
+        cpus: list(sys, &format!("devices/cpu_{name}/cpus")),
+        midr: None,
+        capacity: None,
+        hybrid: Some(name.to_owned()),
+    };
+    let kinds = ["core", "atom"].map(kind);
+    if kinds.iter().any(|kind| kind.cpus.is_empty()) {
+        return Vec::new();
+    }
+    kinds.into()
 }
 
 /// The first CPUs' part of `/proc/cpuinfo`: the kernel makes the text CPU by CPU as it is read, which
@@ -110,6 +190,7 @@ fn parse_cpuinfo(text: &str) -> CpuFacts {
             (None, None) => String::new(),
         },
         online: 0,
+        cpus: Vec::new(),
         microcode: value("microcode").map(str::to_owned),
         virt: VirtFlags {
             vmx: flags.contains(&"vmx"),
@@ -180,11 +261,7 @@ fn hypervisor_name(roots: &Roots) -> Option<String> {
 /// CPUs grouped by kind and cluster, in the order of their first CPU.
 fn clusters(sys: &Sysfs) -> Vec<CpuCluster> {
     let cpu_dir = "devices/system/cpu";
-    let online = sys
-        .read(format!("{cpu_dir}/online"))
-        .ok()
-        .and_then(|t| sysfs::parse_list(&t))
-        .unwrap_or_default();
+    let online = list(sys, &format!("{cpu_dir}/online"));
     let mut found: Vec<(Option<u64>, CpuCluster)> = Vec::new();
     for cpu in online {
         let number = |file: &str| sys.read_u64(format!("{cpu_dir}/cpu{cpu}/{file}")).ok();
@@ -202,6 +279,7 @@ fn clusters(sys: &Sysfs) -> Vec<CpuCluster> {
                     cpus: vec![cpu],
                     midr,
                     capacity,
+                    hybrid: None,
                 },
             )),
         }
@@ -272,13 +350,55 @@ mod tests {
             CpuCluster {
                 cpus: vec![0, 1, 2, 3],
                 midr: Some(0x411f_d050),
-                capacity: Some(420)
+                capacity: Some(420),
+                hybrid: None,
             }
         );
         assert_eq!(
             (found[1].cpus.as_slice(), found[1].capacity),
             ([4, 5].as_slice(), Some(1024))
         );
+    }
+
+    #[test]
+    fn kinds_of_core_are_ranked() {
+        let cluster = |cpus: &[u32], midr, capacity| CpuCluster {
+            cpus: cpus.to_vec(),
+            midr: Some(midr),
+            capacity: Some(capacity),
+            hybrid: None,
+        };
+        let cpu = CpuFacts {
+            // Three kinds, the middle one in two clusters.
+            clusters: vec![
+                cluster(&[7], 3, 1024),
+                cluster(&[2, 3], 2, 700),
+                cluster(&[0, 1], 1, 300),
+                cluster(&[4, 5], 2, 700),
+            ],
+            ..CpuFacts::default()
+        };
+        let kinds: Vec<Vec<u32>> = cpu.kinds().into_iter().map(|kind| kind.cpus).collect();
+        assert_eq!(kinds, [vec![0, 1], vec![2, 3, 4, 5], vec![7]]);
+        assert!(CpuFacts::default().kinds().is_empty());
+    }
+
+    #[test]
+    fn performance_and_efficient_cores() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = Sysfs::at(dir.path());
+        assert!(hybrid(&sys).is_empty());
+        put(dir.path(), "devices/cpu_core/cpus", "0-3\n");
+        assert!(hybrid(&sys).is_empty());
+        put(dir.path(), "devices/cpu_atom/cpus", "4-11\n");
+        let cpu = CpuFacts {
+            clusters: hybrid(&sys),
+            ..CpuFacts::default()
+        };
+        let kinds = cpu.kinds();
+        assert!(kinds.iter().all(CpuKind::is_ranked));
+        assert_eq!(kinds[0].cpus, (4..12).collect::<Vec<_>>());
+        assert_eq!(kinds[1].cpus, [0, 1, 2, 3]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cpu::CpuFacts;
 use super::devices::DeviceFacts;
+use super::dmi::DmiFacts;
 use super::firmware::FirmwareFacts;
 use super::kvm::KvmFacts;
 use super::links::LinkFacts;
@@ -15,6 +16,7 @@ use super::node::DeviceNode;
 use super::os::OsRelease;
 use super::programs::Programs;
 use super::qemu::QemuFacts;
+use super::realtime::RealtimeFacts;
 use super::sysfs::Sysfs;
 use super::tpm::TpmFacts;
 use super::users::UserFacts;
@@ -32,6 +34,12 @@ pub struct HostFacts {
     pub os: OsRelease,
     /// The processor.
     pub cpu: CpuFacts,
+    /// Whether threads may be scheduled in real time.
+    #[serde(default)]
+    pub realtime: RealtimeFacts,
+    /// What the host's firmware says of the machine; empty if it was not asked for.
+    #[serde(default)]
+    pub dmi: DmiFacts,
     /// The memory.
     pub memory: MemoryFacts,
     /// `/dev/kvm`, and whether it is good for anything.
@@ -81,6 +89,8 @@ pub struct Needs {
     pub firmware: bool,
     /// Read what can be given to a guest: PCI, mediated and USB devices, and who has which.
     pub devices: bool,
+    /// Read what the host's firmware says of the machine.
+    pub dmi: bool,
     /// Look at that TPM of the host's.
     pub tpm: Option<String>,
     /// Look that user up.
@@ -149,6 +159,12 @@ impl HostFacts {
         Self {
             arch: Arch::host(),
             os: OsRelease::read(roots),
+            realtime: RealtimeFacts::read(roots),
+            dmi: if needs.dmi {
+                DmiFacts::read(&roots.sysfs)
+            } else {
+                DmiFacts::default()
+            },
             memory: MemoryFacts::read(roots),
             kvm: if needs.kvm {
                 KvmFacts::read(roots, &cpu, &kernel, needs.fresh)

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::cpu_options::{is_pc, without_kvm};
 use super::{Accel, AccelKind, Board, BoardKind};
 use crate::error::{ExitCode, Hint, did_you_mean};
 use crate::host::{HostFacts, KvmState, QemuCaps, QemuFacts};
 use crate::ids::Arch;
-use crate::profile::schema::{AccelWord, Gic, IommuModel, Layer, MachineTable};
+use crate::profile::schema::{AccelWord, Gic, IommuModel, Irqchip, Layer, MachineTable};
 
 /// Why there is no board.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +73,12 @@ pub enum BoardError {
         /// What it has.
         has: String,
     },
+    /// VMware's port on another board than a PC.
+    #[error("`machine.vmport` is for q35 and pc, not for {0}")]
+    NoVmport(BoardKind),
+    /// The halves of x86 interrupt controllers on another architecture.
+    #[error("`machine.irqchip = \"split\"` is for x86 guests")]
+    NoSplit,
     /// virtio-iommu on the wrong board.
     #[error("`iommu.model = \"virtio\"` is for the boards q35 and virt, not for {0}")]
     NoVirtioIommu(BoardKind),
@@ -116,7 +123,11 @@ impl Hint for BoardError {
                     .to_owned(),
             ],
             Self::KvmGic { .. } => vec!["leave `machine.gic` out, or set it to `max`".to_owned()],
-            Self::NoTcg { .. } | Self::NoGic(_) | Self::NoVirtioIommu(_) => Vec::new(),
+            Self::NoTcg { .. }
+            | Self::NoGic(_)
+            | Self::NoVmport(_)
+            | Self::NoSplit
+            | Self::NoVirtioIommu(_) => Vec::new(),
         }
     }
 
@@ -130,6 +141,8 @@ impl Hint for BoardError {
             Self::NoMachineType { .. }
             | Self::ForeignMachineType { .. }
             | Self::NoGic(_)
+            | Self::NoVmport(_)
+            | Self::NoSplit
             | Self::NoVirtioIommu(_) => ExitCode::Profile,
         }
     }
@@ -187,6 +200,7 @@ pub(super) fn board(
     caps: &QemuCaps,
     accel: &Accel,
     facts: &HostFacts,
+    notes: &mut Vec<String>,
 ) -> Result<Board, BoardError> {
     let default = match arch {
         Arch::X86_64 => "q35",
@@ -218,7 +232,32 @@ pub(super) fn board(
         kind,
         gic: gic(table, kind, accel, facts)?,
         virtio_iommu,
+        vmport: vmport(table, kind)?,
+        irqchip: irqchip(table, kind, accel, notes)?,
     })
+}
+
+fn vmport(table: &MachineTable, kind: BoardKind) -> Result<bool, BoardError> {
+    match table.vmport {
+        Some(_) if !is_pc(kind) => Err(BoardError::NoVmport(kind)),
+        asked => Ok(asked.unwrap_or(false)),
+    }
+}
+
+fn irqchip(
+    table: &MachineTable,
+    kind: BoardKind,
+    accel: &Accel,
+    notes: &mut Vec<String>,
+) -> Result<Option<Irqchip>, BoardError> {
+    if table.irqchip == Some(Irqchip::Split) && kind == BoardKind::Virt {
+        return Err(BoardError::NoSplit);
+    }
+    if table.irqchip.is_some() && accel.chosen != AccelKind::Kvm {
+        notes.push(without_kvm("`machine.irqchip`"));
+        return Ok(None);
+    }
+    Ok(table.irqchip)
 }
 
 /// The machine types of this QEMU that mvm drives: the short names, and the versioned ones.

@@ -1,6 +1,8 @@
 //! The processors and the memory.
 
-use super::{Accel, AccelKind, Board, Cpu};
+use std::collections::BTreeMap;
+
+use super::{Accel, AccelKind, Board, BoardKind, Cpu};
 use crate::error::{ExitCode, Hint, did_you_mean};
 use crate::host::{HostFacts, QemuCaps};
 use crate::ids::Arch;
@@ -14,18 +16,12 @@ pub enum CpuError {
     #[error("`cpu.{0}` is 0; a guest has at least one")]
     Zero(&'static str),
     /// Count and topology contradict each other.
-    #[error(
-        "`cpu.count` is {count}, and {sockets} sockets of {cores} cores of {threads} threads make {product}"
-    )]
+    #[error("`cpu.count` is {count}, and {topology} make {product}")]
     Product {
         /// The count.
         count: u32,
-        /// Sockets.
-        sockets: u32,
-        /// Cores a socket.
-        cores: u32,
-        /// Threads a core.
-        threads: u32,
+        /// The topology, in words.
+        topology: String,
         /// What they make.
         product: u64,
     },
@@ -46,6 +42,16 @@ pub enum CpuError {
         max: u32,
         /// Who sets the limit.
         who: String,
+    },
+    /// A part of the topology that boards of this kind do not have.
+    #[error("`cpu.{key}` is for {boards}, not for {board}")]
+    NoSuchPart {
+        /// The key.
+        key: &'static str,
+        /// Which boards have it.
+        boards: &'static str,
+        /// This one.
+        board: BoardKind,
     },
     /// A key of x86 processors.
     #[error("`cpu.{0}` is for x86 guests")]
@@ -125,27 +131,28 @@ pub(super) fn cpu(
     facts: &HostFacts,
 ) -> Result<Cpu, CpuError> {
     let mut cpu = topology(table)?;
+    parts_of(&cpu, board.kind)?;
     limits(&cpu, board, accel, caps, facts)?;
     cpu.model = model(table, arch, accel, caps)?;
     Ok(cpu)
 }
 
 fn topology(table: &CpuTable) -> Result<Cpu, CpuError> {
-    for (name, value) in [
-        ("count", table.count),
+    let named = [
         ("sockets", table.sockets),
+        ("dies", table.dies),
+        ("clusters", table.clusters),
         ("cores", table.cores),
         ("threads", table.threads),
-    ] {
-        if value == Some(0) {
-            return Err(CpuError::Zero(name));
-        }
+    ];
+    let zero = |(_, value): &&(_, Option<u32>)| *value == Some(0);
+    if let Some((name, _)) = [("count", table.count)].iter().chain(&named).find(zero) {
+        return Err(CpuError::Zero(name));
     }
-    let given = [table.sockets, table.cores, table.threads];
-    let product: u64 = given
+    let product: u64 = named
         .iter()
-        .flatten()
-        .fold(1u64, |all, one| all.saturating_mul(u64::from(*one)));
+        .filter_map(|(_, value)| *value)
+        .fold(1u64, |all, one| all.saturating_mul(u64::from(one)));
     let too_many = || CpuError::TooMany {
         count: product,
         max: u32::MAX,
@@ -153,16 +160,16 @@ fn topology(table: &CpuTable) -> Result<Cpu, CpuError> {
     };
     let parts = u32::try_from(product).map_err(|_| too_many())?;
     let count = table.count.unwrap_or(parts);
-    let [mut sockets, mut cores, threads] = given.map(|part| part.unwrap_or(1));
+    // The three that every board has: what is left over goes to one of them.
+    let given = [table.sockets, table.cores, table.threads];
+    let [mut sockets, mut cores, mut threads] = given.map(|part| part.unwrap_or(1));
     let rest = count / parts;
     if count % parts != 0 || (rest > 1 && !given.contains(&None)) {
+        let words = named
+            .iter()
+            .filter_map(|(name, part)| Some(format!("{} {name}", (*part)?)));
+        let words: Vec<String> = words.collect();
         return Err(if given.contains(&None) {
-            let names = ["sockets", "cores", "threads"];
-            let words: Vec<String> = names
-                .iter()
-                .zip(given)
-                .filter_map(|(name, part)| Some(format!("{} {name}", part?)))
-                .collect();
             CpuError::Multiple {
                 count,
                 given: words.join(" × "),
@@ -170,15 +177,12 @@ fn topology(table: &CpuTable) -> Result<Cpu, CpuError> {
         } else {
             CpuError::Product {
                 count,
-                sockets,
-                cores,
-                threads,
+                topology: words.join(" of "),
                 product,
             }
         });
     }
     // What is left over are cores, as QEMU itself has it; sockets where the cores were given.
-    let mut threads = threads;
     match given {
         [_, None, _] => cores = rest,
         [None, _, _] => sockets = rest,
@@ -189,9 +193,24 @@ fn topology(table: &CpuTable) -> Result<Cpu, CpuError> {
         model: String::new(),
         count,
         sockets,
+        dies: table.dies.unwrap_or(1),
+        clusters: table.clusters.unwrap_or(1),
         cores,
         threads,
+        features: BTreeMap::new(),
     })
+}
+
+/// QEMU's `-smp` knows them all, and refuses more than one of what its board has none of.
+fn parts_of(cpu: &Cpu, board: BoardKind) -> Result<(), CpuError> {
+    let no = |key, boards| Err(CpuError::NoSuchPart { key, boards, board });
+    match board {
+        BoardKind::Q35 | BoardKind::Pc if cpu.clusters > 1 => no("clusters", "virt"),
+        BoardKind::Virt if cpu.dies > 1 => no("dies", "q35 and pc"),
+        BoardKind::Microvm if cpu.dies > 1 => no("dies", "q35 and pc"),
+        BoardKind::Microvm if cpu.clusters > 1 => no("clusters", "virt"),
+        _ => Ok(()),
+    }
 }
 
 fn limits(

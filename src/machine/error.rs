@@ -4,18 +4,23 @@ use super::addition::AdditionError;
 use super::board::BoardError;
 use super::boot::BootError;
 use super::check::LackError;
+use super::clock::ClockError;
 use super::controller::ControllerError;
 use super::cpu::CpuError;
+use super::cpu_options::CpuOptionError;
 use super::disk::DiskError;
 use super::extras::ExtraError;
 use super::files::FileError;
 use super::host_devices::DeviceError;
+use super::hyperv::HypervError;
 use super::memory::MemoryError;
 use super::net::NetError;
 use super::ports::PortError;
 use super::power::PowerError;
 use super::run_as::RunAsError;
 use super::slots::{AddressError, SlotError};
+use super::smbios::SmbiosError;
+use super::threads::ThreadError;
 use super::tpm::TpmError;
 use crate::error::{ExitCode, Hint};
 
@@ -31,6 +36,21 @@ pub enum ResolveError {
     /// What the memory is made of.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// A clock.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+    /// An option of the processor.
+    #[error(transparent)]
+    CpuOption(#[from] CpuOptionError),
+    /// What a guest sees of Hyper-V.
+    #[error(transparent)]
+    Hyperv(#[from] HypervError),
+    /// What its firmware says of the machine.
+    #[error(transparent)]
+    Smbios(#[from] SmbiosError),
+    /// Where its threads run.
+    #[error(transparent)]
+    Thread(#[from] ThreadError),
     /// The kernel or the firmware.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -114,6 +134,11 @@ impl Hint for ResolveError {
             Self::Board(e) => e.hints(),
             Self::Cpu(e) => e.hints(),
             Self::Memory(e) => e.hints(),
+            Self::Clock(e) => e.hints(),
+            Self::CpuOption(e) => e.hints(),
+            Self::Hyperv(e) => e.hints(),
+            Self::Smbios(e) => e.hints(),
+            Self::Thread(e) => e.hints(),
             Self::Boot(e) => e.hints(),
             Self::Disk(e) => e.hints(),
             Self::Controller(e) => e.hints(),
@@ -142,6 +167,11 @@ impl Hint for ResolveError {
             Self::Board(e) => e.exit_code(),
             Self::Cpu(e) => e.exit_code(),
             Self::Memory(e) => e.exit_code(),
+            Self::Clock(e) => e.exit_code(),
+            Self::CpuOption(e) => e.exit_code(),
+            Self::Hyperv(e) => e.exit_code(),
+            Self::Smbios(e) => e.exit_code(),
+            Self::Thread(e) => e.exit_code(),
             Self::Boot(e) => e.exit_code(),
             Self::Disk(e) => e.exit_code(),
             Self::Controller(e) => e.exit_code(),

@@ -4,14 +4,17 @@ mod addition;
 pub mod board;
 pub mod boot;
 pub mod check;
+pub mod clock;
 pub mod controller;
 pub mod cpu;
+pub mod cpu_options;
 pub mod disk;
 pub mod drivers;
 pub mod error;
 pub mod extras;
 pub mod files;
 pub mod host_devices;
+pub mod hyperv;
 pub mod lifecycle;
 pub mod memory;
 mod names;
@@ -21,16 +24,19 @@ pub mod power;
 mod resolve;
 pub mod run_as;
 pub mod slots;
+pub mod smbios;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 pub mod tpm;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use addition::{Addition, AdditionError, addition};
+pub use clock::Clock;
 pub use controller::{Controller, VirtioOptions};
 pub use disk::{DiskOptions, Throttle};
 pub use error::ResolveError;
@@ -42,13 +48,15 @@ pub use lifecycle::Lifecycle;
 pub use power::{Power, PowerError};
 pub use resolve::{Inputs, arch, image_folders, resolve};
 pub use run_as::{RunAs, RunAsError};
+pub use smbios::Smbios;
+pub use threads::Threads;
 pub use tpm::{Tpm, TpmBackend, TpmError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{Arch, Bdf, GuestName, Id, MacAddr, PciRef};
 use crate::profile::schema::{
-    Aio, Cache, DiskBus, DiskFormat, Gic, Media, NicModel, SecurityModel, WatchdogAction,
+    Aio, Cache, DiskBus, DiskFormat, Gic, Irqchip, Media, NicModel, SecurityModel, WatchdogAction,
     WatchdogModel,
 };
 use crate::units::{Size, Span};
@@ -73,6 +81,15 @@ pub struct Machine {
     pub accel: Accel,
     /// The processors.
     pub cpu: Cpu,
+    /// Where on the host its threads run.
+    #[serde(default, skip_serializing_if = "Threads::is_default")]
+    pub threads: Threads,
+    /// The clocks.
+    #[serde(default)]
+    pub clock: Clock,
+    /// What the firmware says of the machine.
+    #[serde(default)]
+    pub smbios: Smbios,
     /// The memory.
     pub memory: Size,
     /// What it is made of.
@@ -229,6 +246,12 @@ pub struct Board {
     pub gic: Option<Gic>,
     /// Whether there is a virtio-iommu.
     pub virtio_iommu: bool,
+    /// Whether there is VMware's port.
+    #[serde(default)]
+    pub vmport: bool,
+    /// Where KVM's interrupt controllers are, if not where QEMU has them.
+    #[serde(default)]
+    pub irqchip: Option<Irqchip>,
 }
 
 /// The boards that mvm drives.
@@ -308,14 +331,28 @@ pub enum AccelKind {
 pub struct Cpu {
     /// `-cpu`'s value: the model and its options.
     pub model: String,
-    /// How many; the product of the next three.
+    /// How many; the product of the next five.
     pub count: u32,
     /// Sockets.
     pub sockets: u32,
-    /// Cores a socket.
+    /// Dies a socket.
+    #[serde(default = "one")]
+    pub dies: u32,
+    /// Clusters a die.
+    #[serde(default = "one")]
+    pub clusters: u32,
+    /// Cores a cluster.
     pub cores: u32,
     /// Threads a core.
     pub threads: u32,
+    /// Features that the model is to have, or not.
+    #[serde(default)]
+    pub features: BTreeMap<String, bool>,
+}
+
+/// Plans of an older mvm say nothing of dies and clusters.
+const fn one() -> u32 {
+    1
 }
 
 /// A kernel that is started directly.

@@ -6,8 +6,9 @@ use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Lifecycle, Machine, Qemu, board, boot,
-    check, controller, cpu, disk, extras, host_devices, lifecycle as ends, memory as ram, names,
-    net, ports, power, run_as, slots, tpm,
+    check, clock, controller, cpu, cpu_options, disk, extras, host_devices, hyperv,
+    lifecycle as ends, memory as ram, names, net, ports, power, run_as, slots, smbios, threads,
+    tpm,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -64,7 +65,8 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     let table = layer.machine.clone().unwrap_or_default();
     let (arch, caps) = board::qemu(&table, facts)?;
     let accel = board::accel(&table, arch, caps, facts)?;
-    let board = board::board(layer, &table, arch, caps, &accel, facts)?;
+    let mut notes = Vec::new();
+    let board = board::board(layer, &table, arch, caps, &accel, facts, &mut notes)?;
     let cpu_table = layer.cpu.clone().unwrap_or_default();
     let cpu = cpu::cpu(&cpu_table, arch, &board, &accel, caps, facts)?;
     let memory = cpu::memory(layer)?;
@@ -78,7 +80,6 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         images,
         &state_dir,
     )?;
-    let mut notes = Vec::new();
     let iothreads = controller::iothreads(layer);
     let controllers = controller::controllers(layer, board.kind, &iothreads)?;
     let disks = disk::disks(
@@ -143,13 +144,49 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         accel: accel.chosen,
         arch,
     };
-    let cpu = limit.apply(&cpu_table, cpu)?;
+    let mut cpu = limit.apply(&cpu_table, cpu)?;
+    let clock_table = layer.clock.clone().unwrap_or_default();
+    cpu_options::add(
+        &cpu_table,
+        &clock_table,
+        cpu_options::Around {
+            arch,
+            accel: accel.chosen,
+            caps,
+        },
+        &mut cpu,
+        &mut notes,
+    )?;
+    let hyperv = layer.hyperv.clone().unwrap_or_default();
+    hyperv::add(
+        &hyperv,
+        arch,
+        accel.chosen,
+        &facts.cpu,
+        &mut cpu,
+        &mut notes,
+    )?;
+    let threads = threads::threads(
+        layer,
+        threads::Around {
+            count: cpu.count,
+            arch,
+            accel: accel.chosen,
+            host: &facts.cpu,
+            realtime: facts.realtime,
+        },
+        &mut notes,
+    )?;
+    let smbios_table = layer.smbios.clone().unwrap_or_default();
     let run_as = run_as::resolve(layer, &facts.users, accel.chosen)?;
     let machine = Machine {
         name: name.clone(),
         profile: profile.to_owned(),
-        uuid: names::uuid(name),
+        uuid: smbios::uuid(&smbios_table)?.unwrap_or_else(|| names::uuid(name)),
         arch,
+        threads,
+        clock: clock::clock(&clock_table, &board, accel.chosen, &mut notes)?,
+        smbios: smbios::smbios(&smbios_table, board.kind, &firmware, &facts.dmi, &mut notes)?,
         nics: net::nics(layer, name, board.kind, facts)?,
         consoles: ports::consoles(layer)?,
         channels,

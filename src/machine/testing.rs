@@ -13,8 +13,8 @@ use crate::host::images::{Content, FileKind, ImageFacts, Images, Look};
 use crate::host::links::{LinkFacts, LinkKind};
 use crate::host::qemu::{CpuModel, MachineType, Version};
 use crate::host::{
-    CpuFacts, DeviceNode, HostFacts, KvmFacts, KvmState, MemoryFacts, OsRelease, QemuCaps,
-    QemuFacts,
+    CpuFacts, DeviceNode, DmiFacts, HostFacts, KvmFacts, KvmState, MemoryFacts, OsRelease,
+    QemuCaps, QemuFacts, RealtimeFacts,
 };
 use crate::ids::Arch;
 use crate::profile::schema::Layer;
@@ -187,6 +187,8 @@ pub(crate) fn facts() -> HostFacts {
             online: 8,
             ..CpuFacts::default()
         },
+        realtime: RealtimeFacts::default(),
+        dmi: DmiFacts::default(),
         memory: MemoryFacts {
             total: 16 << 30,
             available: 12 << 30,

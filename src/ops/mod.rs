@@ -37,6 +37,7 @@ pub mod socket;
 mod standin;
 pub mod sysfs;
 mod tap;
+pub mod threads;
 pub mod units;
 #[cfg(test)]
 mod units_tests;

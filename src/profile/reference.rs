@@ -38,7 +38,9 @@ fn tidy(value: &mut Value) {
                 }
             }
             let of = map.get("additionalProperties").map(|of| of["$ref"].clone());
-            if of.is_some_and(|of| of.is_string() && of != "#/definitions/Variant") {
+            // Numbers of processors, and what is a layer again, are no names of devices.
+            let others = ["#/definitions/Variant", "#/definitions/CpuList"];
+            if of.is_some_and(|of| of.as_str().is_some_and(|of| !others.contains(&of))) {
                 let rule = serde_json::json!({ "pattern": "^[A-Za-z][A-Za-z0-9._-]{0,31}$" });
                 map.insert("propertyNames".to_owned(), rule);
             }
@@ -215,12 +217,22 @@ fn kind(
             "PciSlot" => "text: a slot",
             "UsbPort" => "text: a USB port",
             "DeviceId" => "text: vendor and device",
+            "CpuList" => "text: a list of CPUs",
             "VfIndex" => "whole number or `auto`",
             other => panic!("the reference has no word for {other}"),
         };
         return (kind.to_owned(), String::new());
     }
     let map = &property["additionalProperties"];
+    if map["type"] == "boolean" {
+        return ("names, each `true` or `false`".to_owned(), String::new());
+    }
+    if map["$ref"] == "#/definitions/CpuList" {
+        return (
+            "numbers, each with a list of CPUs".to_owned(),
+            String::new(),
+        );
+    }
     if map["$ref"].is_string() {
         let path = format!("{path}.NAME");
         return kind(schema, map, &path, tables);

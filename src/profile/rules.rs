@@ -111,6 +111,8 @@ fn cpu(cpu: Option<&CpuTable>, report: &mut Report) {
     let Some(cpu) = cpu else { return };
     let parts = [
         ("sockets", cpu.sockets),
+        ("dies", cpu.dies),
+        ("clusters", cpu.clusters),
         ("cores", cpu.cores),
         ("threads", cpu.threads),
     ];
@@ -123,12 +125,19 @@ fn cpu(cpu: Option<&CpuTable>, report: &mut Report) {
         .iter()
         .filter_map(|(_, value)| *value)
         .fold(1u32, u32::saturating_mul);
-    let topology = parts.iter().all(|(_, value)| value.is_some());
+    // What is left over is sockets, cores or threads: nothing where all three are said.
+    let topology = [cpu.sockets, cpu.cores, cpu.threads];
+    let topology = topology.iter().all(Option::is_some);
+    let said = parts.iter().filter(|(_, value)| value.is_some());
+    let said: Vec<&str> = said.map(|(key, _)| *key).collect();
     if let Some(count) = cpu.count.filter(|count| *count > 0 && product > 0) {
         if (topology && count != product) || count % product != 0 {
             report.add(
                 &["cpu", "count"],
-                format!("{count} processors do not fit the topology (sockets × cores × threads = {product})"),
+                format!(
+                    "{count} processors do not fit the topology ({} = {product})",
+                    said.join(" × ")
+                ),
             );
         }
     }

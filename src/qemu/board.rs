@@ -1,7 +1,8 @@
-//! The switches of the board: `-machine`, `-accel`, `-cpu`, `-smp`, `-m`, `-sandbox`.
+//! The switches of the board: `-machine`, `-accel`, `-m`, `-sandbox`.
 
 use super::args::{Args, Options};
 use crate::machine::{AccelKind, BoardKind, Firmware, Machine};
+use crate::profile::schema::Irqchip;
 
 pub(super) fn add(args: &mut Args, machine: &Machine) {
     let name = Options::with("guest", machine.name.as_str()).set("debug-threads", "on");
@@ -27,14 +28,7 @@ pub(super) fn add(args: &mut Args, machine: &Machine) {
             AccelKind::Tcg => "tcg",
         },
     );
-    // The model's own features follow it after commas: here they are meant.
-    args.raw("-cpu", machine.cpu.model.clone());
-    let cpu = &machine.cpu;
-    let smp = Options::with("cpus", &cpu.count.to_string())
-        .set("sockets", cpu.sockets)
-        .set("cores", cpu.cores)
-        .set("threads", cpu.threads);
-    args.options("-smp", smp);
+    super::cpu::add(args, machine);
     super::memory::add(args, machine);
 }
 
@@ -42,14 +36,27 @@ fn board(machine: &Machine) -> Options {
     let board = &machine.board;
     let mut options = Options::new(&board.machine_type);
     match board.kind {
-        // Nothing of VMware's is here that would answer at that port.
-        BoardKind::Q35 | BoardKind::Pc => options = options.set("vmport", "off"),
+        BoardKind::Q35 | BoardKind::Pc => {
+            // Nothing of VMware's is here that would answer at that port, unless it is asked for.
+            options = options.set("vmport", switch(board.vmport));
+            if let Some(hpet) = machine.clock.hpet {
+                options = options.set("hpet", switch(hpet));
+            }
+        }
         // The clock, and the second I/O APIC, which makes room for 24 devices instead of 8.
         BoardKind::Microvm => options = options.set("rtc", "on").set("ioapic2", "on"),
         BoardKind::Virt => {}
     }
     if let Some(gic) = board.gic {
         options = options.set("gic-version", gic);
+    }
+    if let Some(irqchip) = board.irqchip {
+        let word = match irqchip {
+            Irqchip::Kernel => "on",
+            Irqchip::Split => "split",
+            Irqchip::Off => "off",
+        };
+        options = options.set("kernel-irqchip", word);
     }
     if let Firmware::Flash { vars, smm, .. } = &machine.firmware {
         options = options.set("pflash0", super::boot::CODE_NODE);
@@ -69,6 +76,10 @@ fn board(machine: &Machine) -> Options {
     // A guest's memory in a core file helps few and fills the disk.
     let dump = if machine.ram.dump { "on" } else { "off" };
     options.set("dump-guest-core", dump)
+}
+
+const fn switch(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 /// Takes away the sleep that the guest is not to have; the boards offer both by themselves.

@@ -4,6 +4,7 @@ mod args;
 mod board;
 mod boot;
 pub mod command;
+mod cpu;
 mod disk;
 mod extras;
 mod host_devices;
@@ -13,6 +14,7 @@ mod live;
 mod memory;
 mod net;
 mod ports;
+mod smbios;
 mod storage;
 mod tpm;
 
@@ -76,6 +78,7 @@ pub fn command_line(machine: &Machine) -> CommandLine {
     args.args.push(Arg::Real("-S".to_owned()));
     board::add(&mut args, machine);
     boot::add(&mut args, machine);
+    smbios::add(&mut args, machine);
     if context.board.bus() == Bus::Mmio {
         // virtio 1.0 rather than the draft before it.
         let modern = args::Options::with("driver", "virtio-mmio")

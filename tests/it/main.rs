@@ -3,6 +3,7 @@
 mod agent;
 mod commands;
 mod conflicts;
+mod cpu;
 mod dependencies;
 mod device_plans;
 mod devices;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::cli::output::{self, Table};
-use crate::machine::{Disk, Firmware, Forward, Machine, Nic, NicBackend};
+use crate::machine::{Disk, Firmware, Forward, Machine, Nic, NicBackend, Threads};
 use crate::plan::render;
 use crate::profile::schema::Media;
 
@@ -115,6 +115,9 @@ fn parts(table: &mut Table, machine: &Machine, shown: &Value) {
         format!("{} ({})", machine.board.machine_type, machine.arch),
     ]);
     table.row(["cpus".to_owned(), format!("{}, {}", cpu.count, cpu.model)]);
+    for (label, words) in threads(&machine.threads) {
+        table.row([label.to_owned(), words]);
+    }
     table.row(["memory".to_owned(), machine.memory.to_string()]);
     if let Some(kernel) = &machine.kernel {
         table.row(["kernel", &kernel.image.display().to_string()]);
@@ -187,6 +190,41 @@ fn parts(table: &mut Table, machine: &Machine, shown: &Value) {
     for note in &machine.notes {
         table.row(["note", note]);
     }
+}
+
+/// Where its threads run on the host, and how they are scheduled.
+fn threads(threads: &Threads) -> Vec<(&'static str, String)> {
+    const REST: &str = "the rest of QEMU";
+    let mut lines = Vec::new();
+    let vcpus = threads.vcpus.iter();
+    let mut pins: Vec<String> = vcpus
+        .map(|(number, cpus)| format!("processor {number} on {cpus}"))
+        .collect();
+    pins.extend(
+        threads
+            .emulator
+            .as_ref()
+            .map(|cpus| format!("{REST} on {cpus}")),
+    );
+    pins.extend(threads.all.as_ref().map(|cpus| match pins.is_empty() {
+        true => format!("all threads on {cpus}"),
+        false => format!("all others on {cpus}"),
+    }));
+    if !pins.is_empty() {
+        lines.push(("pinned", pins.join(", ")));
+    }
+    let policies = [
+        ("processors", threads.vcpu_policy),
+        (REST, threads.emulator_policy),
+    ];
+    let policies = policies.into_iter();
+    let policies: Vec<String> = policies
+        .filter_map(|(whose, policy)| Some(format!("{whose} {}", policy?)))
+        .collect();
+    if !policies.is_empty() {
+        lines.push(("scheduled", policies.join(", ")));
+    }
+    lines
 }
 
 fn disk(disk: &Disk) -> String {

@@ -8,6 +8,42 @@ fn line(found: &Found<'_>) -> String {
 }
 
 pub(super) const TABLE: &[Entry] = &[
+    // These are mvm's own words about QEMU's threads.
+    Entry {
+        id: "pinned",
+        patterns: &[
+            " cannot be moved to the host's CPUs *",
+            " is to run on the host's CPUs *",
+        ],
+        code: Host,
+        cause: line,
+        fix: |_| {
+            "a control group may keep CPUs from it (`AllowedCPUs=` of a unit, cpuset): the file \
+             `cpuset.cpus.effective` of the group that /proc/self/cgroup names says so"
+                .to_owned()
+        },
+    },
+    Entry {
+        id: "scheduled",
+        patterns: &[" cannot be scheduled as *"],
+        code: Host,
+        cause: line,
+        fix: |_| {
+            "its control group may have no share of real time (`cpu.rt_runtime_us`), or the right to it was \
+             lost since the guest was planned"
+                .to_owned()
+        },
+    },
+    Entry {
+        id: "cpu-feature",
+        patterns: &["the guest's processor has it off"],
+        code: Host,
+        cause: line,
+        fix: |_| {
+            "the host's processor, or TCG, does not have it: `mvm log NAME --qemu` shows QEMU's warning"
+                .to_owned()
+        },
+    },
     Entry {
         id: "image-locked",
         patterns: &["Is another process using the image [*]?"],

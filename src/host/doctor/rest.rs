@@ -89,7 +89,8 @@ pub(super) fn clusters(facts: &HostFacts) -> Option<Finding> {
         })
         .collect();
     let text = format!("{} kinds of core: CPUs {}", kinds.len(), cpus.join(" | "));
-    let fix = "pin a guest with CPU model `host` to the cores of one kind (`cpu.pin`)";
+    let fix =
+        "keep a guest with CPU model `host` on the cores of one kind: `cpu.host-cpus = \"big\"`";
     Some(finding("cpu-clusters", Level::Info, text).fix(fix))
 }
 

@@ -50,6 +50,8 @@ fn host(kvm: KvmState) -> HostFacts {
             },
             ..CpuFacts::default()
         },
+        realtime: crate::host::RealtimeFacts::default(),
+        dmi: crate::host::DmiFacts::default(),
         programs: crate::host::Programs::default(),
         tpm: None,
         memory: MemoryFacts {

@@ -12,7 +12,7 @@ use crate::host::store::write_atomically;
 use crate::ids::Arch;
 
 /// Grows with every change of what is asked or how it is kept.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// What the answers hold for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -221,6 +221,12 @@ impl QemuCaps {
         Some(*kind)
     }
 
+    /// The names of those properties of a type that are of one kind.
+    pub fn properties_of(&self, name: &str, kind: PropertyKind) -> impl Iterator<Item = &str> {
+        let of_kind = self.properties.get(name).and_then(|all| all.0.get(&kind));
+        of_kind.into_iter().flat_map(Names::iter)
+    }
+
     /// The same for `-machine`; `machine` may be an alias.
     pub fn machine_property(&self, machine: &str, property: &str) -> Option<PropertyKind> {
         self.device_property(self.real_name(machine), property)
@@ -260,6 +266,8 @@ pub const PROBED_DEVICES: &[&str] = &[
     "igb",
     "intel-hda",
     "intel-iommu",
+    "max-arm-cpu",
+    "max-x86_64-cpu",
     "nvdimm",
     "nvme",
     "nvme-ns",

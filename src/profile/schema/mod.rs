@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Arch, Id, MacAddr};
+use crate::ids::{Id, MacAddr};
 use crate::units::Span;
 
+pub use cpu::*;
 pub use devices::*;
 pub use memory::*;
+pub use platform::*;
 pub use power::*;
 pub use storage::*;
 pub use tpm::*;
@@ -35,8 +37,10 @@ macro_rules! table {
 }
 
 // Below the macro that they use.
+mod cpu;
 mod devices;
 mod memory;
+mod platform;
 mod power;
 mod storage;
 mod tpm;
@@ -75,6 +79,16 @@ layers! {
     machine: MachineTable,
     /// The processors.
     cpu: CpuTable,
+    /// Where on the host its threads run.
+    pin: PinTable,
+    /// How the host schedules its threads.
+    scheduler: SchedulerTable,
+    /// What a Windows guest sees of Hyper-V.
+    hyperv: HypervTable,
+    /// The guest's clocks.
+    clock: ClockTable,
+    /// What the guest's firmware says of the machine.
+    smbios: SmbiosTable,
     /// The memory.
     memory: MemoryTable,
     /// NUMA nodes that the guest sees, by name.
@@ -153,42 +167,6 @@ table! {
         display: String,
         /// As in `--firmware`: `bios`, `uefi` or `none`.
         firmware: String,
-    }
-}
-
-table! {
-    /// `[machine]`
-    MachineTable {
-        /// The guest's architecture; the host's own by default.
-        arch: Arch,
-        /// QEMU's machine type: `q35`, `pc`, `microvm`, `virt`, or a versioned one such as `pc-q35-7.2`.
-        /// By default `q35` on x86_64 and `virt` on aarch64.
-        r#type: String,
-        /// How the guest's code is run. By default `auto`: KVM where it is healthy, else TCG.
-        accel: AccelWord,
-        /// The version of the interrupt controller of `virt`; by default what the accelerator has.
-        gic: Gic,
-    }
-}
-
-table! {
-    /// `[cpu]`
-    CpuTable {
-        /// QEMU's name of the model, or `auto` (the default): `host` under KVM, `max` under TCG.
-        model: String,
-        /// How many the guest has. By default the product of the topology, else 1.
-        count: u32,
-        /// Sockets.
-        sockets: u32,
-        /// Cores a socket.
-        cores: u32,
-        /// Threads a core.
-        threads: u32,
-        /// The guest does not see that it runs under KVM (`kvm=off`), which some drivers of passed GPUs want.
-        hide_hypervisor: bool,
-        /// How many bits a physical address of the guest has at most. By default, with a device of the host
-        /// and the model `host`, as many as the host's IOMMU can translate.
-        phys_bits_limit: u32,
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 mod boards;
+mod cpu;
 mod devices;
 mod memory;
 mod session;
