@@ -24,9 +24,28 @@ pub(super) struct ChoiceArgs {
     /// The firmware: `bios`, `uefi` or `none`
     #[arg(long, value_name = "KIND")]
     firmware: Option<String>,
-    /// The display, for profiles with variants for it
+    /// Where its pictures go: `headless`, `vnc`, `spice`, `local`, `egl-headless`, `dbus`, several as in
+    /// `spice,egl-headless`, or a word that the profile's variants know
     #[arg(long, value_name = "KIND")]
     display: Option<String>,
+    /// How many outputs its first video device has: `display.outputs`
+    #[arg(long, value_name = "NUMBER")]
+    output: Option<u32>,
+    /// The host's connectors of a local display, as in `HDMI-1,DP-1`: `display.local.connectors`
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    connectors: Vec<String>,
+    /// A local display fills the screen: `display.local.full-screen`
+    #[arg(long)]
+    full_screen: bool,
+    /// A local display shows its frames in a second: `display.local.show-fps`
+    #[arg(long)]
+    show_fps: bool,
+    /// The pointer goes from one output of a local display to the next: `display.local.extend-abs-mode`
+    #[arg(long)]
+    extend_abs_mode: bool,
+    /// A local display takes nothing of the host's keyboard and mouse: `display.local.host-input = false`
+    #[arg(long)]
+    disable_host_input: bool,
     /// The GPU: `vf:N`, `vf:auto`, `vf` (also `sriov`), `whole` (also `gvtd`), `upt`, `mdev:TYPE`, `mdev:UUID`,
     /// `virtio` or `none`; `vf:1@0000:03:00.0` where the host has several
     #[arg(long, value_name = "KIND")]
@@ -84,6 +103,22 @@ impl ChoiceArgs {
         ] {
             if let Some(path) = path {
                 set.push(text(key, &place(path)?));
+            }
+        }
+        set.extend(self.output.map(|count| format!("display.outputs={count}")));
+        if !self.connectors.is_empty() {
+            let names = self.connectors.iter().map(String::as_str);
+            let names = toml::Value::Array(names.map(toml::Value::from).collect());
+            set.push(format!("display.local.connectors={names}"));
+        }
+        for (key, said, value) in [
+            ("full-screen", self.full_screen, true),
+            ("show-fps", self.show_fps, true),
+            ("extend-abs-mode", self.extend_abs_mode, true),
+            ("host-input", self.disable_host_input, false),
+        ] {
+            if said {
+                set.push(format!("display.local.{key}={value}"));
             }
         }
         set.extend(self.append.as_deref().map(|line| text("boot.append", line)));

@@ -21,6 +21,7 @@ mod create;
 mod detach;
 mod devices;
 mod disk;
+mod display;
 mod doctor;
 mod drive;
 mod edit;
@@ -57,6 +58,8 @@ mod reset;
 mod resume;
 mod run;
 mod save;
+mod screenshot;
+mod send_key;
 mod set_time;
 mod show;
 mod signals;
@@ -141,6 +144,9 @@ enum Command {
     Wait(wait::WaitArgs),
     Events(events::EventsArgs),
     Console(console::ConsoleArgs),
+    Display(display::DisplayArgs),
+    Screenshot(screenshot::ScreenshotArgs),
+    SendKey(send_key::SendKeyArgs),
     Log(log::LogArgs),
     Memory(memory::MemoryArgs),
     Attach(Box<attach::AttachArgs>),
@@ -204,6 +210,9 @@ impl Cli {
             Command::Wait(args) => wait::run(&args, &context),
             Command::Events(args) => events::run(&args, &context),
             Command::Console(args) => console::run(args, &context),
+            Command::Display(args) => display::run(&args, &context),
+            Command::Screenshot(args) => screenshot::run(&args, &context),
+            Command::SendKey(args) => send_key::run(&args, &context),
             Command::Log(args) => log::run(&args, &context),
             Command::Memory(args) => memory::run(&args, &context),
             Command::Attach(args) => attach::run(&args, &context),

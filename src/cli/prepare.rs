@@ -185,6 +185,7 @@ fn needs(layer: &Layer, settings: &Settings) -> Needs {
         tpm: machine::tpm::host_tpm(layer)
             .filter(|path| machine::tpm::is_tpm(path))
             .map(str::to_owned),
+        displays: machine::desktop::wants_host(layer),
         user: machine::run_as::user(layer).map(str::to_owned),
         ..Needs::default()
     }

@@ -98,6 +98,7 @@ fn of_seen(seen: &Seen, context: &Context) -> Value {
         "message": field("message"),
         "next-start": field("next-start"),
         "sockets": field("sockets"),
+        "displays": field("displays"),
         "machine-file": machine_file::find(context, &seen.name),
         "logs": logs(&seen.run),
     });
@@ -145,9 +146,9 @@ fn logs(run: &RunDir) -> Vec<PathBuf> {
 
 /// The parts of a machine that are devices, by their kind.
 fn devices(machine: &Value) -> Value {
-    const KINDS: [&str; 11] = [
-        "disks", "nics", "consoles", "channels", "agent", "shares", "rng", "balloon", "watchdog",
-        "vsock", "iommu",
+    const KINDS: [&str; 12] = [
+        "desktop", "disks", "nics", "consoles", "channels", "agent", "shares", "rng", "balloon",
+        "watchdog", "vsock", "iommu",
     ];
     let there = |kind: &&str| machine.get(*kind).is_some();
     let devices: Map<String, Value> = KINDS

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::asleep::{self, Asleep, AsleepError, Kind};
+use super::displays::Displays;
 use super::lifecycle::{Input, News};
 use super::saved::image::{self, ImageError};
 use super::threads::{self, ThreadsError};
@@ -47,6 +48,8 @@ pub(crate) struct Connected {
     pub(crate) consoles: BTreeMap<String, (UnixStream, Vec<u8>)>,
     /// Consoles that are pseudo-terminals, under the names that they have in the state.
     pub(crate) ptys: BTreeMap<String, PathBuf>,
+    /// Where its displays are, by kind.
+    pub(crate) displays: BTreeMap<String, String>,
     /// What the guest does; nothing where its processors were never let go.
     pub(crate) first: Vec<Input>,
     /// Whether QEMU ran before this supervisor.
@@ -74,6 +77,7 @@ pub(crate) struct Wanted {
     hugepages: Vec<Hugepages>,
     user: User,
     threads: threads::Wanted,
+    displays: Displays,
 }
 
 impl Wanted {
@@ -95,6 +99,7 @@ impl Wanted {
             hugepages: machine.ram.hugepages(machine.memory),
             user: user(machine),
             threads: threads::Wanted::of(machine),
+            displays: Displays::of(machine),
         }
     }
 }
@@ -232,6 +237,7 @@ pub(crate) async fn connect(
         }
     };
     let ptys = ptys(&qmp, &wanted.ptys).await;
+    let displays = wanted.displays.find(&qmp).await;
     let first = doing(&qmp).await?;
     Ok(Connected {
         qmp,
@@ -239,6 +245,7 @@ pub(crate) async fn connect(
         agent,
         consoles,
         ptys,
+        displays,
         first,
         adopted,
         agent_open,

@@ -103,7 +103,10 @@ fn mappings(command: &CommandLine, prepared: &mut Prepared) -> Result<Vec<FdMapp
                 .lock
                 .try_clone()
                 .map_err(StartError::io("share", path))?,
-            source @ (FdSource::Tap(_) | FdSource::Device(_) | FdSource::Connect(_)) => {
+            source @ (FdSource::Tap(_)
+            | FdSource::Device(_)
+            | FdSource::Connect(_)
+            | FdSource::Secret(_)) => {
                 ops::open_source(source)?.ok_or_else(|| StartError::NoFd(fd.name.clone()))?
             }
         };

@@ -10,6 +10,7 @@ mod connect;
 mod console;
 mod control;
 mod devices;
+mod displays;
 mod end;
 pub mod error;
 pub mod explain;

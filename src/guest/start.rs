@@ -220,6 +220,7 @@ fn first_state(run: &RunDir, machine: &Machine, resumed: bool) -> GuestState {
         agent: false,
         arch: machine.arch,
         sockets: Sockets::names(run, machine),
+        displays: std::collections::BTreeMap::new(),
         message: None,
         lost: Vec::new(),
         wakeups: 0,

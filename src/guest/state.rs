@@ -83,6 +83,9 @@ pub struct GuestState {
     pub arch: Arch,
     /// The sockets to connect to, by name: `qmp`, `control`, `console-main`, …
     pub sockets: BTreeMap<String, PathBuf>,
+    /// Where its displays are, by kind, as QEMU said: a URI, or words where there is none.
+    #[serde(default)]
+    pub displays: BTreeMap<String, String>,
     /// What a user should know: why the guest is paused, that its end is overdue.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,

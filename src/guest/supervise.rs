@@ -394,6 +394,7 @@ impl Supervisor {
             agent,
             consoles,
             ptys,
+            displays,
             first,
             adopted,
             agent_open,
@@ -405,8 +406,10 @@ impl Supervisor {
         }
         self.tasks.spawn(Arc::clone(&self.hotplug).follow_usb());
         later.serve(&mut self.tasks, &mut self.consoles, &qmp, consoles);
-        self.view
-            .send_modify(|view| view.state.sockets.extend(ptys));
+        self.view.send_modify(|view| {
+            view.state.sockets.extend(ptys);
+            view.state.displays = displays;
+        });
         // One that was adopted may have woken while nobody looked.
         let back = adopted.then(|| Arc::clone(&self.parking).back_after_adoption());
         let watch = Arc::clone(&self.hotplug).watch(qmp.clone(), qmp.subscribe(), back);

@@ -309,6 +309,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         detach_consoles: Vec::new(),
         iommufd: false,
         virtio_gpu: false,
+        desktop: crate::machine::Desktop::default(),
         trace: vec![],
         hotplug_ports: 0,
         qemu_args: vec![],

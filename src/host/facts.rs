@@ -1,6 +1,6 @@
 //! One snapshot of the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,10 @@ use super::cpu::CpuFacts;
 use super::devices::DeviceFacts;
 use super::dmi::DmiFacts;
 use super::firmware::FirmwareFacts;
+use super::graphical::{self, Session};
 use super::kvm::KvmFacts;
 use super::links::LinkFacts;
+use super::listening;
 use super::memory::MemoryFacts;
 use super::node::DeviceNode;
 use super::os::OsRelease;
@@ -65,6 +67,12 @@ pub struct HostFacts {
     /// The host's TPM that was asked for.
     #[serde(default)]
     pub tpm: Option<TpmFacts>,
+    /// Whose desktops are there; empty if they were not asked for.
+    #[serde(default)]
+    pub sessions: Vec<Session>,
+    /// TCP ports that somebody listens on; empty if they were not asked for.
+    #[serde(default)]
+    pub ports: BTreeSet<u16>,
     /// QEMU, for the architectures that were asked for.
     pub qemu: BTreeMap<Arch, QemuFacts>,
     /// UEFI and other firmware images with a descriptor; empty if it was not asked for.
@@ -93,6 +101,8 @@ pub struct Needs {
     pub dmi: bool,
     /// Look at that TPM of the host's.
     pub tpm: Option<String>,
+    /// Read whose desktops are there, and which ports are taken.
+    pub displays: bool,
     /// Look that user up.
     pub user: Option<String>,
     /// Do not believe cached results (`mvm doctor --fresh`).
@@ -183,6 +193,16 @@ impl HostFacts {
             users: UserFacts::read(roots, needs.user.as_deref()),
             programs: Programs::read(roots),
             tpm: needs.tpm.as_deref().map(|path| TpmFacts::read(roots, path)),
+            sessions: if needs.displays {
+                graphical::read(roots)
+            } else {
+                Vec::new()
+            },
+            ports: if needs.displays {
+                listening::read(roots)
+            } else {
+                BTreeSet::new()
+            },
             qemu: needs
                 .qemu
                 .iter()

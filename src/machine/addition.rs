@@ -120,6 +120,7 @@ impl Addition {
             detach_consoles: self.host.detach_consoles.clone(),
             iommufd: self.iommufd,
             virtio_gpu: false,
+            desktop: super::Desktop::default(),
             firmware: Firmware::Builtin,
             consoles: Vec::new(),
             channels: Vec::new(),

@@ -35,6 +35,18 @@ pub enum LackError {
         /// QEMU's version.
         version: String,
     },
+    /// A part of QEMU.
+    #[error("{what} needs {name}, which this QEMU ({version}) lacks: {why}")]
+    Part {
+        /// Which part of the profile needs it.
+        what: String,
+        /// The part.
+        name: String,
+        /// QEMU's version.
+        version: String,
+        /// Why it is not there.
+        why: Lacks,
+    },
     /// A backend or an option.
     #[error("{what} needs {name}, which this QEMU ({version}) is built without")]
     Backend {
@@ -57,10 +69,20 @@ impl Hint for LackError {
                 "install QEMU {version} or later, or name one in `qemu.binary`"
             )],
             Self::Device {
-                why: Lacks::Module(_),
+                why: Lacks::Module(file),
                 ..
-            } => vec!["install the package of your distribution that has this module".to_owned()],
-            Self::Device { .. } | Self::Property { .. } => Vec::new(),
+            } => vec![module(file)],
+            Self::Part {
+                why: Lacks::Module(file),
+                ..
+            } => vec![module(file)],
+            Self::Part {
+                why: Lacks::Since(version),
+                ..
+            } => vec![format!(
+                "install QEMU {version} or later, or name one in `qemu.binary`"
+            )],
+            Self::Part { .. } | Self::Device { .. } | Self::Property { .. } => Vec::new(),
             Self::Backend { name, .. } if name.contains("sandbox") => {
                 vec!["leave `qemu.sandbox` out: it is used where QEMU has it".to_owned()]
             }
@@ -71,6 +93,85 @@ impl Hint for LackError {
     fn exit_code(&self) -> ExitCode {
         ExitCode::Host
     }
+}
+
+/// Which package has a module of QEMU's. The names are Debian's and Fedora's.
+fn module(file: &str) -> String {
+    let package = match file.trim_end_matches(".so") {
+        // Debian 12 has SPICE's and the GPU's with QEMU itself, 13 in packages of their own.
+        "ui-spice-app" | "ui-spice-core" | "chardev-spice" | "audio-spice" | "hw-display-qxl"
+        | "hw-usb-redirect" => {
+            "Debian and Ubuntu: `apt install qemu-system-modules-spice`; Fedora: `dnf install qemu-ui-spice-core qemu-device-display-qxl`"
+        }
+        "ui-egl-headless" | "ui-opengl" | "ui-dbus" => {
+            "Debian and Ubuntu: `apt install qemu-system-modules-opengl`; Fedora: `dnf install qemu-ui-opengl qemu-ui-egl-headless`"
+        }
+        name if name.starts_with("hw-display-virtio") => {
+            "Debian and Ubuntu: `apt install qemu-system-modules-opengl`; Fedora: `dnf install qemu-device-display-virtio-gpu`"
+        }
+        name if name.starts_with("ui-") || name.starts_with("audio-") => {
+            "Debian and Ubuntu: `apt install qemu-system-gui`; Fedora: `dnf install qemu-ui-gtk qemu-audio-pa`"
+        }
+        _ => "it is in a package of its own",
+    };
+    format!("install the package of your distribution that has this module ({package})")
+}
+
+/// The same for displays and what belongs to them.
+fn desktop(machine: &Machine, caps: &QemuCaps) -> Result<(), LackError> {
+    let version = || caps.version.to_string();
+    for video in &machine.desktop.video {
+        let name = video.driver(machine.board.kind);
+        if !caps.properties_known(name) {
+            continue;
+        }
+        let lacks = |property| caps.device_property(name, property).is_none();
+        let properties = video.properties().into_iter().map(|(property, _)| property);
+        if let Some(property) = properties.into_iter().find(|property| lacks(property)) {
+            return Err(LackError::Property {
+                what: format!("video `{}`", video.id),
+                property,
+                name,
+                version: version(),
+            });
+        }
+    }
+    let evdev = machine
+        .desktop
+        .inputs
+        .iter()
+        .find(|input| input.evdev.is_some());
+    if let Some(input) = evdev {
+        if !caps.objects.is_empty() && !caps.has_object("input-linux") {
+            return Err(LackError::Backend {
+                what: format!("input `{}`", input.id),
+                name: "input-linux",
+                version: version(),
+            });
+        }
+    }
+    for (wanted, key, name) in [
+        (
+            machine.desktop.clipboard,
+            "display.clipboard",
+            "qemu-vdagent",
+        ),
+        (
+            machine.desktop.usb_redirects > 0,
+            "usb-redirect",
+            "spicevmc",
+        ),
+    ] {
+        if wanted && !caps.chardevs.is_empty() && !caps.chardevs.contains(name) {
+            return Err(LackError::Part {
+                what: format!("`{key}`"),
+                name: format!("the character device {name}"),
+                version: version(),
+                why: caps.why_lacks(name),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Whether this QEMU has every device, backend and object that the machine needs. What it did not tell
@@ -112,6 +213,7 @@ pub(super) fn check(machine: &Machine, caps: &QemuCaps) -> Result<(), LackError>
             });
         }
     }
+    desktop(machine, caps)?;
     if machine.rng.is_some() && !caps.objects.is_empty() && !caps.has_object(RNG_SOURCE) {
         return Err(LackError::Backend {
             what: "`[rng]`".to_owned(),

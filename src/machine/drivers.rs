@@ -1,8 +1,11 @@
 //! The names of QEMU's device types, in one place: the command line uses them, and the check against
 //! what this QEMU has names the same.
 
+use super::desktop::video::GPU_ID;
 use super::{BoardKind, Bus, HostDeviceKind, Machine};
-use crate::profile::schema::{ControllerModel, DiskBus, Media, NicModel, TpmModel, WatchdogModel};
+use crate::profile::schema::{
+    ControllerModel, DiskBus, Media, NicModel, TpmModel, UsbModel, WatchdogModel,
+};
 
 /// The kinds of virtio device that a guest has at most one of, or that a table gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +28,6 @@ pub enum Virtio {
     Share,
     /// The IOMMU.
     Iommu,
-    /// The GPU.
-    Gpu,
 }
 
 /// The device type on that bus.
@@ -49,8 +50,6 @@ pub const fn virtio(kind: Virtio, bus: Bus) -> &'static str {
         (Virtio::Share, Bus::Mmio) => "virtio-9p-device",
         (Virtio::Share, _) => "virtio-9p-pci",
         (Virtio::Iommu, _) => "virtio-iommu-pci",
-        (Virtio::Gpu, Bus::Mmio) => "virtio-gpu-device",
-        (Virtio::Gpu, _) => "virtio-gpu-pci",
     }
 }
 
@@ -61,20 +60,33 @@ pub const USB_HOST: &str = "usb-host";
 /// The object that stands for `/dev/iommu`.
 pub const IOMMUFD: &str = "iommufd";
 
-/// The virtual GPU: one with VGA where firmware expects that.
-pub const fn gpu(board: BoardKind) -> &'static str {
-    match board {
-        BoardKind::Q35 | BoardKind::Pc => "virtio-vga",
-        BoardKind::Virt | BoardKind::Microvm => virtio(Virtio::Gpu, board.bus()),
+/// The bridge to conventional PCI.
+pub const fn bridge(board: BoardKind) -> &'static str {
+    match board.bus() {
+        Bus::Pcie => "pcie-pci-bridge",
+        Bus::Pci | Bus::Mmio => "pci-bridge",
     }
 }
+
+/// The USB controller.
+pub const fn usb(model: UsbModel) -> &'static str {
+    match model {
+        UsbModel::Xhci => "qemu-xhci",
+        UsbModel::NecXhci => "nec-usb-xhci",
+        UsbModel::Ehci => "usb-ehci",
+        UsbModel::Uhci => "piix3-usb-uhci",
+    }
+}
+
+/// Shared memory.
+pub const SHMEM: &str = "ivshmem-plain";
+/// A port for devices of a SPICE viewer's host.
+pub const USB_REDIRECT: &str = "usb-redir";
 
 /// The port that a PCI Express device sits behind.
 pub const ROOT_PORT: &str = "pcie-root-port";
 /// The AHCI controller of boards without one of their own.
 pub const AHCI: &str = "ich9-ahci";
-/// The USB controller.
-pub const USB: &str = "qemu-xhci";
 /// A USB mass storage device whose SCSI device is a device of its own.
 pub const USB_SCSI: &str = "usb-bot";
 /// A port for bytes.
@@ -160,6 +172,7 @@ pub(crate) struct Needed {
 pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     let board = machine.board.kind;
     let bus = board.bus();
+    let usb = self::usb(machine.desktop.usb.model);
     let mut needed = Vec::new();
     let mut need = |driver, what: String| needed.push(Needed { driver, what });
     for disk in &machine.disks {
@@ -171,9 +184,9 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
             }
             (DiskBus::Floppy, _) if board != BoardKind::Pc => need(FLOPPY_CONTROLLER, what),
             (DiskBus::Sata, _) if board != BoardKind::Q35 => need(AHCI, what),
-            (DiskBus::Usb, Media::Disk) => need(USB, what),
+            (DiskBus::Usb, Media::Disk) => need(usb, what),
             (DiskBus::Usb, Media::Cdrom) => {
-                need(USB, what.clone());
+                need(usb, what.clone());
                 need(USB_SCSI, what);
             }
             _ => {}
@@ -196,7 +209,8 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     for console in machine.consoles.iter().filter(|console| console.virtio) {
         need(CONSOLE_PORT, format!("console `{}`", console.id));
     }
-    if machine.agent || !machine.channels.is_empty() {
+    let spice = machine.desktop.has_agent() || machine.desktop.has_webdav();
+    if machine.agent || !machine.channels.is_empty() || spice {
         need(SERIAL_PORT, "a channel".to_owned());
     }
     if machine.rng.is_some() {
@@ -225,13 +239,45 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
         match device.kind {
             HostDeviceKind::Pci(_) | HostDeviceKind::Mdev(_) => need(VFIO, what),
             HostDeviceKind::Usb(_) => {
-                need(USB, what.clone());
+                need(usb, what.clone());
                 need(USB_HOST, what);
             }
         }
     }
-    if machine.virtio_gpu {
-        need(gpu(board), "`gpu.virtio`".to_owned());
+    let desktop = &machine.desktop;
+    for video in &desktop.video {
+        let what = match video.id.as_str() {
+            GPU_ID => "`gpu.virtio`".to_owned(),
+            id => format!("video `{id}`"),
+        };
+        need(video.driver(board), what);
+    }
+    for audio in &desktop.audio {
+        let what = || format!("audio `{}`", audio.id);
+        need(audio.driver(), what());
+        if let Some(codec) = audio.codec() {
+            need(codec, what());
+        }
+    }
+    for input in &desktop.inputs {
+        if let Some(driver) = input.driver(board) {
+            need(driver, format!("input `{}`", input.id));
+        }
+    }
+    for shmem in &desktop.shmem {
+        need(SHMEM, format!("shmem `{}`", shmem.id));
+    }
+    if desktop.usb_redirects > 0 {
+        need(USB_REDIRECT, "`[usb-redirect]`".to_owned());
+    }
+    if super::slots::has_usb(machine) {
+        need(usb, "a USB device or `[usb-controller]`".to_owned());
+    }
+    if desktop.has_bridge() {
+        need(
+            bridge(board),
+            "sound, shared memory and virtio input".to_owned(),
+        );
     }
     if super::slots::Slots::of(machine)
         .root_ports()

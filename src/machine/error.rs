@@ -8,6 +8,7 @@ use super::clock::ClockError;
 use super::controller::ControllerError;
 use super::cpu::CpuError;
 use super::cpu_options::CpuOptionError;
+use super::desktop::DesktopError;
 use super::disk::DiskError;
 use super::extras::ExtraError;
 use super::files::FileError;
@@ -78,6 +79,9 @@ pub enum ResolveError {
     /// Its TPM.
     #[error(transparent)]
     Tpm(#[from] TpmError),
+    /// A display, or what belongs to one.
+    #[error(transparent)]
+    Desktop(#[from] DesktopError),
     /// A device of the host.
     #[error(transparent)]
     Device(Box<DeviceError>),
@@ -148,6 +152,7 @@ impl Hint for ResolveError {
             Self::Power(e) => e.hints(),
             Self::Extra(e) => e.hints(),
             Self::Tpm(e) => e.hints(),
+            Self::Desktop(e) => e.hints(),
             Self::Device(e) => e.hints(),
             Self::Slot(e) => e.hints(),
             Self::Address(e) => e.hints(),
@@ -181,6 +186,7 @@ impl Hint for ResolveError {
             Self::Power(e) => e.exit_code(),
             Self::Extra(e) => e.exit_code(),
             Self::Tpm(e) => e.exit_code(),
+            Self::Desktop(e) => e.exit_code(),
             Self::Device(e) => e.exit_code(),
             Self::Slot(e) => e.exit_code(),
             Self::Address(e) => e.exit_code(),

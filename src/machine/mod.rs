@@ -8,6 +8,7 @@ pub mod clock;
 pub mod controller;
 pub mod cpu;
 pub mod cpu_options;
+pub mod desktop;
 pub mod disk;
 pub mod drivers;
 pub mod error;
@@ -38,6 +39,7 @@ use std::path::PathBuf;
 pub use addition::{Addition, AdditionError, addition};
 pub use clock::Clock;
 pub use controller::{Controller, VirtioOptions};
+pub use desktop::Desktop;
 pub use disk::{DiskOptions, Throttle};
 pub use error::ResolveError;
 pub use files::wanted;
@@ -149,9 +151,12 @@ pub struct Machine {
     /// Whether those reach the guest through `/dev/iommu` rather than their groups.
     #[serde(default)]
     pub iommufd: bool,
-    /// Whether the guest has a virtual GPU of QEMU's own.
+    /// Whether the profile asks for a virtual GPU of QEMU's own; it is among `desktop.video`.
     #[serde(default)]
     pub virtio_gpu: bool,
+    /// What a person sees, hears and holds of it.
+    #[serde(default)]
+    pub desktop: Desktop,
     /// Root ports that are kept free for devices that come while the guest runs.
     #[serde(default)]
     pub hotplug_ports: u8,
@@ -185,6 +190,8 @@ impl Machine {
     pub fn has_serial_controller(&self) -> bool {
         self.agent
             || !self.channels.is_empty()
+            || self.desktop.has_agent()
+            || self.desktop.has_webdav()
             || self.consoles.iter().any(|console| console.virtio)
     }
 

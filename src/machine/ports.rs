@@ -1,16 +1,24 @@
 //! Consoles, channels and the agent: what is connected by character devices.
 
-use super::{Channel, Console};
+use super::{Channel, Console, Desktop};
 use crate::error::{ExitCode, Hint};
 use crate::ids::Id;
 use crate::profile::schema::{ConsoleBackend, ConsoleDevice, Layer};
 
 /// The name of the guest agent's port.
 pub const AGENT_PORT: &str = "org.qemu.guest_agent.0";
+/// The name of the port of SPICE's agent.
+pub const SPICE_AGENT_PORT: &str = "com.redhat.spice.0";
+/// Its number: the last.
+pub const SPICE_AGENT_NUMBER: usize = 30;
+/// The name of the port of SPICE's shared folders.
+pub const WEBDAV_PORT: &str = "org.spice-space.webdav.0";
+/// Its number.
+pub const WEBDAV_NUMBER: usize = 29;
 /// How many virtio consoles there are ports for.
 pub const MAX_VIRTIO_CONSOLES: usize = 9;
 /// How many channels there are ports for.
-pub const MAX_CHANNELS: usize = 21;
+pub const MAX_CHANNELS: usize = 19;
 
 /// A console or channel that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,6 +131,24 @@ pub(super) fn consoles(layer: &Layer) -> Result<Vec<Console>, PortError> {
     // Stable: `main`, then the serial one, then by name.
     consoles.sort_by_key(|console| (console.id.as_str() != "main", console.virtio));
     Ok(consoles)
+}
+
+/// Whether a channel has the port of one of SPICE's.
+pub(super) fn beside(channels: &[Channel], desktop: &Desktop) -> Result<(), PortError> {
+    for (there, name, first) in [
+        (desktop.has_agent(), SPICE_AGENT_PORT, "SPICE's agent"),
+        (desktop.has_webdav(), WEBDAV_PORT, "SPICE's shared folders"),
+    ] {
+        let twin = channels.iter().find(|channel| channel.port == name);
+        if let Some(twin) = twin.filter(|_| there) {
+            return Err(PortError::PortTwice {
+                first: first.to_owned(),
+                second: twin.id.clone(),
+                port: name.to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Whether the agent has a channel, and the other channels.

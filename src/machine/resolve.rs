@@ -6,7 +6,7 @@ use super::addition::AdditionError;
 use super::error::ResolveError;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Lifecycle, Machine, Qemu, board, boot,
-    check, clock, controller, cpu, cpu_options, disk, extras, host_devices, hyperv,
+    check, clock, controller, cpu, cpu_options, desktop, disk, extras, host_devices, hyperv,
     lifecycle as ends, memory as ram, names, net, ports, power, run_as, slots, smbios, threads,
     tpm,
 };
@@ -179,6 +179,19 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     )?;
     let smbios_table = layer.smbios.clone().unwrap_or_default();
     let run_as = run_as::resolve(layer, &facts.users, accel.chosen)?;
+    let desktop = desktop::desktop(
+        layer,
+        &desktop::Around {
+            board: &board,
+            caps,
+            facts,
+            devices: &devices,
+            run_dir: &run_dir,
+            run_as: run_as.as_ref(),
+        },
+        &mut notes,
+    )?;
+    ports::beside(&channels, &desktop)?;
     let machine = Machine {
         name: name.clone(),
         profile: profile.to_owned(),
@@ -205,6 +218,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         detach_consoles: devices.detach_consoles,
         iommufd,
         virtio_gpu: layer.gpu.as_ref().and_then(|gpu| gpu.virtio) == Some(true),
+        desktop,
         hotplug_ports: hotplug_ports(layer, board.kind)?,
         board,
         accel,
@@ -338,11 +352,13 @@ pub(super) fn ids(machine: &Machine) -> Result<(), ResolveError> {
         };
         (&device.id, kind)
     });
+    let desktop = machine.desktop.ids();
     for (id, kind) in disks
         .chain(controllers)
         .chain(nics)
         .chain(shares)
         .chain(host)
+        .chain(desktop)
     {
         let what = format!("{kind} `{id}`");
         if id.as_str().starts_with("mvm-") {

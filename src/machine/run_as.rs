@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::files::shown;
 use super::memory::RamKind;
 use super::{
-    AccelKind, Addition, Disk, Firmware, HostDevice, HostDeviceKind, Machine, ResolveError,
+    AccelKind, Addition, Desktop, Disk, Firmware, HostDevice, HostDeviceKind, Machine, ResolveError,
 };
 use crate::error::{ExitCode, Hint};
 use crate::host::UserFacts;
@@ -324,8 +324,36 @@ fn needed(machine: &Machine) -> Vec<Needed> {
         };
         all.push(one("memory", path, need));
     }
+    all.extend(desktop(&machine.desktop));
     all.extend(disks(&machine.disks));
     all.extend(host(&machine.host_devices, machine.iommufd));
+    all
+}
+
+/// What displays and shared memory are opened by. A password is handed over open, and the node of a keyboard is
+/// given.
+fn desktop(desktop: &Desktop) -> Vec<Needed> {
+    let mut all = Vec::new();
+    let vnc = desktop.vnc.as_ref().map(|vnc| &vnc.server);
+    let spice = desktop.spice.as_ref().map(|spice| &spice.server);
+    for dir in [vnc, spice]
+        .into_iter()
+        .flatten()
+        .filter_map(|server| server.tls.as_ref())
+    {
+        let files = ["ca-cert.pem", "server-cert.pem", "server-key.pem"];
+        all.extend(
+            files.map(|file| one("the display's certificates", &dir.join(file), Need::Read)),
+        );
+    }
+    for shmem in desktop.shmem.iter().filter(|shmem| !shmem.own) {
+        let what = format!("shared memory `{}`", shmem.id);
+        // QEMU makes one that is not there.
+        all.push(match shmem.path.parent().filter(|_| !shmem.path.exists()) {
+            Some(dir) => one(&what, dir, Need::Change),
+            None => one(&what, &shmem.path, Need::Write),
+        });
+    }
     all
 }
 

@@ -9,7 +9,7 @@
 //! ```text
 //!            q35, virt (pcie.0)          pc (pci.0)         microvm (virtio-mmio-bus.N)
 //! 00         host bridge                 host bridge        0 serial  1 rng  2 balloon
-//! 01, 02     display, GPU                PIIX3, display     3 vsock   4 scsi  5 GPU
+//! 01, 02     displays, GPU               PIIX3, displays    3 vsock   4 scsi  5 GPU
 //! 03 - 0b    one of a kind               one of a kind
 //! 0c - 1f    0c-0f ports of cards        cards, disks,      23 down to 5 cards, disks, shares
 //!            10-17 ports of disks, and   shares,            (Linux looks at the highest first)
@@ -23,6 +23,10 @@
 //!            device (virt)
 //! ```
 //!
+//! Video devices are functions of one slot. Sound, shared memory and virtio keyboards and pointers, on PCI
+//! Express conventional devices in part, sit behind a bridge: at 0b on q35, at 02 on virt, at 01.4 on pc; on
+//! microvm keyboards and pointers are at 6 and on.
+//!
 //! Intel's integrated GPU is at 02 as on the host, or at 04 beside another display; then the controller of
 //! consoles, which is there otherwise, is at 02, on pc at 1f.
 //!
@@ -34,7 +38,7 @@ mod named;
 mod ports;
 
 use super::host_devices::GuestPlace;
-use super::{Bus, HostDeviceKind, Machine};
+use super::{BoardKind, Bus, HostDeviceKind, Machine};
 use crate::ids::PciSlot;
 use crate::profile::schema::DiskBus;
 pub(super) use asked::check_asked;
@@ -82,6 +86,17 @@ enum Named {
     Controller,
 }
 
+/// What sits behind the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// Sound cards.
+    Audio,
+    /// Shared memory.
+    Shmem,
+    /// Virtio keyboards and pointers.
+    Input,
+}
+
 /// Where a device sits: QEMU's `bus` and `addr`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -95,10 +110,16 @@ const PCI_LAST: u8 = 0x1f;
 /// Where a GPU beside another display is.
 const UPT_SLOT: u8 = 0x04;
 
+/// The bridge to what is conventional PCI.
+pub const BRIDGE: &str = "mvm-pci";
+/// The first slots behind the bridge of sound, shared memory, virtio keyboards and pointers.
+const BEHIND: [u8; 3] = [0x01, 0x08, 0x10];
+/// The first transport of virtio keyboards and pointers.
+const MMIO_FIRST_INPUT: u8 = MMIO_FIRST_NAMED + 1;
+
 const PCI_FIRST_NAMED: u8 = 0x0c;
 const MMIO_FIRST_NAMED: u8 = 5;
 const MMIO_LAST: u8 = 23;
-const USB_PORTS: usize = 15;
 /// Stands for the root port of a device that a running guest gets, followed by a word and `}`: which of
 /// the free ones it is, is decided when it is plugged in.
 pub const FREE_PORT: &str = "{port:";
@@ -184,6 +205,7 @@ impl Slots {
         }
         let pci = match single {
             Single::Iommu => 0x03,
+            Single::Display if self.bus == Bus::Pci && self.gpu == Some(0x02) => 0x03,
             Single::Display if self.bus == Bus::Pci => 0x02,
             Single::Display => 0x01,
             Single::Serial => match (self.gpu, self.bus) {
@@ -210,6 +232,45 @@ impl Slots {
             _ => 4,
         };
         self.place(pci, mmio)
+    }
+
+    /// The place of a video device; the index counts those that have one.
+    pub fn video(self, index: usize) -> Place {
+        let first = self.single(Single::Display);
+        match (index, self.bus) {
+            (0, _) | (_, Bus::Mmio) => first,
+            _ => Place {
+                addr: first.addr.map(|addr| format!("{addr}.{index:#x}")),
+                ..first
+            },
+        }
+    }
+
+    /// The place of the bridge to conventional PCI.
+    pub fn bridge(self, board: BoardKind) -> Place {
+        let addr = match board {
+            BoardKind::Q35 => "0xb",
+            BoardKind::Virt => "0x2",
+            // A function of the PIIX3, which is always there.
+            BoardKind::Pc | BoardKind::Microvm => "0x1.0x4",
+        };
+        Place {
+            bus: self.root().to_owned(),
+            addr: Some(addr.to_owned()),
+        }
+    }
+
+    /// The place of a device behind that bridge.
+    pub fn behind(self, kind: Behind, index: usize) -> Place {
+        let number = small(index);
+        if self.bus == Bus::Mmio {
+            return self.place(0, MMIO_FIRST_INPUT.saturating_add(number));
+        }
+        let slot = BEHIND[kind as usize].saturating_add(number);
+        Place {
+            bus: BRIDGE.to_owned(),
+            addr: Some(format!("{slot:#x}")),
+        }
     }
 
     /// The place of the network card with that index.
@@ -391,12 +452,29 @@ fn usb_hosts(machine: &Machine) -> usize {
 
 /// Whether the guest has the USB controller, whose ports count from 1.
 pub fn has_usb(machine: &Machine) -> bool {
-    usb_hosts(machine) > 0 || machine.disks.iter().any(|disk| disk.bus == DiskBus::Usb)
+    usb_hosts(machine) > 0
+        || machine.disks.iter().any(|disk| disk.bus == DiskBus::Usb)
+        || machine.desktop.usb.asked
+        || machine.desktop.on_usb() > 0
 }
 
 /// The port of a USB device of the host, from the last down: disks have the first ones.
-pub fn usb_port(index: usize) -> usize {
-    USB_PORTS.saturating_sub(index)
+pub fn usb_port(machine: &Machine, index: usize) -> usize {
+    usize::from(machine.desktop.usb.ports).saturating_sub(index)
+}
+
+/// The ports of the desktop's USB devices, in their order: from the middle on to both sides, so that neither
+/// another disk nor another device of the host moves them.
+pub fn desktop_ports(machine: &Machine) -> Vec<(String, usize)> {
+    let ports = usize::from(machine.desktop.usb.ports);
+    let disks = machine.disks.iter().filter(|disk| disk.bus == DiskBus::Usb);
+    let first_free = disks.count() + 1;
+    let last_free = ports.saturating_sub(usb_hosts(machine));
+    let middle = ports / 2 + 1;
+    let mut free: Vec<usize> = (first_free..=last_free).collect();
+    free.sort_by_key(|port| (port.abs_diff(middle), *port));
+    // `check` lets no more devices through than there are ports.
+    machine.desktop.usb_devices().zip(free).collect()
 }
 
 /// `check` keeps numbers far below 255.

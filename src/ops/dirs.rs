@@ -115,7 +115,9 @@ pub(crate) fn remove_file(path: &Path) -> Result<(), OpsError> {
 
 /// Whether a name in a guest's run-time directory is one that mvm or its QEMU puts there.
 pub fn is_ours(name: &str) -> bool {
-    const FIXED: [&str; 12] = [
+    const FIXED: [&str; 14] = [
+        "vnc.sock",
+        "spice.sock",
         "lock",
         "supervisor.lock",
         "state.json",
@@ -131,6 +133,7 @@ pub fn is_ours(name: &str) -> bool {
     ];
     FIXED.contains(&name)
         || name == "agent.sock"
+        || name.starts_with("shmem-")
         || name.ends_with(".mvm-new")
         || (name.ends_with(".sock")
             && (name.starts_with("console-") || name.starts_with("channel-")))

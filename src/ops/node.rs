@@ -25,6 +25,11 @@ fn find(place: &Place, node: &Node) -> Result<Option<PathBuf>, DeviceError> {
         Node::Own(device) => dir(device)
             .and_then(|dir| place.list(dir.join("vfio-dev")).into_iter().next())
             .map(|name| place.dev.join("vfio/devices").join(name)),
+        // The names that stay are links.
+        Node::Input(path) => path
+            .strip_prefix("/dev/input")
+            .ok()
+            .and_then(|name| place.dev.join("input").join(name).canonicalize().ok()),
         Node::Usb { name, .. } => {
             plain(name)?;
             let dir = Path::new("bus/usb/devices").join(name);

@@ -212,6 +212,7 @@ proptest! {
                     let serves = |step: &Step| matches!(step, Step::StartSidecar { sidecar } if sidecar.socket == *path);
                     plan.steps.iter().any(serves)
                 }
+                FdSource::Secret(path) => path.is_absolute(),
             };
             prop_assert!(there, "{fd:?}");
         }

@@ -94,7 +94,7 @@ pub enum ProfileError {
         flag: bool,
     },
     /// A choice that changes nothing, which is not what was asked for.
-    #[error("no variant of {profile} answers to {flag}")]
+    #[error("neither mvm nor a variant of {profile} knows {flag}")]
     NoAnswer {
         /// The flag.
         flag: String,
@@ -175,11 +175,7 @@ impl Hint for ProfileError {
                 None => vec![list_or("its variants are", known, "it has no variants")],
             },
             Self::NoAnswer { known, .. } => {
-                vec![list_or(
-                    "its variants answer to",
-                    known,
-                    "it has none for that flag",
-                )]
+                vec![list_or("there are", known, "it has none for that flag")]
             }
             _ => Vec::new(),
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::device_flags::{self, choice_word, gpu_kind, gpu_of};
+use super::display;
 use super::error::ProfileError;
 use super::fault::{dotted, shown};
 use super::load::{Choices, Origins, Profile, VariantState};
@@ -62,7 +63,7 @@ pub(super) fn merge(
             });
         }
     }
-    answered(name, choices, &written)?;
+    display::answered(name, choices, &written)?;
 
     let above = Above {
         flags: &flags,
@@ -75,7 +76,7 @@ pub(super) fn merge(
         let holds = !when.is_empty()
             && when
                 .iter()
-                .all(|(key, wanted)| chosen(key, choices, above, &merged) == normal(key, wanted));
+                .all(|(key, wanted)| holds(key, wanted, choices, above, &merged));
         let on = by_hand || holds;
         if on {
             lay(&mut merged, body);
@@ -164,6 +165,7 @@ pub(super) fn flags(choices: &Choices) -> Result<Vec<Tree>, ProfileError> {
             Node { origin, value },
         )]));
     }
+    flags.extend(display::flag(choices));
     for text in &choices.set {
         flags.push(super::set::parse(text)?);
     }
@@ -184,7 +186,7 @@ fn take_variants(merged: &mut Tree) -> Vec<(String, Tree)> {
     found
 }
 
-fn when_of(body: &Tree) -> Vec<(String, String)> {
+pub(super) fn when_of(body: &Tree) -> Vec<(String, String)> {
     match body.get("when").map(|node| &node.value) {
         Some(Branch::Table(when)) => when
             .iter()
@@ -203,30 +205,7 @@ fn take_when(body: &mut Tree) -> Vec<(String, String)> {
     when
 }
 
-/// A display that no variant answers must not pass in silence: mvm has nothing else to do with it.
-fn answered(name: &str, choices: &Choices, written: &[(String, Tree)]) -> Result<(), ProfileError> {
-    let Some(display) = &choices.display else {
-        return Ok(());
-    };
-    let answers: Vec<String> = written
-        .iter()
-        .flat_map(|(_, body)| when_of(body))
-        .filter(|(when, _)| when == "display")
-        .map(|(_, wanted)| wanted)
-        .collect();
-    let word = choice_word(display);
-    if word != DISPLAY && !answers.iter().any(|wanted| wanted == word) {
-        return Err(ProfileError::NoAnswer {
-            flag: format!("--display {}", shown(display)),
-            profile: name.to_owned(),
-            known: answers,
-        });
-    }
-    Ok(())
-}
-
 const GPU: &str = "none";
-const DISPLAY: &str = "headless";
 
 /// The value of a condition by the name that mvm has for it.
 fn normal<'a>(key: &str, wanted: &'a str) -> &'a str {
@@ -241,6 +220,18 @@ fn normal<'a>(key: &str, wanted: &'a str) -> &'a str {
 struct Above<'a> {
     flags: &'a [Tree],
     files: &'a [Tree],
+}
+
+/// Whether a variant's condition holds.
+fn holds(key: &str, wanted: &str, choices: &Choices, above: Above<'_>, merged: &Tree) -> bool {
+    if key == "display" {
+        // A guest may have several.
+        let trees = above.files.iter().chain([merged]);
+        return display::chosen(choices, above.flags, trees)
+            .iter()
+            .any(|kind| kind == wanted);
+    }
+    chosen(key, choices, above, merged) == normal(key, wanted)
 }
 
 /// The value that a variant's condition is compared with: the flag's, or what the profile says.
@@ -265,7 +256,6 @@ fn chosen(key: &str, choices: &Choices, above: Above<'_>, merged: &Tree) -> Stri
                 .or_else(|| gpu_of(merged).map(str::to_owned))
                 .unwrap_or_else(|| GPU.to_owned())
         }
-        "display" => choice_word(choices.display.as_deref().unwrap_or(DISPLAY)).to_owned(),
         _ => firmware(above, merged),
     }
 }

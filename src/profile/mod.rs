@@ -12,6 +12,7 @@
 mod check;
 mod create;
 mod device_flags;
+mod display;
 mod error;
 mod fault;
 mod load;

@@ -218,7 +218,12 @@ fn kind(
             "UsbPort" => "text: a USB port",
             "DeviceId" => "text: vendor and device",
             "CpuList" => "text: a list of CPUs",
-            "VfIndex" => "whole number or `auto`",
+            "VfIndex" | "DisplayPort" => "whole number or `auto`",
+            "DisplayTypes" => {
+                let word = serde_json::json!({ "$ref": "#/definitions/DisplayType" });
+                let (word, told) = kind(schema, &word, path, tables);
+                return (format!("{word} or list of {word}s"), told);
+            }
             other => panic!("the reference has no word for {other}"),
         };
         return (kind.to_owned(), String::new());

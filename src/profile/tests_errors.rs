@@ -389,8 +389,8 @@ fn choices() {
     exit 2
     "#);
     insta::assert_snapshot!(told(Choices { display: some("gtk"), ..Choices::default() }), @r#"
-    error: no variant of arm-virt answers to --display gtk
-    hint: it has none for that flag
+    error: neither mvm nor a variant of arm-virt knows --display gtk
+    hint: there are `headless`, `vnc`, `spice`, `local`, `egl-headless`, `dbus`
     exit 2
     "#);
     let headless = Choices {

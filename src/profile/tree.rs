@@ -86,6 +86,7 @@ pub(super) fn alternatives(path: &[&str]) -> &'static [&'static str] {
         ["disk", _] => &["file", "empty", "none"],
         ["pci", _] => &["address", "id", "match", "vf", "none"],
         ["usb", _] => &["id", "serial", "port", "match", "none"],
+        ["shmem", _] => &["size", "none"],
         ["mdev", _] => &["uuid", "type", "none"],
         ["tpm"] => &["emulator", "passthrough", "none"],
         ["gpu"] => &["vf", "whole", "upt", "mdev", "virtio", "none"],

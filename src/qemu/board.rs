@@ -10,7 +10,7 @@ pub(super) fn add(args: &mut Args, machine: &Machine) {
     args.raw("-uuid", machine.uuid.to_string());
     args.flag("-nodefaults");
     args.flag("-no-user-config");
-    args.raw("-display", "none");
+    super::desktop::window(args, machine);
     if machine.qemu.sandbox {
         let sandbox = Options::new("on")
             .set("obsolete", "deny")

@@ -60,6 +60,8 @@ pub enum FdSource {
     Device(PathBuf),
     /// A connection to the program that listens on that Unix socket.
     Connect(PathBuf),
+    /// What a file that holds a password says, without the end of its line; QEMU gets a copy in memory.
+    Secret(PathBuf),
 }
 
 impl CommandLine {

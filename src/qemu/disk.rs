@@ -13,7 +13,7 @@ use crate::ids::Id;
 use crate::machine::drivers::{self, Virtio};
 use crate::machine::slots::{Single, has_usb, own};
 use crate::machine::{BoardKind, Disk, Image, Machine};
-use crate::profile::schema::{Aio, Cache, DetectZeroes, DiskBus, DiskFormat, Media};
+use crate::profile::schema::{Aio, Cache, DetectZeroes, DiskBus, DiskFormat, Media, UsbModel};
 
 pub(super) const SCSI: &str = "mvm-scsi";
 /// The USB controller.
@@ -75,8 +75,12 @@ fn controllers(args: &mut Args, machine: &Machine, context: Context) {
     }
     if has_usb(machine) {
         let place = context.slots.single(Single::Usb);
-        let xhci = Object::device(drivers::USB, USB).at(place);
-        args.device(xhci.set("p2", 15).set("p3", 15));
+        let usb = machine.desktop.usb;
+        let device = Object::device(drivers::usb(usb.model), USB).at(place);
+        args.device(match usb.model {
+            UsbModel::Xhci | UsbModel::NecXhci => device.set("p2", usb.ports).set("p3", usb.ports),
+            UsbModel::Ehci | UsbModel::Uhci => device,
+        });
     }
 }
 

@@ -1,22 +1,19 @@
-//! Devices of the host, and the virtual GPU.
+//! Devices of the host.
 
 use super::Context;
 use super::args::{Args, Object, path};
 use super::command::FdSource;
 use super::disk::USB;
-use crate::machine::drivers::{self, Virtio};
+use crate::machine::drivers;
 use crate::machine::host_devices::GuestPlace;
-use crate::machine::slots::{Single, usb_port};
-use crate::machine::{BoardKind, HostDevice, HostDeviceKind, HostPci, HostUsb, Machine, UsbAsk};
+use crate::machine::slots::usb_port;
+use crate::machine::{HostDevice, HostDeviceKind, HostPci, HostUsb, Machine, UsbAsk};
 
 const IOMMUFD: &str = "mvm-iommufd";
 /// Its descriptor.
 const IOMMUFD_FD: &str = "iommu";
 
 pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
-    if machine.virtio_gpu {
-        args.device(gpu(context));
-    }
     if machine.iommufd {
         let object = Object::new("qom-type", drivers::IOMMUFD).set("id", IOMMUFD);
         if machine.run_as.is_some() {
@@ -38,7 +35,7 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
                         // In a guest that runs QEMU takes the first port that is free.
                         .set_some(
                             "port",
-                            (!context.slots.is_hot()).then(|| usb_port(usbs).to_string()),
+                            (!context.slots.is_hot()).then(|| usb_port(machine, usbs).to_string()),
                         ),
                 );
                 usbs += 1;
@@ -50,22 +47,6 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
             }
         }
     }
-}
-
-/// The virtual GPU. Its pictures go where a display leads them.
-fn gpu(context: Context) -> Object {
-    let id = "mvm-gpu";
-    let place = context.slots.single(Single::Display);
-    let driver = drivers::gpu(context.board);
-    match context.board {
-        BoardKind::Q35 | BoardKind::Pc if !context.translated => Object::device(driver, id),
-        BoardKind::Q35 | BoardKind::Pc => {
-            // With VGA it is a legacy device too.
-            Object::device(driver, id).set("iommu_platform", true)
-        }
-        BoardKind::Virt | BoardKind::Microvm => context.virtio(Virtio::Gpu, id),
-    }
-    .at(place)
 }
 
 /// A PCI function or a mediated device, without its place in the guest; `None` for what is none of these.

@@ -5,6 +5,7 @@ mod board;
 mod boot;
 pub mod command;
 mod cpu;
+mod desktop;
 mod disk;
 mod extras;
 mod host_devices;
@@ -57,6 +58,18 @@ impl Context {
             .set_some("ats", options.ats)
             .set_some("packed", options.packed)
     }
+
+    /// A virtio device of that type.
+    fn virtio_named(self, driver: &str, id: &str) -> Object {
+        let device = Object::device(driver, id);
+        if !self.translated {
+            return device;
+        }
+        let legacy = self.board.bus() != Bus::Mmio;
+        device
+            .set("iommu_platform", true)
+            .set_some("disable-legacy", legacy.then_some("on"))
+    }
 }
 
 impl Context {
@@ -93,6 +106,7 @@ pub fn command_line(machine: &Machine) -> CommandLine {
     net::add(&mut args, machine, context);
     extras::add(&mut args, machine, context);
     tpm::add(&mut args, machine);
+    desktop::add(&mut args, machine, context);
     host_devices::add(&mut args, machine, context);
     for pattern in &machine.trace {
         args.options("-trace", args::Options::with("enable", pattern));
@@ -103,7 +117,7 @@ pub fn command_line(machine: &Machine) -> CommandLine {
     CommandLine {
         program: machine.qemu.binary.clone(),
         args: args.args,
-        env: Vec::new(),
+        env: desktop::environment(machine),
         fds: args.fds,
     }
 }

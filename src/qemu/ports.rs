@@ -10,7 +10,8 @@ use crate::machine::drivers::{self, Virtio};
 use crate::machine::ports::{AGENT_PORT, MAX_VIRTIO_CONSOLES};
 use crate::machine::slots::Single;
 
-const SERIAL: &str = "mvm-serial";
+/// The controller of consoles and channels.
+pub(super) const SERIAL: &str = "mvm-serial";
 /// The port of the agent. Port 0 can be a console's only, and is the first one's.
 const AGENT_NUMBER: usize = 1;
 

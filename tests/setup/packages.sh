@@ -46,6 +46,11 @@ if [ $level = test ]; then
     file_from /usr/share/AAVMF qemu-efi-aarch64
     file_from /usr/lib/ipxe/qemu ipxe-qemu
     file_from /usr/share/seabios seabios
+    # A SPICE client, an X server and QEMU's windows, for the tests of displays.
+    command_from spicy-screenshot spice-client-gtk
+    command_from Xvfb xvfb
+    file_from "/usr/lib/$(uname -m)-linux-gnu/qemu/ui-gtk.so" qemu-system-gui
+    command_from openssl openssl
     command_from ip iproute2
     command_from swtpm swtpm
 fi

@@ -38,6 +38,9 @@ pub(super) fn table(shown: &Value, machine: Option<&Machine>) -> Table {
     if let Some(machine) = machine {
         parts(&mut table, machine, shown);
     }
+    for (kind, uri) in shown["displays"].as_object().into_iter().flatten() {
+        text(&mut table, &format!("display {kind}"), uri);
+    }
     let mut sockets: Vec<(&str, &str)> = Vec::new();
     for (name, path) in shown["sockets"].as_object().into_iter().flatten() {
         sockets.extend(path.as_str().map(|path| (name.as_str(), path)));
@@ -119,6 +122,28 @@ fn parts(table: &mut Table, machine: &Machine, shown: &Value) {
         table.row([label.to_owned(), words]);
     }
     table.row(["memory".to_owned(), machine.memory.to_string()]);
+    let board = machine.board.kind;
+    for video in &machine.desktop.video {
+        let outputs = video.outputs.filter(|outputs| *outputs > 1);
+        let outputs = outputs.map_or_else(String::new, |outputs| format!(", {outputs} outputs"));
+        let row = format!("{}{outputs}", video.driver(board));
+        table.row([format!("video {}", video.id), row]);
+    }
+    for audio in &machine.desktop.audio {
+        let row = format!("{} to {}", audio.device, audio.backend);
+        table.row([format!("audio {}", audio.id), row]);
+    }
+    for input in &machine.desktop.inputs {
+        let row = match &input.evdev {
+            Some(evdev) => evdev.path.display().to_string(),
+            None => format!("{} on {}", input.device, input.bus),
+        };
+        table.row([format!("input {}", input.id), row]);
+    }
+    for shmem in &machine.desktop.shmem {
+        let row = format!("{} at {}", shmem.size, shmem.path.display());
+        table.row([format!("shmem {}", shmem.id), row]);
+    }
     if let Some(kernel) = &machine.kernel {
         table.row(["kernel", &kernel.image.display().to_string()]);
         if let Some(initrd) = &kernel.initrd {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use crate::machine::desktop::video::GPU_ID;
 use crate::machine::{Disk, Firmware, HostDevice, HostDeviceKind, Machine};
 use crate::profile::schema::Media;
 
@@ -27,6 +28,10 @@ pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
     found.set("channel", channels(was), channels(is));
     found.set("share", shares(was), shares(is));
     found.set("device", devices(was), devices(is));
+    found.set("video", videos(was), videos(is));
+    found.set("audio", sound(was), sound(is));
+    found.set("input", inputs(was), inputs(is));
+    found.set("shmem", shmem(was), shmem(is));
     for (what, was, is) in [
         ("the agent's channel", was.agent, is.agent),
         (
@@ -51,11 +56,27 @@ pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
             is.board.virtio_iommu,
         ),
         ("the virtual GPU", was.virtio_gpu, is.virtio_gpu),
+        (
+            "the channel of SPICE's agent",
+            was.desktop.has_agent(),
+            is.desktop.has_agent(),
+        ),
+        (
+            "the channel of SPICE's folders",
+            was.desktop.has_webdav(),
+            is.desktop.has_webdav(),
+        ),
         ("sleep (S3)", was.power.s3, is.power.s3),
         ("hibernation (S4)", was.power.s4, is.power.s4),
     ] {
         found.presence(what, was, is);
     }
+    found.value(
+        "the number of USB devices of a viewer",
+        &was.desktop.usb_redirects,
+        &is.desktop.usb_redirects,
+    );
+    found.value("the USB controller", &usb(was), &usb(is));
     found.value(
         "the number of ports for hot-plug",
         &was.hotplug_ports,
@@ -187,6 +208,56 @@ fn devices(machine: &Machine) -> BTreeMap<&str, String> {
     devices
         .map(|device| (device.id.as_str(), device_in_words(device)))
         .collect()
+}
+
+/// The one that `gpu.virtio` makes is compared as that.
+fn videos(machine: &Machine) -> BTreeMap<&str, String> {
+    let videos = machine.desktop.video.iter();
+    videos
+        .filter(|video| video.id.as_str() != GPU_ID)
+        .map(|video| {
+            let driver = video.driver(machine.board.kind);
+            let text = format!("{driver} {:?}", video.properties());
+            (video.id.as_str(), text)
+        })
+        .collect()
+}
+
+/// Where the sound goes is the host's affair.
+fn sound(machine: &Machine) -> BTreeMap<&str, String> {
+    let audio = machine.desktop.audio.iter();
+    audio
+        .map(|audio| {
+            let codec = audio.codec().unwrap_or("no codec");
+            (
+                audio.id.as_str(),
+                format!("{} with {codec}", audio.driver()),
+            )
+        })
+        .collect()
+}
+
+/// The host's own come and go without the guest's seeing it.
+fn inputs(machine: &Machine) -> BTreeMap<&str, String> {
+    let inputs = machine.desktop.inputs.iter();
+    inputs
+        .filter_map(|input| {
+            let driver = input.driver(machine.board.kind)?;
+            Some((input.id.as_str(), driver.to_owned()))
+        })
+        .collect()
+}
+
+fn shmem(machine: &Machine) -> BTreeMap<&str, String> {
+    let shmem = machine.desktop.shmem.iter();
+    shmem
+        .map(|shmem| (shmem.id.as_str(), shmem.size.to_string()))
+        .collect()
+}
+
+fn usb(machine: &Machine) -> String {
+    let usb = machine.desktop.usb;
+    format!("{} with {} ports", usb.model, usb.ports)
 }
 
 /// What device of the host it is. The address of a virtual function that is made anew can be another one.

@@ -261,6 +261,7 @@ mod tests {
                 hibernating: false,
                 saving: None,
                 resumed: false,
+                displays: std::collections::BTreeMap::new(),
                 next_start: None,
             },
             stop_failures: 0,

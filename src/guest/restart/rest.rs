@@ -126,6 +126,7 @@ fn resting(run: &RunDir, before: GuestState, ended: &Ended, again: &Again) -> Gu
     GuestState {
         state: Condition::Restarting,
         since: now,
+        displays: BTreeMap::new(),
         next_start: Some(now + again.after.as_secs()),
         pid: None,
         qemu_start_ticks: None,

@@ -61,6 +61,8 @@ fn host(kvm: KvmState) -> HostFacts {
         },
         kvm,
         vhost_net: node("/dev/vhost-net", None),
+        sessions: Vec::new(),
+        ports: std::collections::BTreeSet::new(),
         vhost_vsock: node("/dev/vhost-vsock", Some(NodeProblem::Missing)),
         tun: node("/dev/net/tun", None),
         links: LinkFacts::default(),

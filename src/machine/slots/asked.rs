@@ -3,6 +3,7 @@
 use super::{Place, Single, Slots, has_place, has_usb, places};
 use crate::error::{ExitCode, Hint};
 use crate::ids::PciSlot;
+use crate::machine::desktop::Video;
 use crate::machine::{BoardKind, Bus, Machine};
 use crate::profile::schema::DiskBus;
 
@@ -78,7 +79,7 @@ impl Single {
             Self::Scsi => disk(DiskBus::Scsi),
             Self::Usb => has_usb(machine),
             Self::Ahci => disk(DiskBus::Sata) && board != BoardKind::Q35,
-            Self::Display => machine.virtio_gpu,
+            Self::Display => machine.desktop.video.iter().any(Video::has_place),
         }
     }
 
@@ -144,6 +145,10 @@ pub(crate) fn taken(machine: &Machine) -> Vec<(String, PciSlot)> {
     };
     for single in Single::ALL.into_iter().filter(|one| one.is_in(machine)) {
         add(single.words().to_owned(), &slots.single(single));
+    }
+    if machine.desktop.has_bridge() && slots.bus != Bus::Mmio {
+        let bridge = slots.bridge(machine.board.kind);
+        add("the bridge to conventional PCI".to_owned(), &bridge);
     }
     for (index, nic) in machine.nics.iter().enumerate() {
         add(format!("network `{}`", nic.id), &slots.nic(index));

@@ -1,7 +1,7 @@
 //! Whether a board has places for all devices of a machine.
 
 use super::ports::{OWN, PORTS};
-use super::{MMIO_FIRST_NAMED, MMIO_LAST, PCI_FIRST_NAMED, Slots, USB_PORTS, usb_hosts};
+use super::{MMIO_FIRST_NAMED, MMIO_LAST, PCI_FIRST_NAMED, Slots, usb_hosts};
 use crate::error::{ExitCode, Hint};
 use crate::machine::{BoardKind, Bus, Machine};
 use crate::profile::schema::DiskBus;
@@ -91,21 +91,30 @@ pub(in crate::machine) fn check(machine: &Machine) -> Result<(), SlotError> {
         Bus::Mmio => fits(
             all,
             "network cards, virtio disks, shares and controllers",
-            MMIO_NAMED - usize::from(machine.virtio_gpu),
+            // The inputs come after the GPU.
+            MMIO_NAMED
+                - match (machine.desktop.inputs.len(), machine.desktop.video.len()) {
+                    (0, videos) => videos,
+                    (inputs, _) => 1 + inputs,
+                },
         )?,
     }
     for (bus, what, max) in [
         (DiskBus::Sata, "SATA disks and drives", SATA_PORTS),
         (DiskBus::Ide, "IDE disks and drives", IDE_UNITS),
         (DiskBus::Floppy, "floppy drives", FLOPPY_UNITS),
-        (DiskBus::Usb, "USB devices", USB_PORTS),
+        (
+            DiskBus::Usb,
+            "USB devices",
+            machine.desktop.usb.ports.into(),
+        ),
         (DiskBus::Scsi, "SCSI disks and drives", SCSI_TARGETS),
     ] {
         let on_it = machine.disks.iter();
         let on_it = on_it.filter(|disk| disk.bus == bus && disk.options.controller.is_none());
         let mut count = on_it.count();
         if bus == DiskBus::Usb {
-            count += usb_hosts(machine);
+            count += usb_hosts(machine) + machine.desktop.on_usb();
         }
         fits(count, what, max)?;
     }

@@ -5,7 +5,7 @@ pub mod devices;
 use std::path::Path;
 
 use super::Plan;
-use super::step::Step;
+use super::step::{Node, Owner, Step};
 use crate::host::links::LinkFacts;
 use crate::machine::{Firmware, Machine, NicBackend, RunAs, Tpm};
 use crate::qemu::command::{CommandLine, FdSource};
@@ -54,6 +54,17 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
         });
         steps.extend(give(&machine, &vars.path));
     }
+    if let Some(user) = &machine.run_as {
+        let inputs = machine.desktop.inputs.iter();
+        let nodes = inputs.filter_map(|input| input.evdev.as_ref());
+        steps.extend(nodes.map(|evdev| Step::GiveNode {
+            node: Node::Input(evdev.path.clone()),
+            to: Owner::alone(user.uid),
+            from: None,
+        }));
+    }
+    let own = machine.desktop.shmem.iter().filter(|shmem| shmem.own);
+    steps.extend(own.filter_map(|shmem| give(&machine, &shmem.path)));
     steps.extend(devices(&machine, links));
     steps.extend(sidecars(&machine));
     let listen = |path: &Path| Step::Listen {
@@ -61,7 +72,11 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
     };
     steps.extend(command.fds.iter().filter_map(|fd| match &fd.source {
         FdSource::Listen(path) => Some(listen(path)),
-        FdSource::Lock(_) | FdSource::Tap(_) | FdSource::Device(_) | FdSource::Connect(_) => None,
+        FdSource::Lock(_)
+        | FdSource::Tap(_)
+        | FdSource::Device(_)
+        | FdSource::Connect(_)
+        | FdSource::Secret(_) => None,
     }));
     steps.extend(["qmp.sock", "control.sock"].map(|name| listen(&run.join(name))));
     steps.extend(

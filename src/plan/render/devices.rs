@@ -97,6 +97,10 @@ fn node_path(node: &Node) -> String {
             of(device)
         ),
         Node::Own(device) => format!("\"/dev/vfio/devices/$(ls {}/vfio-dev)\"", of(device)),
+        Node::Input(path) => {
+            let path = path.to_string_lossy();
+            shlex::try_quote(&path).unwrap_or_default().into_owned()
+        }
         Node::Usb { name, .. } => {
             let number = |file| format!("\"$(cat /sys/bus/usb/devices/{name}/{file})\"");
             format!(

@@ -28,6 +28,7 @@ pub fn json(plan: &Plan) -> Value {
                 FdSource::Tap(name) => ("tap", json!(name)),
                 FdSource::Device(path) => ("device", json!(path)),
                 FdSource::Connect(path) => ("connect", json!(path)),
+                FdSource::Secret(path) => ("secret", json!(path)),
             };
             json!({ "fd": number, "name": fd.name, "what": what, "of": of })
         })

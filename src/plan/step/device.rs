@@ -112,6 +112,8 @@ pub enum Node {
         /// The kernel's name of the half of the port that it uses, `1-3.2`.
         name: String,
     },
+    /// A keyboard's or mouse's, as it is named below `/dev/input`.
+    Input(PathBuf),
 }
 
 impl fmt::Display for Node {
@@ -119,6 +121,7 @@ impl fmt::Display for Node {
         match self {
             Self::Group(device) | Self::Own(device) => write!(f, "the VFIO node of {device}"),
             Self::Usb { port, .. } => write!(f, "the node of the USB device at {port}"),
+            Self::Input(path) => path.display().fmt(f),
         }
     }
 }

@@ -386,13 +386,17 @@ impl Step {
         match self {
             Self::TakeLease { key, .. } | Self::ReleaseLease { key, .. } => Some(key.clone()),
             Self::BindDriver { device, .. } | Self::GiveBack { device, .. } => Some(device.key()),
-            Self::GiveNode { node, .. } | Self::TakeNodeBack { node, .. } => Some(match node {
-                Node::Group(VfioDevice::Pci(pci)) | Node::Own(VfioDevice::Pci(pci)) => pci.key(),
-                Node::Group(VfioDevice::Mdev(uuid)) | Node::Own(VfioDevice::Mdev(uuid)) => {
-                    Extent::mdev(*uuid, None).key
+            Self::GiveNode { node, .. } | Self::TakeNodeBack { node, .. } => match node {
+                Node::Group(VfioDevice::Pci(pci)) | Node::Own(VfioDevice::Pci(pci)) => {
+                    Some(pci.key())
                 }
-                Node::Usb { port, .. } => port.key(),
-            }),
+                Node::Group(VfioDevice::Mdev(uuid)) | Node::Own(VfioDevice::Mdev(uuid)) => {
+                    Some(Extent::mdev(*uuid, None).key)
+                }
+                Node::Usb { port, .. } => Some(port.key()),
+                // Guests and host take turns in having it.
+                Node::Input(_) => None,
+            },
             Self::SetVfNet { pf, index, .. } => Some(
                 PciRef::Vf {
                     pf: *pf,

@@ -16,6 +16,7 @@ use crate::ids::{Id, MacAddr};
 use crate::units::Span;
 
 pub use cpu::*;
+pub use desktop::*;
 pub use devices::*;
 pub use memory::*;
 pub use platform::*;
@@ -38,6 +39,7 @@ macro_rules! table {
 
 // Below the macro that they use.
 mod cpu;
+mod desktop;
 mod devices;
 mod memory;
 mod platform;
@@ -135,6 +137,20 @@ layers! {
     mdev: BTreeMap<Id, MdevTable>,
     /// The guest's GPU.
     gpu: GpuTable,
+    /// Where the guest's pictures go.
+    display: DisplayTable,
+    /// What the guest draws on, by name.
+    video: BTreeMap<Id, VideoTable>,
+    /// Sound cards, by name.
+    audio: BTreeMap<Id, AudioTable>,
+    /// Keyboards, mice and tablets, by name.
+    input: BTreeMap<Id, InputTable>,
+    /// Memory that the guest shares with programs of the host, by name.
+    shmem: BTreeMap<Id, ShmemTable>,
+    /// USB devices of a SPICE viewer's host.
+    usb_redirect: UsbRedirectTable,
+    /// The USB controller.
+    usb_controller: UsbControllerTable,
     /// How devices of the host reach the guest.
     vfio: VfioTable,
     /// Take devices although the host itself uses them, as `take-from-host` of each device does.

@@ -4,6 +4,7 @@
 
 mod boards;
 mod cpu;
+mod desktop;
 mod devices;
 mod memory;
 mod session;
