@@ -196,7 +196,9 @@ fn processes(roots: &Roots, told: &mut BTreeMap<u32, Told>) {
     let mut pids: Vec<u32> = entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    pids.sort_unstable();
+    // What this process itself was told comes before what others were.
+    let own = std::process::id();
+    pids.sort_unstable_by_key(|pid| (*pid != own, *pid));
     for pid in pids {
         let dir = roots.path(format!("/proc/{pid}"));
         let environ = dir.join("environ");

@@ -8,6 +8,7 @@ mod dependencies;
 mod device_plans;
 mod devices;
 mod disk;
+mod displays;
 mod emulated_host;
 mod env;
 mod guests;
