@@ -8,6 +8,7 @@ use clap::Args;
 use super::Failure;
 use crate::error::ExitCode;
 use crate::profile::Choices;
+use crate::profile::schema::DisplayType;
 use crate::units::Size;
 
 /// What is laid over the profile.
@@ -87,6 +88,34 @@ pub(super) struct ChoiceArgs {
 }
 
 impl ChoiceArgs {
+    /// Flags of a window beside a display that is none.
+    fn only_for_windows(&self) -> Result<(), Failure> {
+        let Some(display) = &self.display else {
+            return Ok(());
+        };
+        // What only a variant knows may be a window.
+        let kinds: Vec<&str> = display.split(',').map(str::trim).collect();
+        let known = |kind: &&str| DisplayType::ALL.iter().any(|one| one.as_str() == *kind);
+        if kinds.contains(&"local") || !kinds.iter().all(known) {
+            return Ok(());
+        }
+        for (flag, said) in [
+            ("connectors", !self.connectors.is_empty()),
+            ("full-screen", self.full_screen),
+            ("show-fps", self.show_fps),
+            ("extend-abs-mode", self.extend_abs_mode),
+            ("disable-host-input", self.disable_host_input),
+        ] {
+            if said {
+                return Err(Failure::message(
+                    ExitCode::Usage,
+                    format!("`--{flag}` is for a local display, and `--display {display}` is none"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The choices for the profile: what is said with `--set` lies over the flags of their own.
     pub(super) fn choices(&self) -> Result<Choices, Failure> {
         let text = |key: &str, text: &str| format!("{key}={}", toml::Value::from(text));
@@ -121,6 +150,7 @@ impl ChoiceArgs {
                 set.push(format!("display.local.{key}={value}"));
             }
         }
+        self.only_for_windows()?;
         set.extend(self.append.as_deref().map(|line| text("boot.append", line)));
         set.extend(self.set.iter().cloned());
         Ok(Choices {

@@ -30,6 +30,8 @@ pub struct Session {
     pub pulse: Option<PathBuf>,
     /// PipeWire's socket.
     pub pipewire: Option<PathBuf>,
+    /// The session bus's socket.
+    pub bus: Option<PathBuf>,
 }
 
 impl Session {
@@ -110,6 +112,7 @@ fn session(roots: &Roots, uid: u32, user: Option<&(String, PathBuf)>, told: Told
         wayland,
         pulse: in_runtime("pulse/native"),
         pipewire: in_runtime("pipewire-0"),
+        bus: in_runtime("bus"),
         runtime,
     }
 }

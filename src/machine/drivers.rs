@@ -55,6 +55,8 @@ pub const fn virtio(kind: Virtio, bus: Bus) -> &'static str {
 
 /// A PCI function of the host, and a mediated device.
 pub const VFIO: &str = "vfio-pci";
+/// The same for one that firmware draws on.
+pub const VFIO_RAMFB: &str = "vfio-pci-nohotplug";
 /// A USB device of the host.
 pub const USB_HOST: &str = "usb-host";
 /// The object that stands for `/dev/iommu`.
@@ -237,7 +239,9 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     for device in &machine.host_devices {
         let what = format!("`{}`", device.key());
         match device.kind {
-            HostDeviceKind::Pci(_) | HostDeviceKind::Mdev(_) => need(VFIO, what),
+            HostDeviceKind::Pci(_) | HostDeviceKind::Mdev(_) => {
+                need(device.guest.driver(), what);
+            }
             HostDeviceKind::Usb(_) => {
                 need(usb, what.clone());
                 need(USB_HOST, what);

@@ -74,6 +74,7 @@ const DEVICES: &[&str] = &[
     "usb-host",
     "usb-storage",
     "vfio-pci",
+    "vfio-pci-nohotplug",
     "vhost-vsock-device",
     "vhost-vsock-pci",
     "virtconsole",

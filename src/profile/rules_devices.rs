@@ -31,6 +31,12 @@ pub(super) fn devices(layer: &Layer, report: &mut Report) {
         empty(report, &["usb", id, "match"], usb.r#match.as_deref());
     }
     for (id, mdev) in layer.mdev.iter().flatten() {
+        if mdev.ramfb == Some(true) && mdev.display != Some(true) {
+            report.add(
+                &["mdev", id.as_str(), "ramfb"],
+                "means nothing without `display = true`",
+            );
+        }
         for (key, said) in [
             ("parent", mdev.parent.is_some()),
             ("keep", mdev.keep.is_some()),
@@ -92,6 +98,13 @@ fn gpu(layer: &Layer, report: &mut Report) {
             whole || gpu.vf.is_some(),
             "`vf`, `whole` and `upt`",
         ),
+        (
+            "display",
+            gpu.display.is_some(),
+            gpu.mdev.is_some(),
+            "`mdev`",
+        ),
+        ("ramfb", gpu.ramfb.is_some(), gpu.mdev.is_some(), "`mdev`"),
         ("rom", gpu.rom.is_some(), of_host, "a GPU of the host"),
         (
             "rom-bar",
@@ -103,6 +116,9 @@ fn gpu(layer: &Layer, report: &mut Report) {
         if said && !fits {
             report.add(&["gpu", key], format!("is for {of}"));
         }
+    }
+    if gpu.ramfb == Some(true) && gpu.display != Some(true) {
+        report.add(&["gpu", "ramfb"], "means nothing without `display = true`");
     }
     driver(report, &["gpu", "driver"], gpu.driver.as_deref());
     if gpu.count == Some(0) {

@@ -51,13 +51,13 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
 
 /// A PCI function or a mediated device, without its place in the guest; `None` for what is none of these.
 fn vfio(device: &HostDevice, iommufd: bool) -> Option<Object> {
-    let object = Object::device(drivers::VFIO, device.id.as_str());
+    let object = Object::device(device.guest.driver(), device.id.as_str());
     let object = match &device.kind {
         HostDeviceKind::Pci(HostPci { address, .. }) => object.set("host", address.to_string()),
         HostDeviceKind::Mdev(mdev) => object
             .set("sysfsdev", format!("/sys/bus/mdev/devices/{}", mdev.uuid))
-            // Its picture is the guest's own affair.
-            .set("display", "off"),
+            // Without it its picture is the guest's own affair.
+            .set("display", if device.guest.display { "on" } else { "off" }),
         HostDeviceKind::Usb(_) => return None,
     };
     let guest = &device.guest;
@@ -67,6 +67,7 @@ fn vfio(device: &HostDevice, iommufd: bool) -> Option<Object> {
             .set_some("iommufd", iommufd.then_some(IOMMUFD))
             .set_some("romfile", guest.rom.as_deref().map(path))
             .set_some("rombar", guest.no_rom.then_some(0))
+            .set_some("ramfb", guest.ramfb.then_some(true))
             .set_some("x-vga", guest.x_vga.then_some(true))
             .set_some("x-igd-opregion", igd.map(|igd| igd.opregion))
             .set_some("x-igd-gms", igd.and_then(|igd| igd.gms)),

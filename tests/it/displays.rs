@@ -71,7 +71,7 @@ fn by_vnc(uri: &str) -> Picture {
     let address = uri.strip_prefix("vnc://").expect("a VNC server");
     let mut stream = TcpStream::connect(address).expect("it listens");
     stream.set_read_timeout(Some(ANSWER)).expect("a deadline");
-    let mut get = |stream: &mut TcpStream, count: usize| {
+    let get = |stream: &mut TcpStream, count: usize| {
         let mut bytes = vec![0; count];
         stream.read_exact(&mut bytes).expect("an answer");
         bytes

@@ -128,12 +128,34 @@ pub(super) const TABLE: &[Entry] = &[
         patterns: &[
             "Failed to find an available port: Address already in use",
             "Failed to bind socket: Address already in use",
+            "reds_init_socket: binding socket to * failed",
         ],
         code: Failed,
         cause: |_| "a port that QEMU should listen on is taken".to_owned(),
         fix: |_| {
             "give the guest another one, or end the process that listens there (`ss -ltnp`)"
                 .to_owned()
+        },
+    },
+    Entry {
+        id: "udmabuf",
+        patterns: &["cannot enable blob resources without udmabuf"],
+        code: Host,
+        cause: |_| "the guest's pictures cannot be shared: /dev/udmabuf cannot be used".to_owned(),
+        fix: |_| {
+            "`sudo modprobe udmabuf`, see that this user may open /dev/udmabuf, or leave `blob` out of [video]".to_owned()
+        },
+    },
+    Entry {
+        id: "render-node",
+        patterns: &[
+            "egl: no drm render node available",
+            "egl: render node init failed",
+        ],
+        code: Host,
+        cause: |_| "the host has no GPU that QEMU can compute pictures on".to_owned(),
+        fix: |_| {
+            "it is /dev/dri/renderD128 and on, for the group `render`; displays without `gl` do without".to_owned()
         },
     },
     Entry {

@@ -216,6 +216,26 @@ fn machines_devices_and_options() {
     if !Path::new("/dev/vhost-vsock").exists() {
         expect(&vsock, "vsock-missing", &["modprobe vhost_vsock"]);
     }
+    if !Path::new("/dev/udmabuf").exists() {
+        let blob = x86(&["-device", "virtio-vga,blob=on"]);
+        expect(&blob, "udmabuf", &["modprobe udmabuf"]);
+    }
+    if !Path::new("/dev/dri").exists() {
+        let egl = qemu(
+            X86,
+            &["-accel", "tcg", "-nodefaults", "-display", "egl-headless"],
+        );
+        if !egl.said.contains("module") {
+            expect(&egl, "render-node", &["renderD128"]);
+        }
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let spice = format!("addr=127.0.0.1,port={port},disable-ticketing=on");
+    let spice = x86(&["-spice", &spice]);
+    if spice.said.contains("binding socket") {
+        expect(&spice, "port-display", &["ss -ltnp"]);
+    }
     // Debian has it in a package of its own.
     let gtk = x86(&["-display", "gtk"]);
     if gtk.said.contains("module ui-ui-gtk not found") {

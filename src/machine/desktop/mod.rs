@@ -212,7 +212,7 @@ pub(super) fn desktop(
 
 /// Whether a device of the host shows its picture in QEMU's displays.
 fn shows(device: &super::HostDevice) -> bool {
-    matches!(device.kind, super::HostDeviceKind::Mdev(_))
+    device.guest.display
 }
 
 fn redirects(table: Option<&UsbRedirectTable>, spice: bool) -> Result<u8, DesktopError> {

@@ -179,6 +179,7 @@ impl<'a> Taking<'a> {
                 opregion: gpu.opregion.unwrap_or(true),
                 gms: gpu.gms,
             }),
+            ..GuestSide::default()
         };
         let first = Taken {
             id: id(),

@@ -23,6 +23,8 @@ struct Ask<'a> {
     parent: Option<String>,
     keep: bool,
     park: bool,
+    display: bool,
+    ramfb: bool,
     /// Whether only a GPU can make it.
     gpu: bool,
 }
@@ -85,6 +87,8 @@ pub(super) fn mdevs(
                     opregion: true,
                     gms: None,
                 }),
+                display: ask.display,
+                ramfb: ask.display && ask.ramfb,
                 ..GuestSide::default()
             },
         });
@@ -105,6 +109,8 @@ fn asks<'a>(asked: Asked<'a>) -> Vec<Ask<'a>> {
             parent: gpu.address.map(|bdf| bdf.to_string()),
             keep: gpu.keep.unwrap_or(false),
             park: gpu.park.unwrap_or(false),
+            display: gpu.display == Some(true),
+            ramfb: gpu.ramfb == Some(true),
             gpu: true,
         });
     }
@@ -117,6 +123,8 @@ fn asks<'a>(asked: Asked<'a>) -> Vec<Ask<'a>> {
             parent: table.parent.clone(),
             keep: table.keep.unwrap_or(false),
             park: table.park.unwrap_or(false),
+            display: table.display == Some(true),
+            ramfb: table.ramfb == Some(true),
             gpu: false,
         });
     }

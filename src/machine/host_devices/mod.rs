@@ -23,6 +23,7 @@ pub use error::DeviceError;
 pub use limits::{PhysBits, backend};
 pub use resolve::{Asked, resolve, wants, write_memory};
 
+use super::drivers;
 use crate::handover::Extent;
 pub use crate::handover::{ConsoleRef, Provision, VfNet};
 use crate::ids::{Bdf, Id, PciRef, UsbPort};
@@ -214,6 +215,24 @@ pub struct GuestSide {
     pub x_vga: bool,
     /// What an Intel GPU needs.
     pub igd: Option<Igd>,
+    /// Whether its picture goes to the guest's displays.
+    #[serde(default)]
+    pub display: bool,
+    /// Whether firmware draws on it.
+    #[serde(default)]
+    pub ramfb: bool,
+}
+
+impl GuestSide {
+    /// QEMU's device type of a device that comes through VFIO.
+    pub const fn driver(&self) -> &'static str {
+        // What firmware draws on cannot be taken away.
+        if self.ramfb {
+            drivers::VFIO_RAMFB
+        } else {
+            drivers::VFIO
+        }
+    }
 }
 
 /// What an Intel GPU needs.

@@ -175,7 +175,7 @@ impl<'a> Taking<'a> {
             rom: self.rom(&format!("{key}.rom"), table.rom.as_deref())?,
             no_rom: table.rom_bar == Some(false),
             x_vga: table.x_vga.unwrap_or(false),
-            igd: None,
+            ..GuestSide::default()
         };
         let take = self.insists(table.take_from_host);
         let whole_group = table.group == Some(GroupWord::All);

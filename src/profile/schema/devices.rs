@@ -105,6 +105,10 @@ table! {
         parent: String,
         /// One that mvm made stays when the guest is gone.
         keep: bool,
+        /// Its picture goes to the guest's displays (GVT-g, vGPU). Off by default.
+        display: bool,
+        /// With `display`: firmware draws on it before its driver does.
+        ramfb: bool,
         /// As for `[pci.NAME]`: out of the guest while it sleeps.
         park: bool,
     }
@@ -149,6 +153,10 @@ table! {
         rom_bar: bool,
         /// It is the guest's VGA (`x-vga`).
         x_vga: bool,
+        /// With `mdev`, as for `[mdev.NAME]`.
+        display: bool,
+        /// With `mdev`, as for `[mdev.NAME]`.
+        ramfb: bool,
         /// As for `[pci.NAME]`.
         multifunction: bool,
         /// As for `[pci.NAME]`.

@@ -39,6 +39,13 @@ pub(in crate::qemu) fn environment(machine: &Machine) -> Vec<(String, String)> {
         if let Some(dir) = &session.runtime {
             found.push(("XDG_RUNTIME_DIR", path(dir)));
         }
+        // SDL would start a bus of its own, and the sandbox starts no programs.
+        let bus = session.bus.as_deref();
+        let bus = bus.map_or_else(
+            || "disabled:".to_owned(),
+            |bus| format!("unix:path={}", path(bus)),
+        );
+        found.push(("DBUS_SESSION_BUS_ADDRESS", bus));
         // Nobody reads the guest's picture aloud, and the service for it is not there for every user.
         found.push(("NO_AT_BRIDGE", "1".to_owned()));
     }

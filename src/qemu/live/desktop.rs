@@ -629,3 +629,27 @@ fn virt_has_displays_too() {
         session.quit();
     }
 }
+
+/// Where the host has no keyboard to spare, QEMU says of another device what it is not, having understood all
+/// else.
+#[test]
+fn a_device_of_the_host_is_opened_as_the_profile_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "[input.desk]\ndevice = 'evdev'\n\
+                evdev = { path = '/dev/null', grab-all = true, repeat = true, hotkey = 'ctrl-scrolllock' }";
+    let machine = testing::real(dir.path(), text, &testing::facts()).unwrap();
+    if !installed(&machine) {
+        return;
+    }
+    let shown = command_line(&machine).shown().join(" ");
+    let object = r#"{"qom-type":"input-linux","id":"desk","evdev":"/dev/null","grab_all":true,"repeat":true,"grab-toggle":"ctrl-scrolllock"}"#;
+    assert!(shown.contains(object), "{shown}");
+    super::session::prepare(&machine);
+    let said = Command::new(program(&machine))
+        .args(command_line(&machine).shown())
+        .arg("-S")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("/dev/null: is not an evdev device"), "{said}");
+}
