@@ -16,6 +16,7 @@ use crate::units::CpuList;
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     threads: Threads,
+    iothreads: bool,
     features: BTreeMap<String, bool>,
 }
 
@@ -26,7 +27,7 @@ pub(crate) enum ThreadsError {
     #[error(transparent)]
     Qmp(#[from] QmpError),
     /// An answer that says too little.
-    #[error("QEMU does not tell the threads of its processors: {0}")]
+    #[error("QEMU does not tell its threads: {0}")]
     Strange(String),
     /// Processors that share a thread.
     #[error(
@@ -83,6 +84,7 @@ impl Wanted {
     pub(crate) fn of(machine: &Machine) -> Self {
         Self {
             threads: machine.threads.clone(),
+            iothreads: !machine.iothreads.is_empty(),
             features: machine.cpu.features.clone(),
         }
     }
@@ -126,6 +128,18 @@ impl Wanted {
                 pin(&who, cpu.thread, list)?;
             }
             schedule(&who, cpu.thread, threads.vcpu_policy)?;
+        }
+        if self.iothreads {
+            for (name, thread) in iothreads(qmp).await? {
+                let who = format!("I/O thread {name}");
+                let own = threads.iothreads.iter().find(|(id, _)| id.as_str() == name);
+                let own = own.map(|(_, list)| list);
+                if let Some(list) = own.or(elsewhere.as_ref()) {
+                    pin(&who, thread, list)?;
+                }
+                schedule(&who, thread, threads.iothread_policy)?;
+                numbers.push(thread);
+            }
         }
         let rest = ops::of_process(process).unwrap_or_default();
         for thread in rest.into_iter().filter(|thread| !numbers.contains(thread)) {
@@ -193,6 +207,17 @@ async fn processors(qmp: &Qmp) -> Result<Vec<Processor>, ThreadsError> {
     let all: Option<Vec<Processor>> = answer.as_array().into_iter().flatten().map(one).collect();
     all.filter(|all| !all.is_empty())
         .ok_or_else(|| ThreadsError::Strange(answer.to_string()))
+}
+
+/// The I/O threads, by their names.
+async fn iothreads(qmp: &Qmp) -> Result<Vec<(String, u32)>, ThreadsError> {
+    let answer = qmp.call("query-iothreads", None).await?;
+    let one = |thread: &Value| {
+        let id = thread.get("id")?.as_str()?.to_owned();
+        Some((id, u32::try_from(thread.get("thread-id")?.as_u64()?).ok()?))
+    };
+    let all: Option<Vec<_>> = answer.as_array().into_iter().flatten().map(one).collect();
+    all.ok_or_else(|| ThreadsError::Strange(answer.to_string()))
 }
 
 /// Where this process may run, and with it all that is not said.

@@ -170,6 +170,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         layer,
         threads::Around {
             count: cpu.count,
+            iothreads: &iothreads,
             arch,
             accel: accel.chosen,
             host: &facts.cpu,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::AccelKind;
 use crate::error::{ExitCode, Hint};
 use crate::host::{CpuFacts, RealtimeFacts};
-use crate::ids::Arch;
+use crate::ids::{Arch, Id};
 use crate::profile::schema::{Layer, PolicyTable, SchedulerPolicy};
 use crate::units::CpuList;
 
@@ -23,10 +23,16 @@ pub struct Threads {
     pub vcpus: BTreeMap<u32, CpuList>,
     /// QEMU beside its processors and I/O threads.
     pub emulator: Option<CpuList>,
+    /// I/O threads, by their names.
+    #[serde(default)]
+    pub iothreads: BTreeMap<Id, CpuList>,
     /// How processors are scheduled.
     pub vcpu_policy: Option<Policy>,
     /// How the rest of QEMU is scheduled.
     pub emulator_policy: Option<Policy>,
+    /// How I/O threads are scheduled.
+    #[serde(default)]
+    pub iothread_policy: Option<Policy>,
 }
 
 /// How a thread is scheduled.
@@ -72,6 +78,12 @@ pub enum ThreadError {
         /// How many it has.
         count: u32,
     },
+    /// An I/O thread that the guest does not have.
+    #[error("`pin.iothread.{0}`: there is no `[iothread.{0}]`")]
+    NoIothread(Id),
+    /// I/O threads of a guest that has none.
+    #[error("`scheduler.iothread`: the guest has no `[iothread.NAME]`")]
+    NoIothreads,
     /// A text that is neither a list nor one of the two words.
     #[error("`cpu.host-cpus` is `{0}`; it is a list of CPUs as in `0-3,8`, `big` or `little`")]
     HostCpus(String),
@@ -141,6 +153,8 @@ impl Hint for ThreadError {
 pub(super) struct Around<'a> {
     /// How many processors the guest has.
     pub(super) count: u32,
+    /// Its I/O threads.
+    pub(super) iothreads: &'a [Id],
     /// The guest's architecture.
     pub(super) arch: Arch,
     /// The accelerator.
@@ -184,6 +198,17 @@ pub(super) fn threads(
         };
         vcpus.insert(number, there(format!("pin.vcpu.{key}"), list)?);
     }
+    let mut iothreads = BTreeMap::new();
+    for (name, list) in pin.iothread.into_iter().flatten() {
+        if !around.iothreads.contains(&name) {
+            return Err(ThreadError::NoIothread(name));
+        }
+        let list = there(format!("pin.iothread.{name}"), list)?;
+        iothreads.insert(name, list);
+    }
+    if scheduler.iothread.is_some() && around.iothreads.is_empty() {
+        return Err(ThreadError::NoIothreads);
+    }
     let emulator = pin
         .emulator
         .map(|list| there("pin.emulator".to_owned(), list));
@@ -195,8 +220,10 @@ pub(super) fn threads(
         all,
         vcpus,
         emulator: emulator.transpose()?,
+        iothreads,
         vcpu_policy: policy("vcpu", scheduler.vcpu)?,
         emulator_policy: policy("emulator", scheduler.emulator)?,
+        iothread_policy: policy("iothread", scheduler.iothread)?,
     };
     one_kind(&threads, around, notes);
     let free = (0..around.count).any(|number| !threads.vcpus.contains_key(&number));
@@ -320,6 +347,7 @@ mod tests {
         let mut notes = Vec::new();
         let around = Around {
             count: 2,
+            iothreads: &["io".parse().unwrap()],
             arch: Arch::Aarch64,
             accel,
             host,
@@ -373,6 +401,14 @@ mod tests {
         assert_eq!(
             said("cpu.host-cpus = '0-9'"),
             "`cpu.host-cpus` is `0-9`, and this host's CPUs are 0-7"
+        );
+        assert_eq!(
+            said("pin.iothread = { io = '8' }"),
+            "`pin.iothread.io` is `8`, and this host's CPUs are 0-7"
+        );
+        assert_eq!(
+            said("pin.iothread = { oi = '1' }"),
+            "`pin.iothread.oi`: there is no `[iothread.oi]`"
         );
         for key in ["2", "x", "+1", "-1", "1-2"] {
             assert_eq!(

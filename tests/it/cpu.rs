@@ -56,6 +56,19 @@ fn processors(env: &TestEnv, name: &str) -> BTreeMap<i64, i64> {
         .collect()
 }
 
+/// The I/O threads, by their names.
+fn iothreads(env: &TestEnv, name: &str) -> BTreeMap<String, i64> {
+    let all = env
+        .mvm(&format!("qmp {name} query-iothreads"))
+        .exits(0)
+        .json();
+    let one = |thread: &serde_json::Value| {
+        let name = thread["id"].as_str().expect("a name").to_owned();
+        (name, thread["thread-id"].as_i64().expect("a number"))
+    };
+    all.as_array().expect("an array").iter().map(one).collect()
+}
+
 fn threads(process: i64) -> BTreeSet<i64> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("it is there");
     let id = |task: fs::DirEntry| task.file_name().to_str()?.parse().ok();
@@ -95,6 +108,8 @@ fn a_guest_is_pinned_scheduled_and_described() {
             "extends = [\"demo\"]\n\
              [cpu]\ncores = 2\nfeatures = {{ aes = false, sse4_1 = true }}\n\
              [pin]\nvcpu = {{ \"0\" = \"{first}\", \"1\" = \"{last}\" }}\nemulator = \"{last}\"\n\
+             iothread = {{ disks = \"{first}\" }}\n\
+             [iothread.disks]\n[iothread.more]\n\
              [clock]\nbase = \"localtime\"\n\
              [smbios]\nhost = true\noem-strings = [\"one, two\", \"three\"]\n\
              [smbios.bios]\nversion = \"7.7\"\n\
@@ -141,10 +156,24 @@ fn a_guest_is_pinned_scheduled_and_described() {
             };
             assert_eq!(thread(pid, *id), wanted, "processor {number}");
         }
+        let io = iothreads(&env, "pinned");
+        // What is not pinned does not go where the rest of QEMU is.
+        let free = |list: &str| {
+            if first == last {
+                list == last.to_string()
+            } else {
+                list != last.to_string()
+            }
+        };
+        assert_eq!(thread(pid, io["disks"]).cpus, first.to_string());
+        assert!(free(&thread(pid, io["more"]).cpus));
         let rest = threads(pid);
-        let rest = rest
-            .iter()
-            .filter(|id| !processors.values().any(|cpu| cpu == *id));
+        let rest = rest.iter().filter(|id| {
+            !processors
+                .values()
+                .chain(io.values())
+                .any(|known| known == *id)
+        });
         for id in rest {
             if fs::read_link(format!("/proc/{pid}/task/{id}/exe")).is_err() {
                 // A worker that has ended meanwhile.
@@ -158,7 +187,9 @@ fn a_guest_is_pinned_scheduled_and_described() {
     let ids = as_wanted();
 
     let shown = env.mvm("show pinned").exits(0).stdout;
-    let pins = format!("processor 0 on {first}, processor 1 on {last}, the rest of QEMU on {last}");
+    let pins = format!(
+        "processor 0 on {first}, processor 1 on {last}, I/O thread disks on {first}, the rest of QEMU on {last}"
+    );
     assert!(shown.contains(&pins), "{shown}");
     local_time(&env);
     described(&env);
@@ -267,6 +298,9 @@ fn what_cannot_be_is_said_before_anything_is_touched() {
     told(&["scheduler.vcpu.policy=fifo", "scheduler.vcpu.priority=100"])
         .exits(3)
         .says("in real time it is 1 to 99");
+    told(&["pin.iothread.fast=0"])
+        .exits(3)
+        .says("there is no `[iothread.fast]`");
     told(&["hyperv.stimer=true", "hyperv.vpindex=true"])
         .exits(3)
         .says("`hyperv.stimer` needs `hyperv.synic` and `hyperv.time`");
@@ -287,7 +321,8 @@ fn threads_are_scheduled_in_real_time() {
     env.write(
         "config/machines/quick.toml",
         "[machine]\narch = \"x86_64\"\naccel = \"tcg\"\n[cpu]\ncount = 2\n[memory]\nsize = \"64M\"\n\
-         [scheduler]\nvcpu = { policy = \"rr\" }\nemulator = { policy = \"fifo\", priority = 3 }\n",
+         [scheduler]\nvcpu = { policy = \"rr\" }\nemulator = { policy = \"fifo\", priority = 3 }\n\
+         iothread = { policy = \"fifo\", priority = 2 }\n[iothread.io]\n",
     );
     env.mvm("start quick")
         .exits(0)
@@ -302,9 +337,10 @@ fn threads_are_scheduled_in_real_time() {
         assert_eq!(how(*id), (RR, 1), "processor {number}");
     }
     assert_eq!(how(pid), (FIFO, 3));
+    assert_eq!(how(iothreads(&env, "quick")["io"]), (FIFO, 2));
     let shown = env.mvm("show quick").exits(0).stdout;
     assert!(
-        shown.contains("processors rr 1, the rest of QEMU fifo 3"),
+        shown.contains("processors rr 1, I/O threads fifo 2, the rest of QEMU fifo 3"),
         "{shown}"
     );
     env.mvm("kill quick").exits(0);

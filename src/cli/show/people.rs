@@ -225,6 +225,8 @@ fn threads(threads: &Threads) -> Vec<(&'static str, String)> {
     let mut pins: Vec<String> = vcpus
         .map(|(number, cpus)| format!("processor {number} on {cpus}"))
         .collect();
+    let iothreads = threads.iothreads.iter();
+    pins.extend(iothreads.map(|(name, cpus)| format!("I/O thread {name} on {cpus}")));
     pins.extend(
         threads
             .emulator
@@ -240,6 +242,7 @@ fn threads(threads: &Threads) -> Vec<(&'static str, String)> {
     }
     let policies = [
         ("processors", threads.vcpu_policy),
+        ("I/O threads", threads.iothread_policy),
         (REST, threads.emulator_policy),
     ];
     let policies = policies.into_iter();

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::words::{AccelWord, Gic};
-use crate::ids::Arch;
+use crate::ids::{Arch, Id};
 use crate::units::CpuList;
 
 table! {
@@ -99,6 +99,8 @@ table! {
         vcpu: BTreeMap<String, CpuList>,
         /// All of QEMU but its processors and I/O threads.
         emulator: CpuList,
+        /// By the name of the I/O thread, as in `[iothread.NAME]`.
+        iothread: BTreeMap<Id, CpuList>,
     }
 }
 
@@ -110,6 +112,8 @@ table! {
         vcpu: PolicyTable,
         /// All of QEMU but its processors and I/O threads.
         emulator: PolicyTable,
+        /// The I/O threads.
+        iothread: PolicyTable,
     }
 }
 
