@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::Failure;
+use super::per_guest::Flag;
 use crate::error::ExitCode;
 use crate::profile::Choices;
 use crate::profile::schema::DisplayType;
@@ -24,33 +25,36 @@ pub(super) struct ChoiceArgs {
     variant: Vec<String>,
     /// The firmware: `bios`, `uefi` or `none`
     #[arg(long, value_name = "KIND")]
-    firmware: Option<String>,
+    firmware: Vec<String>,
     /// Where its pictures go: `headless`, `vnc`, `spice`, `local`, `egl-headless`, `dbus`, several as in
     /// `spice,egl-headless`, or a word that the profile's variants know
     #[arg(long, value_name = "KIND")]
-    display: Option<String>,
+    display: Vec<String>,
     /// How many outputs its first video device has: `display.outputs`
     #[arg(long, value_name = "NUMBER")]
-    output: Option<u32>,
+    output: Vec<String>,
     /// The host's connectors of a local display, as in `HDMI-1,DP-1`: `display.local.connectors`
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES")]
     connectors: Vec<String>,
     /// A local display fills the screen: `display.local.full-screen`
-    #[arg(long)]
-    full_screen: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "on", value_name = "GUEST")]
+    full_screen: Vec<String>,
     /// A local display shows its frames in a second: `display.local.show-fps`
-    #[arg(long)]
-    show_fps: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "on", value_name = "GUEST")]
+    show_fps: Vec<String>,
     /// The pointer goes from one output of a local display to the next: `display.local.extend-abs-mode`
-    #[arg(long)]
-    extend_abs_mode: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "on", value_name = "GUEST")]
+    extend_abs_mode: Vec<String>,
     /// A local display takes nothing of the host's keyboard and mouse: `display.local.host-input = false`
-    #[arg(long)]
-    disable_host_input: bool,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "on", value_name = "GUEST")]
+    disable_host_input: Vec<String>,
+    /// The TPM: `emulator` or `passthrough` (the host's own), with `:crb` or `:tis` for what the guest sees, or `none`
+    #[arg(long, value_name = "KIND")]
+    tpm: Vec<String>,
     /// The GPU: `vf:N`, `vf:auto`, `vf` (also `sriov`), `whole` (also `gvtd`), `upt`, `mdev:TYPE`, `mdev:UUID`,
     /// `virtio` or `none`; `vf:1@0000:03:00.0` where the host has several
     #[arg(long, value_name = "KIND")]
-    gpu: Option<String>,
+    gpu: Vec<String>,
     /// Give the guest a PCI device: `0000:01:00.0`, `8086:15f3`, words of its name (`wi-fi`, `i225:2` for the
     /// second) or a virtual function (`vf:1@0000:01:00.0`, `vf:auto@x550`)
     #[arg(long, value_name = "DEVICE")]
@@ -63,16 +67,16 @@ pub(super) struct ChoiceArgs {
     mdev: Vec<String>,
     /// Lay a file over the profile: a piece of one, with devices or any other keys
     #[arg(long, value_name = "FILE")]
-    device: Vec<PathBuf>,
+    device: Vec<String>,
     /// Take devices although the host itself uses them: its disk, its network, its screen
     #[arg(long)]
     take_from_host: bool,
     /// The memory: `memory.size`
     #[arg(long, value_name = "SIZE")]
-    memory: Option<Size>,
+    memory: Vec<String>,
     /// The number of processors: `cpu.count`
     #[arg(long, value_name = "COUNT")]
-    cpus: Option<u32>,
+    cpus: Vec<String>,
     /// The image of the disk `system`; `./here` is taken as it is, `name` from the image folders
     #[arg(long, value_name = "IMAGE")]
     disk: Option<PathBuf>,
@@ -90,7 +94,7 @@ pub(super) struct ChoiceArgs {
 impl ChoiceArgs {
     /// Flags of a window beside a display that is none.
     fn only_for_windows(&self) -> Result<(), Failure> {
-        let Some(display) = &self.display else {
+        let Some(display) = once("display", &self.display)? else {
             return Ok(());
         };
         // What only a variant knows may be a window.
@@ -101,10 +105,16 @@ impl ChoiceArgs {
         }
         for (flag, said) in [
             ("connectors", !self.connectors.is_empty()),
-            ("full-screen", self.full_screen),
-            ("show-fps", self.show_fps),
-            ("extend-abs-mode", self.extend_abs_mode),
-            ("disable-host-input", self.disable_host_input),
+            ("full-screen", on("full-screen", &self.full_screen)?),
+            ("show-fps", on("show-fps", &self.show_fps)?),
+            (
+                "extend-abs-mode",
+                on("extend-abs-mode", &self.extend_abs_mode)?,
+            ),
+            (
+                "disable-host-input",
+                on("disable-host-input", &self.disable_host_input)?,
+            ),
         ] {
             if said {
                 return Err(Failure::message(
@@ -116,15 +126,74 @@ impl ChoiceArgs {
         Ok(())
     }
 
+    /// What can be said for each guest by itself.
+    fn lists(&mut self) -> [(Flag, &mut Vec<String>); 17] {
+        let flag = |name, owned, switch| Flag {
+            name,
+            owned,
+            switch,
+        };
+        let any = |name| flag(name, false, false);
+        let owned = |name| flag(name, true, false);
+        let switch = |name| flag(name, false, true);
+        [
+            (any("variant"), &mut self.variant),
+            (any("firmware"), &mut self.firmware),
+            (any("display"), &mut self.display),
+            (owned("gpu"), &mut self.gpu),
+            (owned("pci"), &mut self.pci),
+            (owned("usb"), &mut self.usb),
+            (owned("mdev"), &mut self.mdev),
+            (any("device"), &mut self.device),
+            (any("memory"), &mut self.memory),
+            (any("cpus"), &mut self.cpus),
+            (any("output"), &mut self.output),
+            (any("connectors"), &mut self.connectors),
+            (switch("full-screen"), &mut self.full_screen),
+            (switch("show-fps"), &mut self.show_fps),
+            (switch("extend-abs-mode"), &mut self.extend_abs_mode),
+            (switch("disable-host-input"), &mut self.disable_host_input),
+            (owned("tpm"), &mut self.tpm),
+        ]
+    }
+
+    /// The values of these, as they were given.
+    pub(super) fn flags(&self) -> Vec<(Flag, String)> {
+        let mut all = Vec::new();
+        for (flag, values) in self.clone().lists() {
+            all.extend(values.drain(..).map(|value| (flag, value)));
+        }
+        all
+    }
+
+    /// The same with those values of these that are picked, as they are picked.
+    pub(super) fn of(&self, pick: &dyn Fn(&Flag, &str) -> Option<String>) -> Self {
+        let mut some = self.clone();
+        for (flag, values) in some.lists() {
+            *values = values
+                .iter()
+                .filter_map(|value| pick(&flag, value))
+                .collect();
+        }
+        some
+    }
+
     /// The choices for the profile: what is said with `--set` lies over the flags of their own.
     pub(super) fn choices(&self) -> Result<Choices, Failure> {
         let text = |key: &str, text: &str| format!("{key}={}", toml::Value::from(text));
         let mut set = Vec::new();
-        set.extend(
-            self.memory
-                .map(|size| text("memory.size", &size.to_string())),
-        );
-        set.extend(self.cpus.map(|count| format!("cpu.count={count}")));
+        if let Some(size) = once("memory", &self.memory)? {
+            let size: Size = size
+                .parse()
+                .map_err(|error| wrong("memory", size, &error))?;
+            set.push(text("memory.size", &size.to_string()));
+        }
+        if let Some(count) = once("cpus", &self.cpus)? {
+            let count: u32 = count
+                .parse()
+                .map_err(|error| wrong("cpus", count, &error))?;
+            set.push(format!("cpu.count={count}"));
+        }
         for (key, path) in [
             ("disk.system.file.path", &self.disk),
             ("boot.kernel", &self.kernel),
@@ -134,27 +203,43 @@ impl ChoiceArgs {
                 set.push(text(key, &place(path)?));
             }
         }
-        set.extend(self.output.map(|count| format!("display.outputs={count}")));
-        if !self.connectors.is_empty() {
-            let names = self.connectors.iter().map(String::as_str);
+        if let Some(count) = once("output", &self.output)? {
+            let count: u32 = count
+                .parse()
+                .map_err(|error| wrong("output", count, &error))?;
+            set.push(format!("display.outputs={count}"));
+        }
+        if let Some(names) = once("connectors", &self.connectors)? {
+            let names = names.split(',').map(str::trim);
             let names = toml::Value::Array(names.map(toml::Value::from).collect());
             set.push(format!("display.local.connectors={names}"));
         }
         for (key, said, value) in [
-            ("full-screen", self.full_screen, true),
-            ("show-fps", self.show_fps, true),
-            ("extend-abs-mode", self.extend_abs_mode, true),
-            ("host-input", self.disable_host_input, false),
+            ("full-screen", on("full-screen", &self.full_screen)?, true),
+            ("show-fps", on("show-fps", &self.show_fps)?, true),
+            (
+                "extend-abs-mode",
+                on("extend-abs-mode", &self.extend_abs_mode)?,
+                true,
+            ),
+            (
+                "host-input",
+                on("disable-host-input", &self.disable_host_input)?,
+                false,
+            ),
         ] {
             if said {
                 set.push(format!("display.local.{key}={value}"));
             }
         }
         self.only_for_windows()?;
+        if let Some(kind) = once("tpm", &self.tpm)? {
+            set.push(tpm(kind)?);
+        }
         set.extend(self.append.as_deref().map(|line| text("boot.append", line)));
         set.extend(self.set.iter().cloned());
         Ok(Choices {
-            gpu: self.gpu.clone(),
+            gpu: once("gpu", &self.gpu)?.cloned(),
             pci: self.pci.clone(),
             usb: self.usb.clone(),
             mdev: self.mdev.clone(),
@@ -162,15 +247,61 @@ impl ChoiceArgs {
             device: self
                 .device
                 .iter()
-                .map(|path| whole(path))
+                .map(|path| whole(Path::new(path)))
                 .collect::<Result<_, _>>()?,
             take_from_host: self.take_from_host,
-            display: self.display.clone(),
-            firmware: self.firmware.clone(),
+            display: once("display", &self.display)?.cloned(),
+            firmware: once("firmware", &self.firmware)?.cloned(),
             set,
             variants: self.variant.clone(),
         })
     }
+}
+
+/// What can be given once.
+fn once<'a>(flag: &str, values: &'a [String]) -> Result<Option<&'a String>, Failure> {
+    match values {
+        [] => Ok(None),
+        [value] => Ok(Some(value)),
+        _ => Err(Failure::message(
+            ExitCode::Usage,
+            format!("`--{flag}` is given twice for one guest"),
+        )),
+    }
+}
+
+/// Whether a switch is on.
+fn on(flag: &str, values: &[String]) -> Result<bool, Failure> {
+    match once(flag, values)?.map(String::as_str) {
+        None | Some("off") => Ok(false),
+        Some("on") => Ok(true),
+        Some(value) => Err(wrong(flag, value, &"it is `on`, `off`, or a guest's name")),
+    }
+}
+
+/// The key that `--tpm KIND` is: `emulator`, `passthrough:crb`.
+fn tpm(kind: &str) -> Result<String, Failure> {
+    let (what, model) = match kind.split_once(':') {
+        Some((what, model)) => (what, Some(model)),
+        None => (kind, None),
+    };
+    let model = match model {
+        None => String::new(),
+        Some(model @ ("crb" | "tis")) => format!(", model = \"{model}\""),
+        Some(_) => return Err(wrong("tpm", kind, &"what the guest sees is `crb` or `tis`")),
+    };
+    match what {
+        "emulator" | "passthrough" | "none" => Ok(format!("tpm={{ {what} = {{}}{model} }}")),
+        _ => Err(wrong(
+            "tpm",
+            kind,
+            &"it is `emulator`, `passthrough` or `none`",
+        )),
+    }
+}
+
+fn wrong(flag: &str, value: &str, error: &dyn std::fmt::Display) -> Failure {
+    Failure::message(ExitCode::Usage, format!("--{flag} {value}: {error}"))
 }
 
 /// The words that say the same on a command line.
@@ -238,7 +369,7 @@ mod tests {
     #[test]
     fn flags_of_their_own_become_keys_below_set() {
         let args = ChoiceArgs {
-            memory: Some(Size::mib(512)),
+            memory: vec!["512M".to_owned()],
             append: Some("a=\"1\"".to_owned()),
             kernel: Some("./vmlinuz".into()),
             disk: Some("a b.qcow2".into()),

@@ -6,6 +6,7 @@
 pub mod logging;
 pub mod output;
 
+mod again;
 mod agent;
 mod attach;
 mod autostart;
@@ -46,6 +47,7 @@ mod memory;
 mod monitor;
 mod ordered;
 mod pause;
+mod per_guest;
 mod prepare;
 mod profile;
 mod qmp;

@@ -11,7 +11,7 @@ use super::output::{self, Format, FormatArg};
 use super::prepare::Wanted;
 use super::relay::{self, Ends, Left};
 use super::under::{self, Told};
-use super::{Context, Failure, block_on, console, terminal};
+use super::{Context, Failure, block_on, console, per_guest, terminal};
 use crate::error::{ExitCode, Report};
 use crate::guest::{
     self, Ended, GuestState, Options, Presence, Renewal, RunDir, StartError, asleep, conflicts,
@@ -66,7 +66,8 @@ pub(super) struct RunArgs {
 }
 
 pub(super) fn run(args: &RunArgs, context: &Context) -> Result<(), Failure> {
-    let choices = args.choices.choices()?;
+    let guests = std::slice::from_ref(&args.what);
+    let choices = per_guest::choices(&args.choices, guests)?.remove(0);
     let wanted = Wanted::load(context, &args.what, args.name.as_ref(), &choices)?.with(Options {
         discard_hibernation: args.discard_hibernation,
     });

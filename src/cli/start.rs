@@ -5,27 +5,31 @@ use std::ffi::OsString;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::again::{self, Way};
 use super::choices::{self, ChoiceArgs};
 use super::output::{self, Format, FormatArg};
 use super::prepare::Wanted;
 use super::run::{self, OnReady, Time};
-use super::{Context, Failure, background, by_unit};
+use super::{Context, Failure, background, by_unit, per_guest};
 use crate::error::ExitCode;
 use crate::guest::{GuestState, Options, RunDir};
 use crate::ids::GuestName;
 use crate::plan::render;
-use crate::profile;
+use crate::profile::{self, Choices};
 use crate::units::Span;
 
 /// Start guests in the background
 ///
 /// As `mvm run`, with a supervisor in the background; returns when QEMU runs, or says why it does not.
-/// The names of the guests are printed. A guest that has a unit (`mvm unit`) is started by the init system.
+/// The names of the guests are printed. Several are started one after another; `--gpu`, `--pci` and the other flags
+/// that are about one guest then take `GUEST=VALUE`. A guest that has a unit (`mvm unit`) is started by the init system.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
   mvm start web
   mvm start ubuntu --name try --variant ephemeral
   mvm start --all
+  mvm start ubuntu windows11 --gpu ubuntu=vf --gpu windows11=vf:auto --usb windows11=keyboard
+  mvm start web --restart
   name=$(mvm start ubuntu) && mvm wait $name --for agent")]
 pub(super) struct StartArgs {
     /// Guests, profiles, or paths of files (with a `/` in them)
@@ -40,6 +44,9 @@ pub(super) struct StartArgs {
     /// Print what would be done and QEMU's command line, and do nothing
     #[arg(long)]
     dry_run: bool,
+    /// Stop a guest that runs, and start it anew. Without it one that has a machine file is left alone
+    #[arg(long)]
+    restart: bool,
     /// Start it without the init system where it has a unit
     #[arg(long)]
     no_unit: bool,
@@ -73,13 +80,19 @@ pub(super) fn run(args: &StartArgs, context: &Context) -> Result<(), Failure> {
     } else {
         args.what.clone()
     };
+    let choices = per_guest::choices(&args.choices, &names)?;
     let mut started = Vec::new();
     let mut failures = Vec::new();
-    for what in &names {
+    for (what, choices) in names.iter().zip(&choices) {
         let one = if args.dry_run {
-            show(args, what, context)
+            show(args, what, choices, context)
         } else {
-            start(args, what, context).map(|state| started.push(state))
+            again::make_way(what, args.name.as_ref(), args.restart, context).and_then(|way| {
+                if way == Way::Free {
+                    started.push(start(args, what, choices, context)?);
+                }
+                Ok(())
+            })
         };
         failures.extend(one.err());
     }
@@ -113,15 +126,19 @@ fn stopped(context: &Context) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
-fn show(args: &StartArgs, what: &str, context: &Context) -> Result<(), Failure> {
-    let choices = args.choices.choices()?;
-    let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?.with(options(args));
+fn show(args: &StartArgs, what: &str, choices: &Choices, context: &Context) -> Result<(), Failure> {
+    let wanted = Wanted::load(context, what, args.name.as_ref(), choices)?.with(options(args));
     run::dry_run(&wanted, args.format, context)
 }
 
 /// Starts one guest under a supervisor of its own: this command line with `--supervisor`.
-fn start(args: &StartArgs, what: &str, context: &Context) -> Result<Value, Failure> {
-    let mut laid_over = choices::words(&args.choices.choices()?);
+fn start(
+    args: &StartArgs,
+    what: &str,
+    choices: &Choices,
+    context: &Context,
+) -> Result<Value, Failure> {
+    let mut laid_over = choices::words(choices);
     if args.discard_hibernation {
         laid_over.push("--discard-hibernation".into());
     }
@@ -157,6 +174,7 @@ pub(super) fn plainly(name: &str, context: &Context, timeout: Span) -> Result<Va
 /// The supervisor's own life, to the guest's end.
 fn supervise(args: &StartArgs, context: &Context) -> Result<(), Failure> {
     let what = args.what.first().map(String::as_str).unwrap_or_default();
+    // What it is told is for this guest alone.
     let choices = args.choices.choices()?;
     let wanted = Wanted::load(context, what, args.name.as_ref(), &choices)?.with(options(args));
     let (name, ended) = run::supervise(&wanted, context, false, |time| on_ready(context, time))?;

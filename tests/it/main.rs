@@ -29,6 +29,7 @@ mod qualcomm;
 mod recovery;
 mod save;
 mod security;
+mod several;
 mod shell;
 mod terminal;
 mod tpm;

@@ -116,7 +116,7 @@ fn several_guests_at_once() {
     env.mvm("create one --profile demo").exits(0);
     env.mvm("create two --profile demo").exits(0);
     env.mvm("start one").exits(0);
-    env.mvm("start one").exits(1).says("one");
+    env.mvm("start one").exits(0).says("one runs already");
     assert_eq!(env.mvm("start --all").exits(0).stdout, "two\n");
     env.mvm("pause one demo-2").exits(0);
     assert_eq!(env.row("demo-2")["state"], "paused");
