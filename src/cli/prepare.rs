@@ -1,11 +1,12 @@
 //! From a name on the command line to a plan: load, read the host, resolve, build. Nothing is changed.
 
+use std::collections::BTreeMap;
 use std::str::FromStr as _;
 
 use super::{Context, Failure};
 use crate::error::{ExitCode, Report};
 use crate::guest::{self, Options, Presence, RunDir, asleep, saved};
-use crate::host::{HostFacts, Needs, Roots, images};
+use crate::host::{HostFacts, Needs, QemuCaps, QemuFacts, Roots, images};
 use crate::ids::{Arch, GuestName};
 use crate::machine::{self, Machine};
 use crate::plan::{Plan, build};
@@ -136,8 +137,40 @@ impl Wanted {
                 do_not_resume(&mut machine);
             }
         }
+        if !machine.overrides.is_empty() {
+            let drivers = qemu::device_types(&qemu::command_line(&machine));
+            let caps = properties_of(&drivers, machine.arch, layer, &settings, context);
+            if let Some(caps) = caps {
+                let settled = machine.settle_overrides(&drivers, &caps);
+                settled.map_err(machine::ResolveError::from)?;
+            }
+        }
         let command = qemu::command_line(&machine);
         Ok(build::build(machine, command, &facts.links))
+    }
+}
+
+/// What QEMU says of the properties of these device types.
+fn properties_of(
+    drivers: &BTreeMap<String, String>,
+    arch: Arch,
+    layer: &Layer,
+    settings: &Settings,
+    context: &Context,
+) -> Option<Box<QemuCaps>> {
+    let of_profile = needs(layer, settings);
+    let needs = Needs {
+        qemu: of_profile.qemu,
+        qemu_binary: of_profile.qemu_binary,
+        profile_binary: of_profile.profile_binary,
+        device_properties: drivers.values().cloned().collect(),
+        ..Needs::default()
+    };
+    let facts = HostFacts::read(&Roots::host(Some(context.dirs.cache.clone())), &needs);
+    match facts.qemu.into_iter().find(|(found, _)| *found == arch)?.1 {
+        QemuFacts::Found(caps) => Some(caps),
+        // It was there a moment ago: what starts it says so.
+        QemuFacts::Missing { .. } | QemuFacts::Failed { .. } => None,
     }
 }
 
@@ -173,13 +206,14 @@ fn needs(layer: &Layer, settings: &Settings) -> Needs {
     let arch = machine::arch(layer, host);
     let accel = layer.machine.as_ref().and_then(|table| table.accel);
     let firmware = layer.firmware.as_ref().and_then(|table| table.r#type);
+    let secure = layer.firmware.as_ref().and_then(|table| table.secure_boot);
     let own = layer.qemu.as_ref().and_then(|table| table.binary.as_ref());
     Needs {
         kvm: arch == host && accel != Some(AccelWord::Tcg),
         qemu: vec![arch],
         qemu_binary: settings.qemu.clone(),
         profile_binary: own.map(|path| (arch, path.into())).into_iter().collect(),
-        firmware: firmware == Some(FirmwareWord::Uefi),
+        firmware: firmware == Some(FirmwareWord::Uefi) || secure == Some(true),
         devices: machine::host_devices::wants(layer),
         dmi: layer.smbios.as_ref().and_then(|table| table.host) == Some(true),
         tpm: machine::tpm::host_tpm(layer)

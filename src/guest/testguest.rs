@@ -245,6 +245,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
             virtio_iommu: false,
             vmport: false,
             irqchip: None,
+            iommu: None,
         },
         accel: Accel {
             chosen: AccelKind::Tcg,
@@ -312,6 +313,9 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         desktop: crate::machine::Desktop::default(),
         trace: vec![],
         hotplug_ports: 0,
+        boot_menu: crate::machine::BootMenu::default(),
+        env: std::collections::BTreeMap::new(),
+        overrides: std::collections::BTreeMap::new(),
         qemu_args: vec![],
         stop_timeout: Span::secs(20),
         power: crate::machine::Power::default(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::cpu_options::{is_pc, without_kvm};
+use super::iommu::{self, IommuError};
 use super::{Accel, AccelKind, Board, BoardKind};
 use crate::error::{ExitCode, Hint, did_you_mean};
 use crate::host::{HostFacts, KvmState, QemuCaps, QemuFacts};
@@ -79,6 +80,9 @@ pub enum BoardError {
     /// The halves of x86 interrupt controllers on another architecture.
     #[error("`machine.irqchip = \"split\"` is for x86 guests")]
     NoSplit,
+    /// Another IOMMU that cannot be.
+    #[error(transparent)]
+    Iommu(#[from] IommuError),
     /// virtio-iommu on the wrong board.
     #[error("`iommu.model = \"virtio\"` is for the boards q35 and virt, not for {0}")]
     NoVirtioIommu(BoardKind),
@@ -123,6 +127,7 @@ impl Hint for BoardError {
                     .to_owned(),
             ],
             Self::KvmGic { .. } => vec!["leave `machine.gic` out, or set it to `max`".to_owned()],
+            Self::Iommu(error) => error.hints(),
             Self::NoTcg { .. }
             | Self::NoGic(_)
             | Self::NoVmport(_)
@@ -143,6 +148,7 @@ impl Hint for BoardError {
             | Self::NoGic(_)
             | Self::NoVmport(_)
             | Self::NoSplit
+            | Self::Iommu(_)
             | Self::NoVirtioIommu(_) => ExitCode::Profile,
         }
     }
@@ -227,13 +233,15 @@ pub(super) fn board(
     if virtio_iommu && kind.bus() != super::Bus::Pcie {
         return Err(BoardError::NoVirtioIommu(kind));
     }
+    let vtd = layer.iommu.clone().unwrap_or_default();
     Ok(Board {
         machine_type: name.to_owned(),
         kind,
         gic: gic(table, kind, accel, facts)?,
         virtio_iommu,
         vmport: vmport(table, kind)?,
-        irqchip: irqchip(table, kind, accel, notes)?,
+        irqchip: iommu::irqchip(&vtd, irqchip(table, kind, accel, notes)?, accel)?,
+        iommu: iommu::iommu(&vtd, kind)?,
     })
 }
 

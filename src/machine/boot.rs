@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::error::ResolveError;
 use super::files::regular;
 use super::{Board, BoardKind, Firmware, Kernel, Vars};
@@ -12,6 +14,7 @@ use crate::host::firmware::{
 use crate::host::images::Images;
 use crate::host::{FirmwareFacts, QemuCaps};
 use crate::profile::schema::{BootTable, DiskFormat, FirmwareTable, FirmwareWord, Layer};
+use crate::units::Span;
 
 /// Why there is nothing to start from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +31,29 @@ pub enum BootError {
     /// A variable store's template without its firmware.
     #[error("`firmware.nvram-template` belongs to `firmware.file`, which is not set")]
     TemplateAlone,
+    /// A key that belongs to an image of the profile's own.
+    #[error("`firmware.{0}` belongs to `firmware.file`, which is not set")]
+    FileAlone(&'static str),
+    /// Secure boot without UEFI.
+    #[error("`firmware.secure-boot` is for `firmware.type = \"uefi\"`")]
+    SecureBios,
+    /// Keys are in the variable store.
+    #[error(
+        "`firmware.secure-boot` with `firmware.file` needs `firmware.nvram-template`, where the keys are enrolled"
+    )]
+    NoKeys,
+    /// The board has no System Management Mode.
+    #[error("`firmware.smm`: the board {0} has no System Management Mode")]
+    NoSmm(BoardKind),
+    /// A variable store for a firmware without one.
+    #[error("`firmware.nvram` is set, and the firmware keeps no variables")]
+    NoVariables,
+    /// A path that would depend on where mvm was started.
+    #[error("`firmware.nvram`: {0:?} is not an absolute path")]
+    RelativeNvram(String),
+    /// The menu's time has a limit (16 bits of milliseconds).
+    #[error("`boot.menu-timeout` is {0}; the firmware counts up to 65 s")]
+    MenuTimeout(Span),
     /// A file for no firmware.
     #[error("`firmware.file` is set, and `firmware.type` is `none`")]
     FileForNone,
@@ -50,6 +76,7 @@ impl Hint for BootError {
                 vec!["`firmware.type = \"uefi\"`, or a kernel in `boot.kernel`".to_owned()]
             }
             Self::NoUefi(e) => e.hints(),
+            Self::SecureBios => vec!["set that, or leave `secure-boot` out".to_owned()],
             Self::Unusable(_) => vec!["name an image in `firmware.file`".to_owned()],
             _ => Vec::new(),
         }
@@ -70,6 +97,7 @@ pub(super) fn kernel(layer: &Layer, images: &Images) -> Result<Option<Kernel>, R
         kernel,
         initrd,
         append,
+        ..
     } = table;
     let Some(kernel) = kernel else {
         return match (initrd, append) {
@@ -101,13 +129,24 @@ pub(super) fn firmware(
     let word = table.r#type.unwrap_or(match (board.kind, kernel) {
         (BoardKind::Virt, Some(_)) => FirmwareWord::None,
         (BoardKind::Virt, None) => FirmwareWord::Uefi,
-        _ if table.nvram_template.is_some() => FirmwareWord::Uefi,
+        _ if table.nvram_template.is_some() || table.secure_boot == Some(true) => {
+            FirmwareWord::Uefi
+        }
         _ => FirmwareWord::Bios,
     });
     if table.nvram_template.is_some() && table.file.is_none() {
         return Err(BootError::TemplateAlone.into());
     }
-    match word {
+    if table.smm.is_some() && table.file.is_none() {
+        return Err(BootError::FileAlone("smm").into());
+    }
+    if table.smm == Some(true) && board.kind != BoardKind::Q35 {
+        return Err(BootError::NoSmm(board.kind).into());
+    }
+    if table.secure_boot == Some(true) && word != FirmwareWord::Uefi {
+        return Err(BootError::SecureBios.into());
+    }
+    let found = match word {
         FirmwareWord::None if table.file.is_some() => Err(BootError::FileForNone.into()),
         FirmwareWord::None if kernel.is_none() => Err(BootError::Nothing.into()),
         FirmwareWord::None => Ok(Firmware::Builtin),
@@ -122,10 +161,71 @@ pub(super) fn firmware(
             None => Ok(Firmware::Builtin),
         },
         FirmwareWord::Uefi => match &table.file {
-            Some(file) => own_uefi(&table, file, images, state_dir),
-            None => host_uefi(board, caps, found, state_dir),
+            Some(file) => own_uefi(&table, file, board.kind, images, state_dir),
+            None => host_uefi(&table, board, caps, found, state_dir),
         },
+    }?;
+    elsewhere(&table, found)
+}
+
+/// The firmware with the guest's variables where the profile has them.
+fn elsewhere(table: &FirmwareTable, found: Firmware) -> Result<Firmware, ResolveError> {
+    let Some(asked) = &table.nvram else {
+        return Ok(found);
+    };
+    if !Path::new(asked).is_absolute() {
+        return Err(BootError::RelativeNvram(asked.chars().take(200).collect()).into());
     }
+    match found {
+        Firmware::Flash {
+            code,
+            code_format,
+            vars: Some(vars),
+            smm,
+        } => Ok(Firmware::Flash {
+            code,
+            code_format,
+            vars: Some(Vars {
+                path: asked.into(),
+                ..vars
+            }),
+            smm,
+        }),
+        _ => Err(BootError::NoVariables.into()),
+    }
+}
+
+/// What the firmware offers before it boots.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct BootMenu {
+    /// Whether there is a menu.
+    pub menu: bool,
+    /// How long it waits, in milliseconds.
+    pub timeout_ms: Option<u16>,
+    /// The picture that is shown.
+    pub splash: Option<PathBuf>,
+    /// Whether anything may be booted from, and not only what has a place in the boot order.
+    pub any: bool,
+}
+
+/// What the profile says of it.
+pub(super) fn menu(layer: &Layer, images: &Images) -> Result<BootMenu, ResolveError> {
+    let table = layer.boot.clone().unwrap_or_default();
+    let timeout_ms = match table.menu_timeout {
+        None => None,
+        Some(span) => Some(
+            u16::try_from(span.duration().as_millis()).map_err(|_| BootError::MenuTimeout(span))?,
+        ),
+    };
+    let splash = table.splash.as_deref();
+    let splash = splash.map(|file| regular(images, "the picture", "`boot.splash`", file));
+    Ok(BootMenu {
+        menu: table.menu.unwrap_or(false),
+        timeout_ms,
+        splash: splash.transpose()?,
+        any: table.strict == Some(false),
+    })
 }
 
 /// The guest's variable store.
@@ -140,11 +240,20 @@ fn nvram(state_dir: &Path, format: DiskFormat) -> PathBuf {
 fn own_uefi(
     table: &FirmwareTable,
     file: &str,
+    board: BoardKind,
     images: &Images,
     state_dir: &Path,
 ) -> Result<Firmware, ResolveError> {
     let code = regular(images, "the firmware", "`firmware.file`", file)?;
+    let secure = table.secure_boot == Some(true);
     let Some(template) = &table.nvram_template else {
+        if secure {
+            return Err(BootError::NoKeys.into());
+        }
+        if table.smm == Some(true) {
+            // What it guards is in flash.
+            return Err(BootError::NoVariables.into());
+        }
         return Ok(Firmware::Bios(code));
     };
     Ok(Firmware::Flash {
@@ -160,7 +269,7 @@ fn own_uefi(
             path: nvram(state_dir, format_of(images, template)),
             format: format_of(images, template),
         }),
-        smm: false,
+        smm: table.smm.unwrap_or(secure && board == BoardKind::Q35),
     })
 }
 
@@ -176,6 +285,7 @@ fn format_of(images: &Images, text: &str) -> DiskFormat {
 
 /// The firmware of the host that suits this machine best.
 fn host_uefi(
+    table: &FirmwareTable,
     board: &Board,
     caps: &QemuCaps,
     found: &FirmwareFacts,
@@ -188,7 +298,7 @@ fn host_uefi(
         arch: caps.arch,
         machine: machine.to_owned(),
         interface: Interface::Uefi,
-        secure_boot: false,
+        secure_boot: table.secure_boot == Some(true),
         features: Vec::new(),
     };
     let descriptor = select(&found.descriptors, &want).map_err(BootError::NoUefi)?;

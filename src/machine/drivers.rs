@@ -2,10 +2,11 @@
 //! what this QEMU has names the same.
 
 use super::desktop::video::GPU_ID;
-use super::{BoardKind, Bus, HostDeviceKind, Machine};
+use super::{BoardKind, Bus, HostDeviceKind, Iommu, Machine};
 use crate::profile::schema::{
     ControllerModel, DiskBus, Media, NicModel, TpmModel, UsbModel, WatchdogModel,
 };
+use crate::profile::schema::{ControllerModel, DiskBus, Media, NicModel, TpmModel, WatchdogModel};
 
 /// The kinds of virtio device that a guest has at most one of, or that a table gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +90,8 @@ pub const USB_REDIRECT: &str = "usb-redir";
 pub const ROOT_PORT: &str = "pcie-root-port";
 /// The AHCI controller of boards without one of their own.
 pub const AHCI: &str = "ich9-ahci";
+/// VT-d.
+pub const INTEL_IOMMU: &str = "intel-iommu";
 /// A USB mass storage device whose SCSI device is a device of its own.
 pub const USB_SCSI: &str = "usb-bot";
 /// A port for bytes.
@@ -232,6 +235,9 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     }
     if machine.vsock.is_some() {
         need(virtio(Virtio::Vsock, bus), "`[vsock]`".to_owned());
+    }
+    if matches!(machine.board.iommu, Some(Iommu::Intel(_))) {
+        need(INTEL_IOMMU, "`[iommu]`".to_owned());
     }
     if machine.board.virtio_iommu {
         need(virtio(Virtio::Iommu, bus), "`[iommu]`".to_owned());

@@ -16,6 +16,7 @@ use super::host_devices::DeviceError;
 use super::hyperv::HypervError;
 use super::memory::MemoryError;
 use super::net::NetError;
+use super::overrides::OverrideError;
 use super::ports::PortError;
 use super::power::PowerError;
 use super::run_as::RunAsError;
@@ -76,6 +77,9 @@ pub enum ResolveError {
     /// Another device.
     #[error(transparent)]
     Extra(#[from] ExtraError),
+    /// The environment, or a property of a device.
+    #[error(transparent)]
+    Override(#[from] OverrideError),
     /// Its TPM.
     #[error(transparent)]
     Tpm(#[from] TpmError),
@@ -151,6 +155,7 @@ impl Hint for ResolveError {
             Self::Port(e) => e.hints(),
             Self::Power(e) => e.hints(),
             Self::Extra(e) => e.hints(),
+            Self::Override(e) => e.hints(),
             Self::Tpm(e) => e.hints(),
             Self::Desktop(e) => e.hints(),
             Self::Device(e) => e.hints(),
@@ -185,6 +190,7 @@ impl Hint for ResolveError {
             Self::Port(e) => e.exit_code(),
             Self::Power(e) => e.exit_code(),
             Self::Extra(e) => e.exit_code(),
+            Self::Override(e) => e.exit_code(),
             Self::Tpm(e) => e.exit_code(),
             Self::Desktop(e) => e.exit_code(),
             Self::Device(e) => e.exit_code(),

@@ -104,6 +104,7 @@ pub fn wanted(layer: &Layer) -> Vec<&str> {
     if let Some(boot) = &layer.boot {
         wanted.extend(boot.kernel.as_deref());
         wanted.extend(boot.initrd.as_deref());
+        wanted.extend(boot.splash.as_deref());
     }
     wanted.extend(
         layer

@@ -16,10 +16,12 @@ pub mod extras;
 pub mod files;
 pub mod host_devices;
 pub mod hyperv;
+pub mod iommu;
 pub mod lifecycle;
 pub mod memory;
 mod names;
 pub mod net;
+pub mod overrides;
 pub mod ports;
 pub mod power;
 mod resolve;
@@ -37,6 +39,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use addition::{Addition, AdditionError, addition};
+pub use boot::BootMenu;
 pub use clock::Clock;
 pub use controller::{Controller, VirtioOptions};
 pub use desktop::Desktop;
@@ -46,7 +49,9 @@ pub use files::wanted;
 pub use host_devices::{
     ConsoleRef, HostDevice, HostDeviceKind, HostMdev, HostPci, HostUsb, UsbAsk, VfSet,
 };
+pub use iommu::Iommu;
 pub use lifecycle::Lifecycle;
+pub use overrides::OverrideError;
 pub use power::{Power, PowerError};
 pub use resolve::{Inputs, arch, image_folders, resolve};
 pub use run_as::{RunAs, RunAsError};
@@ -162,6 +167,15 @@ pub struct Machine {
     pub hotplug_ports: u8,
     /// Trace patterns.
     pub trace: Vec<String>,
+    /// What the firmware offers before it boots.
+    #[serde(default)]
+    pub boot_menu: BootMenu,
+    /// Variables of QEMU's environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Properties of devices, by id, as QEMU takes them.
+    #[serde(default)]
+    pub overrides: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     /// Arguments handed through.
     pub qemu_args: Vec<String>,
     /// How long a graceful stop may take.
@@ -206,7 +220,7 @@ impl Machine {
         if count == 0 && !self.ram.locked {
             return 0;
         }
-        if !self.board.virtio_iommu || count == 0 {
+        if !self.board.translates() || count == 0 {
             // They share what they see of the memory.
             count = 1;
         }
@@ -259,6 +273,9 @@ pub struct Board {
     /// Where KVM's interrupt controllers are, if not where QEMU has them.
     #[serde(default)]
     pub irqchip: Option<Irqchip>,
+    /// Another IOMMU, which is a part of the board.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub iommu: Option<Iommu>,
 }
 
 /// The boards that mvm drives.

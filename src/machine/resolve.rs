@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::addition::AdditionError;
+use super::board::BoardError;
 use super::error::ResolveError;
 use super::{
-    AccelKind, BoardKind, Bus, Firmware, HostDeviceKind, Lifecycle, Machine, Qemu, board, boot,
-    check, clock, controller, cpu, cpu_options, desktop, disk, extras, host_devices, hyperv,
-    lifecycle as ends, memory as ram, names, net, ports, power, run_as, slots, smbios, threads,
-    tpm,
+    AccelKind, BoardKind, Bus, Firmware, HostDevice, HostDeviceKind, Lifecycle, Machine, Qemu,
+    board, boot, check, clock, controller, cpu, cpu_options, desktop, disk, extras, host_devices,
+    hyperv, iommu, lifecycle as ends, memory as ram, names, net, overrides, ports, power, run_as,
+    slots, smbios, threads, tpm,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -136,6 +137,12 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         &mut notes,
     )?;
     let has_devices = !devices.devices.is_empty();
+    let mut board = board;
+    let vfio = |device: &HostDevice| !matches!(device.kind, HostDeviceKind::Usb(_));
+    if devices.devices.iter().any(vfio) {
+        let table = layer.iommu.clone().unwrap_or_default();
+        board.iommu = iommu::with_vfio(&table, board.iommu).map_err(BoardError::from)?;
+    }
     let power = power::power(layer, board.kind, &firmware, has_devices, &mut notes)?;
     let iommufd = host_devices::backend(layer, &devices.devices, caps, &facts.devices)?;
     let limit = host_devices::PhysBits {
@@ -232,6 +239,9 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         iothreads,
         controllers,
         trace: layer.trace.clone().unwrap_or_default(),
+        boot_menu: boot::menu(layer, images)?,
+        env: overrides::env(layer)?,
+        overrides: overrides::asked(layer),
         qemu_args: layer.qemu_args.clone().unwrap_or_default(),
         stop_timeout: layer
             .lifecycle

@@ -48,6 +48,14 @@ pub enum RunAsError {
         /// The user.
         user: String,
     },
+    /// A file that would have to be made for the user in a folder that is not mvm's.
+    #[error("`firmware.nvram`: {} is not in mvm's own folders, and QEMU is to run as the user `{user}`", path.display())]
+    Nvram {
+        /// The file.
+        path: PathBuf,
+        /// The user.
+        user: String,
+    },
     /// Files that the user may not open.
     #[error("the user `{user}`, as whom QEMU is to run, may not {}", first(denied))]
     Denied {
@@ -110,13 +118,16 @@ impl Hint for RunAsError {
                 hints.dedup();
                 hints
             }
+            Self::Nvram { .. } => {
+                vec!["leave `firmware.nvram` out: mvm keeps a store for each guest".to_owned()]
+            }
             Self::Unknown { .. } => Vec::new(),
         }
     }
 
     fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Passthrough { .. } => ExitCode::Profile,
+            Self::Passthrough { .. } | Self::Nvram { .. } => ExitCode::Profile,
             Self::NotRoot(_) | Self::Unknown { .. } => ExitCode::Failed,
             Self::Nobody(_) | Self::Denied { .. } => ExitCode::Host,
         }
@@ -166,6 +177,17 @@ pub(super) fn check(machine: &Machine) -> Result<(), RunAsError> {
     let Some(user) = &machine.run_as else {
         return Ok(());
     };
+    if let Firmware::Flash {
+        vars: Some(vars), ..
+    } = &machine.firmware
+    {
+        if !vars.path.starts_with(&machine.state_dir) {
+            return Err(RunAsError::Nvram {
+                path: vars.path.clone(),
+                user: user.name.clone(),
+            });
+        }
+    }
     let passthrough = |model| model == SecurityModel::Passthrough;
     match machine
         .shares

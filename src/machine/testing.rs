@@ -60,6 +60,7 @@ const DEVICES: &[&str] = &[
     "megasas",
     "mptsas1068",
     "pvscsi",
+    "intel-iommu",
     "ide-cd",
     "ide-hd",
     "nvme",

@@ -213,6 +213,7 @@ fn kind(
             "MacAddr" => "text: a MAC address",
             "Bdf" => "text: a PCI address",
             "Id" => "text: a name",
+            "PropertyValue" => "truth, whole number or text",
             "PciSlot" => "text: a slot",
             "UsbPort" => "text: a USB port",
             "DeviceId" => "text: vendor and device",

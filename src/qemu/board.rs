@@ -1,7 +1,7 @@
 //! The switches of the board: `-machine`, `-accel`, `-m`, `-sandbox`.
 
 use super::args::{Args, Options};
-use crate::machine::{AccelKind, BoardKind, Firmware, Machine};
+use crate::machine::{AccelKind, BoardKind, Firmware, Iommu, Machine};
 use crate::profile::schema::Irqchip;
 
 pub(super) fn add(args: &mut Args, machine: &Machine) {
@@ -72,6 +72,9 @@ fn board(machine: &Machine) -> Options {
     }
     if machine.ram.no_merge {
         options = options.set("mem-merge", "off");
+    }
+    if board.iommu == Some(Iommu::Smmuv3) {
+        options = options.set("iommu", "smmuv3");
     }
     // A guest's memory in a core file helps few and fills the disk.
     let dump = if machine.ram.dump { "on" } else { "off" };

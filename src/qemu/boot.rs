@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::args::{Args, Object, Options, path};
-use crate::machine::{Firmware, Machine};
+use crate::machine::{BootMenu, Firmware, Machine};
 use crate::profile::schema::DiskFormat;
 
 /// The flash chip with the firmware's code.
@@ -12,8 +12,7 @@ pub(super) const CODE_NODE: &str = "mvm-firmware-code";
 pub(super) const VARS_NODE: &str = "mvm-firmware-vars";
 
 pub(super) fn add(args: &mut Args, machine: &Machine) {
-    // Only what has a place in the boot order is booted from.
-    args.options("-boot", Options::with("strict", "on"));
+    args.options("-boot", menu(&machine.boot_menu));
     match &machine.firmware {
         Firmware::Builtin => {}
         Firmware::Bios(file) => args.raw("-bios", path(file)),
@@ -44,6 +43,21 @@ pub(super) fn add(args: &mut Args, machine: &Machine) {
         if !kernel.append.is_empty() {
             args.raw("-append", kernel.append.clone());
         }
+    }
+}
+
+fn menu(menu: &BootMenu) -> Options {
+    // Only what has a place in the boot order is booted from.
+    let mut options = Options::with("strict", if menu.any { "off" } else { "on" });
+    if menu.menu {
+        options = options.set("menu", "on");
+    }
+    if let Some(splash) = &menu.splash {
+        options = options.set("splash", path(splash));
+    }
+    match menu.timeout_ms {
+        Some(timeout) => options.set("splash-time", timeout),
+        None => options,
     }
 }
 

@@ -5,7 +5,7 @@ use super::args::{Args, Object, Options, path};
 use super::command::FdSource;
 use crate::machine::drivers::{self, RNG_SOURCE, Virtio};
 use crate::machine::slots::Single;
-use crate::machine::{BoardKind, Lifecycle, Machine, Share};
+use crate::machine::{BoardKind, Iommu, Lifecycle, Machine, Share};
 use crate::profile::schema::{OnCrash, OnPoweroff, OnReboot};
 
 /// What other devices depend on: the IOMMU, the ports of PCI Express.
@@ -14,6 +14,17 @@ pub(super) fn first(args: &mut Args, machine: &Machine, context: Context) {
         let driver = drivers::virtio(Virtio::Iommu, context.board.bus());
         let place = context.slots.single(Single::Iommu);
         args.device(Object::device(driver, "mvm-iommu").at(place));
+    }
+    if let Some(Iommu::Intel(intel)) = &machine.board.iommu {
+        let flag = |on: bool| on.then_some(true);
+        let remap = intel.interrupt_remapping;
+        args.device(
+            Object::device(drivers::INTEL_IOMMU, "mvm-iommu")
+                .set_some("caching-mode", flag(intel.caching_mode))
+                .set_some("device-iotlb", flag(intel.device_iotlb))
+                .set_some("aw-bits", intel.aw_bits)
+                .set_some("intremap", remap.map(|on| if on { "on" } else { "off" })),
+        );
     }
     for port in context.slots.root_ports() {
         args.device(

@@ -14,6 +14,7 @@ pub mod hot;
 mod live;
 mod memory;
 mod net;
+mod overrides;
 mod ports;
 mod smbios;
 mod storage;
@@ -21,6 +22,7 @@ mod tpm;
 
 use args::{Args, Object};
 use command::{Arg, CommandLine, FdSource};
+pub use overrides::drivers as device_types;
 
 use crate::machine::drivers::{self, Virtio};
 use crate::machine::slots::Slots;
@@ -77,7 +79,7 @@ impl Context {
         Self {
             slots,
             board: machine.board.kind,
-            translated: machine.board.virtio_iommu,
+            translated: machine.board.translates(),
         }
     }
 }
@@ -114,10 +116,16 @@ pub fn command_line(machine: &Machine) -> CommandLine {
     for arg in &machine.qemu_args {
         args.flag(arg);
     }
+    overrides::apply(&mut args.args, &machine.overrides);
+    // What the profile says goes before what mvm finds out.
+    let mut env = desktop::environment(machine);
+    env.retain(|(name, _)| !machine.env.contains_key(name));
+    let said = machine.env.iter();
+    env.extend(said.map(|(name, value)| (name.clone(), value.clone())));
     CommandLine {
         program: machine.qemu.binary.clone(),
         args: args.args,
-        env: desktop::environment(machine),
+        env,
         fds: args.fds,
     }
 }

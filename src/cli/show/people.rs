@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::cli::output::{self, Table};
-use crate::machine::{Disk, Firmware, Forward, Machine, Nic, NicBackend, Threads};
+use crate::machine::{Disk, Firmware, Forward, Machine, Nic, NicBackend, Threads, TpmBackend};
 use crate::plan::render;
 use crate::profile::schema::Media;
 
@@ -211,6 +211,16 @@ fn parts(table: &mut Table, machine: &Machine, shown: &Value) {
     }
     if machine.board.virtio_iommu {
         table.row(["iommu", "virtio"]);
+    }
+    if let Some(iommu) = &machine.board.iommu {
+        table.row(["iommu", iommu.as_str()]);
+    }
+    if let Some(tpm) = &machine.tpm {
+        let backend = match &tpm.backend {
+            TpmBackend::Emulator { version, .. } => format!("swtpm ({version})"),
+            TpmBackend::Passthrough { path, .. } => path.display().to_string(),
+        };
+        table.row(["tpm", &format!("{}, {backend}", tpm.model)]);
     }
     for note in &machine.notes {
         table.row(["note", note]);

@@ -55,6 +55,12 @@ pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
             was.board.virtio_iommu,
             is.board.virtio_iommu,
         ),
+        ("the TPM", was.tpm.is_some(), is.tpm.is_some()),
+        (
+            "the IOMMU of the board",
+            was.board.iommu.is_some(),
+            is.board.iommu.is_some(),
+        ),
         ("the virtual GPU", was.virtio_gpu, is.virtio_gpu),
         (
             "the channel of SPICE's agent",

@@ -227,6 +227,15 @@ impl QemuCaps {
         of_kind.into_iter().flat_map(Names::iter)
     }
 
+    /// The names of a device type's properties, as far as they are known.
+    pub fn property_names(&self, device: &str) -> Vec<&str> {
+        let properties = self.properties.get(device).into_iter();
+        properties
+            .flat_map(|properties| properties.0.iter())
+            .flat_map(|(_, names)| names.iter())
+            .collect()
+    }
+
     /// The same for `-machine`; `machine` may be an alias.
     pub fn machine_property(&self, machine: &str, property: &str) -> Option<PropertyKind> {
         self.device_property(self.real_name(machine), property)

@@ -19,6 +19,7 @@ pub use cpu::*;
 pub use desktop::*;
 pub use devices::*;
 pub use memory::*;
+pub use overrides::*;
 pub use platform::*;
 pub use power::*;
 pub use storage::*;
@@ -42,6 +43,7 @@ mod cpu;
 mod desktop;
 mod devices;
 mod memory;
+mod overrides;
 mod platform;
 mod power;
 mod storage;
@@ -169,6 +171,10 @@ layers! {
     qemu: QemuTable,
     /// Trace events that QEMU logs (`-trace`), patterns as in `virtio*`.
     trace: Vec<String>,
+    /// Variables of QEMU's environment.
+    env: BTreeMap<String, String>,
+    /// Properties of QEMU's devices, by the device's id: `[override.system] physical_block_size = 4096`.
+    r#override: BTreeMap<String, BTreeMap<String, PropertyValue>>,
     /// Arguments handed to QEMU as they are, after all others.
     qemu_args: Vec<String>,
 }
@@ -195,6 +201,15 @@ table! {
         initrd: String,
         /// The kernel's command line.
         append: String,
+        /// Whether the firmware offers a menu of what to boot from. By default it does not.
+        menu: bool,
+        /// How long the menu waits for a key, as in `5s`. SeaBIOS shows the picture that long.
+        menu_timeout: Span,
+        /// A picture that SeaBIOS shows with its menu (JPEG or BMP); a relative path is looked up in the image
+        /// folders.
+        splash: String,
+        /// Whether only what has a place in the boot order is booted from. On by default.
+        strict: bool,
     }
 }
 
@@ -207,6 +222,14 @@ table! {
         file: String,
         /// The template of the variable store that belongs to `file`; copied for each guest.
         nvram_template: String,
+        /// Where the guest's variable store is, an absolute path. By default with the guest's state. One that is
+        /// there is used; else it is made from the template.
+        nvram: String,
+        /// UEFI starts signed software only: a firmware with enrolled keys is taken, and variables that the guest's
+        /// kernel cannot change where the board has System Management Mode. By default such a firmware is not taken.
+        secure_boot: bool,
+        /// Whether `file` guards its variables by System Management Mode. By default so with `secure-boot` on q35.
+        smm: bool,
     }
 }
 
@@ -346,6 +369,16 @@ table! {
     IommuTable {
         /// Which one the guest sees.
         model: IommuModel,
+        /// Whether the guest tells of each change of its tables (`intel`). By default so where it gets devices of the
+        /// host, which need it.
+        caching_mode: bool,
+        /// Whether devices keep translations of their own, as vhost does (`intel`). By default they do not.
+        device_iotlb: bool,
+        /// How wide the addresses of devices are: 39 or 48 (`intel`).
+        aw_bits: u8,
+        /// Whether it translates interrupts too (`intel`). By default where QEMU can. Under KVM, `true` sets
+        /// `machine.irqchip` to `split`.
+        interrupt_remapping: bool,
     }
 }
 

@@ -324,7 +324,11 @@ words! {
     IommuModel {
         /// None.
         None = "none",
-        /// virtio-iommu.
+        /// virtio-iommu, on q35 and virt.
         Virtio = "virtio",
+        /// Intel's VT-d, on q35.
+        Intel = "intel",
+        /// Arm's SMMUv3, on virt.
+        Smmuv3 = "smmuv3",
     }
 }
