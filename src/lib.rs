@@ -16,6 +16,7 @@ pub mod dirs;
 pub mod error;
 pub mod guest;
 pub mod handover;
+pub mod hook;
 pub mod host;
 pub mod ids;
 pub mod machine;

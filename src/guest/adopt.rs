@@ -30,7 +30,7 @@ use crate::machine::Lifecycle;
 use crate::ops::lock;
 use crate::plan::Plan;
 use crate::plan::journal;
-use crate::profile::schema::OnPoweroff;
+use crate::profile::schema::{HookWhen, OnPoweroff};
 
 /// For QEMU's monitor to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -131,6 +131,7 @@ pub(crate) async fn orphan(
             ..state
         },
         process,
+        started: plan.machine.hooks_at(HookWhen::Started),
         sidecars: plan.machine.sidecars(),
         sockets,
         connected: arriving,

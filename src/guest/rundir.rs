@@ -160,6 +160,7 @@ mod tests {
             crate::sidecar::Sidecar::socket_in(run.path(), "x"),
             crate::sidecar::Sidecar::lock_in(run.path(), "x"),
             run.path().join("sidecar-x.ready"),
+            crate::hook::Hook::mark_in(run.path(), "x"),
         ] {
             let name = path.file_name().unwrap().to_str().unwrap();
             assert!(crate::ops::dirs::is_ours(name), "{name}");

@@ -26,7 +26,7 @@ use crate::ops::Host;
 use crate::plan::Plan;
 use crate::plan::apply::apply;
 use crate::plan::journal::{self, Entry};
-use crate::profile::schema::OnPoweroff;
+use crate::profile::schema::{HookWhen, OnPoweroff};
 use crate::qemu::command::Arg;
 
 /// Told once, when the guest runs.
@@ -186,6 +186,7 @@ pub(super) fn prepare(
         run: run.clone(),
         state,
         process: launched.process,
+        started: plan.machine.hooks_at(HookWhen::Started),
         sidecars: plan.machine.sidecars(),
         sockets,
         connected,

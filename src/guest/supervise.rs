@@ -30,6 +30,7 @@ use super::start::OnReady;
 use super::state::{self, Condition, GuestState, Reason};
 use super::{RunDir, agent, asleep, clock, notify, sidecar};
 use crate::dirs::Dirs;
+use crate::hook::Hook;
 use crate::sidecar::Sidecar;
 
 /// Events between two looks at the event log.
@@ -49,6 +50,8 @@ pub(crate) struct Begin {
     pub(crate) state: GuestState,
     /// QEMU.
     pub(crate) process: Process,
+    /// The user's programs that run when the guest does.
+    pub(crate) started: Vec<Hook>,
     /// The programs beside it.
     pub(crate) sidecars: Vec<Sidecar>,
     /// Our listening sockets.
@@ -102,6 +105,9 @@ struct Supervisor {
     links: Arc<OnceLock<Links>>,
     hotplug: Arc<Hotplug>,
     parking: Arc<Parking>,
+    started: Vec<Hook>,
+    /// Where bad news goes that is told until the guest's end.
+    lose: mpsc::Sender<String>,
     /// Why the guest is paused, where QEMU said so.
     trouble: Option<String>,
     /// What was said last beside the condition.
@@ -127,6 +133,7 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
     let links = Arc::default();
     let hotplug = Hotplug::new(&begin.dirs, &begin.run, &links);
     let name = begin.state.name.to_string();
+    let (lose, mut lost) = mpsc::channel(16);
     let mut supervisor = Supervisor {
         parking: Arc::new(Parking::new(name, &hotplug, &links)),
         hotplug,
@@ -146,6 +153,8 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
             ended: None,
         }),
         timers: BTreeMap::new(),
+        started: begin.started,
+        lose,
         trouble: None,
         word: None,
         feed: Feed::default(),
@@ -159,9 +168,8 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
     };
     supervisor.write_state();
     supervisor.serve_control(control);
-    let (lose, mut lost) = mpsc::channel(16);
     for sidecar in begin.sidecars {
-        let watch = sidecar::watch(sidecar, lose.clone());
+        let watch = sidecar::watch(sidecar, supervisor.lose.clone());
         supervisor.tasks.spawn(watch);
     }
     let mut pulse = notify::Pulse::begin();
@@ -262,6 +270,7 @@ impl Supervisor {
                     tell(&self.view.borrow().state);
                 }
                 notify::ready(self.life.condition().as_str());
+                self.run_hooks();
                 self.tasks.spawn(shrink());
             }
             Action::Ask { resume, agent } => self.ask(resume, agent),
@@ -295,6 +304,30 @@ impl Supervisor {
             .send_modify(|view| view.state.message = Some(text.to_owned()));
         self.write_state();
         self.feed.state(&self.view.borrow().state);
+    }
+
+    /// Runs the programs that are to run when the guest does: each once in its life, one after the other.
+    fn run_hooks(&mut self) {
+        let hooks = std::mem::take(&mut self.started);
+        let (tell, inputs) = (self.lose.clone(), self.inputs.clone());
+        if hooks.is_empty() {
+            return;
+        }
+        self.tasks.spawn(async move {
+            for hook in hooks {
+                let (name, required) = (hook.name.clone(), hook.required);
+                let ran = tokio::task::spawn_blocking(move || crate::ops::hook::run(&hook)).await;
+                let Ok(Err(error)) = ran else { continue };
+                // A supervisor that has ended needs no word.
+                let _ = tell
+                    .send(format!("the hook `{name}` failed: {error}"))
+                    .await;
+                if required {
+                    let _ = inputs.send(Input::Kill).await;
+                    return;
+                }
+            }
+        });
     }
 
     /// A program beside QEMU has ended. The guest goes on, and says so until its end.

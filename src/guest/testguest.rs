@@ -314,6 +314,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         trace: vec![],
         hotplug_ports: 0,
         boot_menu: crate::machine::BootMenu::default(),
+        hooks: Vec::new(),
         env: std::collections::BTreeMap::new(),
         overrides: std::collections::BTreeMap::new(),
         qemu_args: vec![],

@@ -6,7 +6,6 @@ use super::{BoardKind, Bus, HostDeviceKind, Iommu, Machine};
 use crate::profile::schema::{
     ControllerModel, DiskBus, Media, NicModel, TpmModel, UsbModel, WatchdogModel,
 };
-use crate::profile::schema::{ControllerModel, DiskBus, Media, NicModel, TpmModel, WatchdogModel};
 
 /// The kinds of virtio device that a guest has at most one of, or that a table gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use super::desktop::DesktopError;
 use super::disk::DiskError;
 use super::extras::ExtraError;
 use super::files::FileError;
+use super::hooks::HookError;
 use super::host_devices::DeviceError;
 use super::hyperv::HypervError;
 use super::memory::MemoryError;
@@ -80,6 +81,9 @@ pub enum ResolveError {
     /// The environment, or a property of a device.
     #[error(transparent)]
     Override(#[from] OverrideError),
+    /// A hook.
+    #[error(transparent)]
+    Hook(#[from] HookError),
     /// Its TPM.
     #[error(transparent)]
     Tpm(#[from] TpmError),
@@ -156,6 +160,7 @@ impl Hint for ResolveError {
             Self::Power(e) => e.hints(),
             Self::Extra(e) => e.hints(),
             Self::Override(e) => e.hints(),
+            Self::Hook(e) => e.hints(),
             Self::Tpm(e) => e.hints(),
             Self::Desktop(e) => e.hints(),
             Self::Device(e) => e.hints(),
@@ -191,6 +196,7 @@ impl Hint for ResolveError {
             Self::Power(e) => e.exit_code(),
             Self::Extra(e) => e.exit_code(),
             Self::Override(e) => e.exit_code(),
+            Self::Hook(e) => e.exit_code(),
             Self::Tpm(e) => e.exit_code(),
             Self::Desktop(e) => e.exit_code(),
             Self::Device(e) => e.exit_code(),

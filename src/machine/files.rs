@@ -122,6 +122,7 @@ pub fn wanted(layer: &Layer) -> Vec<&str> {
     for pci in layer.pci.iter().flat_map(|pcis| pcis.values()) {
         wanted.extend(pci.rom.as_deref());
     }
+    wanted.extend(super::hooks::wanted(layer));
     wanted.extend(layer.gpu.iter().filter_map(|gpu| gpu.rom.as_deref()));
     wanted.extend(layer.rng.iter().filter_map(|rng| rng.source.as_deref()));
     wanted

@@ -14,6 +14,7 @@ pub mod drivers;
 pub mod error;
 pub mod extras;
 pub mod files;
+pub mod hooks;
 pub mod host_devices;
 pub mod hyperv;
 pub mod iommu;
@@ -46,6 +47,7 @@ pub use desktop::Desktop;
 pub use disk::{DiskOptions, Throttle};
 pub use error::ResolveError;
 pub use files::wanted;
+pub use hooks::{HookError, HookRule};
 pub use host_devices::{
     ConsoleRef, HostDevice, HostDeviceKind, HostMdev, HostPci, HostUsb, UsbAsk, VfSet,
 };
@@ -170,6 +172,9 @@ pub struct Machine {
     /// What the firmware offers before it boots.
     #[serde(default)]
     pub boot_menu: BootMenu,
+    /// Programs that run at points of its life.
+    #[serde(default)]
+    pub hooks: Vec<HookRule>,
     /// Variables of QEMU's environment.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

@@ -7,9 +7,9 @@ use super::board::BoardError;
 use super::error::ResolveError;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDevice, HostDeviceKind, Lifecycle, Machine, Qemu,
-    board, boot, check, clock, controller, cpu, cpu_options, desktop, disk, extras, host_devices,
-    hyperv, iommu, lifecycle as ends, memory as ram, names, net, overrides, ports, power, run_as,
-    slots, smbios, threads, tpm,
+    board, boot, check, clock, controller, cpu, cpu_options, desktop, disk, extras, hooks,
+    host_devices, hyperv, iommu, lifecycle as ends, memory as ram, names, net, overrides, ports,
+    power, run_as, slots, smbios, threads, tpm,
 };
 use crate::dirs::Dirs;
 use crate::host::{HostFacts, Images, QemuCaps};
@@ -240,6 +240,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         controllers,
         trace: layer.trace.clone().unwrap_or_default(),
         boot_menu: boot::menu(layer, images)?,
+        hooks: hooks::hooks(layer, images)?,
         env: overrides::env(layer)?,
         overrides: overrides::asked(layer),
         qemu_args: layer.qemu_args.clone().unwrap_or_default(),

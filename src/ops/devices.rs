@@ -217,6 +217,8 @@ pub(crate) const fn is_device_step(step: &Step) -> bool {
             | Step::Listen { .. }
             | Step::OpenDir { .. }
             | Step::GiveFile { .. }
+            | Step::RunHook { .. }
+            | Step::PromiseHook { .. }
             | Step::StartSidecar { .. }
             | Step::EndSidecar { .. }
             | Step::RemoveFile { .. }

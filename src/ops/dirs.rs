@@ -141,6 +141,7 @@ pub fn is_ours(name: &str) -> bool {
             .iter()
             .any(|end| name.ends_with(end))
             && name.starts_with("sidecar-"))
+        || (name.starts_with("hook-") && name.ends_with(".ran"))
         || name.ends_with(".overlay.qcow2")
         || (name.starts_with("overlay-") && name.ends_with(".qcow2"))
 }

@@ -16,6 +16,7 @@ mod error;
 mod fds;
 mod helper;
 mod holders;
+pub mod hook;
 pub mod hostdir;
 pub mod hugepages;
 pub mod lock;
@@ -172,6 +173,9 @@ impl Ops for Host {
             Step::Listen { path } => return socket::listen(path).map(Some),
             Step::OpenDir { path, group } => owner::open_dir(path, *group)?,
             Step::GiveFile { path, uid, gid } => owner::give_file(path, *uid, *gid)?,
+            Step::RunHook { hook } => hook::run_or_tell(hook)?,
+            // What it promises is in the journal.
+            Step::PromiseHook { .. } => {}
             Step::StartSidecar { sidecar } => sidecar::start(sidecar)?,
             Step::EndSidecar { lock, socket, .. } => sidecar::end(lock, socket)?,
             Step::RemoveFile { path } => dirs::remove_file(path)?,

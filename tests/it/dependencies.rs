@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// What each room may use of the others. The plain vocabulary (`error`, `handover`, `ids`, `owner`,
+/// What each room may use of the others. The plain vocabulary (`error`, `handover`, `hook`, `ids`, `owner`,
 /// `sidecar`, `units`, `dirs`) is free.
 const MAY_USE: [(&str, &[&str]); 9] = [
     ("profile", &[]),
@@ -21,8 +21,8 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ("settings", &[]),
 ];
 
-const VOCABULARY: [&str; 7] = [
-    "error", "handover", "ids", "owner", "sidecar", "units", "dirs",
+const VOCABULARY: [&str; 8] = [
+    "error", "handover", "hook", "ids", "owner", "sidecar", "units", "dirs",
 ];
 
 #[test]

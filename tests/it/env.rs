@@ -224,6 +224,27 @@ impl TestEnv {
         Some(env)
     }
 
+    /// A machine file `NAME` for a guest that UEFI starts under secure boot, with a TPM: all that it runs is signed.
+    pub(crate) fn with_secure_boot(name: &str) -> Option<Self> {
+        if !has_program("qemu-system-x86_64") || !has_program("swtpm") {
+            return None;
+        }
+        let folder = made_guest("secureboot")?;
+        let env = Self::new();
+        std::os::unix::fs::symlink(folder.join("esp.img"), env.image("esp.img")).expect("a link");
+        env.write(
+            format!("config/machines/{name}.toml"),
+            "extends = [\"base\"]\n\
+             [machine]\narch = \"x86_64\"\ntype = \"q35\"\n\
+             [memory]\nsize = \"512M\"\n\
+             [firmware]\nsecure-boot = true\n\
+             [tpm]\nemulator = {}\n\
+             [agent]\nenabled = true\n\
+             [disk.esp]\nfile = { path = \"esp.img\", format = \"raw\" }\nephemeral = true\n",
+        );
+        Some(env)
+    }
+
     /// The guest's line in the list.
     #[track_caller]
     pub(crate) fn row(&self, name: &str) -> serde_json::Value {
@@ -271,15 +292,15 @@ fn made_guest(variant: &str) -> Option<PathBuf> {
     let one = || {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/guest");
         let mut script = match variant {
-            "debian" => Command::new(format!("{folder}/debian.sh")),
+            "debian" | "secureboot" => Command::new(format!("{folder}/{variant}.sh")),
             _ => Command::new(format!("{folder}/make.sh")),
         };
-        if variant != "debian" {
+        if !matches!(variant, "debian" | "secureboot") {
             script.arg(variant);
         }
         let output = script.output().ok()?;
         let path = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-        if output.status.success() && Path::new(&path).join("kernel").is_file() {
+        if output.status.success() && Path::new(&path).join("version").is_file() {
             return Some(PathBuf::from(path));
         }
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -11,7 +11,9 @@ mod disk;
 mod displays;
 mod emulated_host;
 mod env;
+mod firmware;
 mod guests;
+mod hooks;
 #[path = "../hosts/mod.rs"]
 mod hosts;
 mod hotplug;

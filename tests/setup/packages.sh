@@ -3,7 +3,7 @@
 #
 #   tests/setup/packages.sh build   a compiler
 #   tests/setup/packages.sh demo    that, QEMU and what makes the demo guest
-#   tests/setup/packages.sh test    that, QEMU for Arm, firmware, swtpm
+#   tests/setup/packages.sh test    that, QEMU for Arm, firmware, swtpm, mtools
 #
 # Does nothing where nothing is missing. Works as root or with sudo; says what to install otherwise.
 set -eu
@@ -53,6 +53,7 @@ if [ $level = test ]; then
     command_from openssl openssl
     command_from ip iproute2
     command_from swtpm swtpm
+    command_from mcopy mtools
 fi
 rust=
 rust_ok || rust=wanted

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
 mod devices;
+mod firmware;
 mod storage;
 mod tpm;
 

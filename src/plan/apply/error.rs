@@ -74,6 +74,9 @@ fn step_text(step: &Step) -> String {
         Step::CreateOverlay { path, .. } => format!("cannot make the overlay {}", path.display()),
         Step::CreateTap { name, .. } => format!("cannot make the tap `{name}`"),
         Step::Listen { path } => format!("cannot make the socket {}", path.display()),
+        Step::RunHook { hook } | Step::PromiseHook { hook } => {
+            format!("the hook `{}` failed", hook.name)
+        }
         Step::StartSidecar { sidecar } => {
             format!("cannot start the guest's {}", sidecar.name)
         }

@@ -8,6 +8,7 @@ use super::Plan;
 use super::step::{Node, Owner, Step};
 use crate::host::links::LinkFacts;
 use crate::machine::{Firmware, Machine, NicBackend, RunAs, Tpm};
+use crate::profile::schema::HookWhen;
 use crate::qemu::command::{CommandLine, FdSource};
 
 /// The mode of directories that only their owner may look into.
@@ -28,6 +29,9 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
         make_dir(&machine.state_dir, true),
         make_dir(&machine.state_dir.join("log"), true),
     ];
+    // Taken back last of all but the directories.
+    steps.extend(hooks(&machine, HookWhen::PostStop, true));
+    steps.extend(hooks(&machine, HookWhen::PreStart, false));
     if let Some(user) = &machine.run_as {
         steps.extend(open_dirs(&machine, user));
     }
@@ -86,6 +90,8 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
             .filter(|console| !console.pty)
             .map(|console| listen(&run.join(format!("console-{}.sock", console.id)))),
     );
+    // Taken back first.
+    steps.extend(hooks(&machine, HookWhen::Stopped, true));
     Plan {
         machine,
         steps,
@@ -125,6 +131,17 @@ pub(super) fn devices(machine: &Machine, links: &LinkFacts) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// The programs of the user's that run then: now, or when the plan is taken back, in the order of their names.
+fn hooks(machine: &Machine, when: HookWhen, promised: bool) -> Vec<Step> {
+    let hooks = machine.hooks_at(when).into_iter().map(Box::new);
+    if promised {
+        // What is promised last runs first.
+        hooks.rev().map(|hook| Step::PromiseHook { hook }).collect()
+    } else {
+        hooks.map(|hook| Step::RunHook { hook }).collect()
+    }
 }
 
 /// The programs beside QEMU, and the files that are to be theirs.

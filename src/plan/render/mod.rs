@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::step::Step;
 use super::{Attachment, Plan};
+use crate::hook::Hook;
 use crate::machine::{AccelKind, RunAs};
 use crate::qemu::command::{FIRST_FD, FdSource};
 use crate::sidecar::Sidecar;
@@ -211,6 +212,8 @@ fn by_hand(step: &Step) -> Vec<String> {
             vec![format!("touch {file} && chown {uid}:{gid} {file}")]
         }
         Step::StartSidecar { sidecar } => vec![beside(sidecar)],
+        Step::RunHook { hook } => vec![by_shell(hook)],
+        Step::PromiseHook { .. } => Vec::new(),
         Step::Lock { .. }
         | Step::Listen { .. }
         | Step::EndSidecar { .. }
@@ -237,6 +240,19 @@ fn by_hand(step: &Step) -> Vec<String> {
         | Step::ClaimHugepages { .. }
         | Step::BindDriver { .. } => devices::by_hand(step),
     }
+}
+
+/// A hook as a line for a POSIX shell.
+fn by_shell(hook: &Hook) -> String {
+    let env = hook.env.iter();
+    let env = env.map(|(name, value)| format!("{name}={}", quote(value)));
+    let env: Vec<String> = env.collect();
+    format!("{} {}", env.join(" "), words(hook))
+}
+
+fn words(hook: &Hook) -> String {
+    let words: Vec<String> = hook.command.iter().map(|word| quote(word)).collect();
+    words.join(" ")
 }
 
 /// A program beside QEMU as a line for a POSIX shell.
@@ -302,6 +318,20 @@ pub fn describe(step: &Step) -> String {
         Step::GiveFile { path, uid, .. } => {
             format!("give {} to the user {uid}", path.display())
         }
+        Step::RunHook { hook } => {
+            format!(
+                "run the hook {} ({}): {}",
+                hook.name,
+                hook.when,
+                words(hook)
+            )
+        }
+        Step::PromiseHook { hook } => format!(
+            "have the hook {} run when the guest is gone ({}): {}",
+            hook.name,
+            hook.when,
+            words(hook)
+        ),
         Step::StartSidecar { sidecar } => format!(
             "start {}, listening on {} (mode 0600), ended when the guest is gone",
             sidecar.program.display(),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::handover::{ConsoleRef, Extent, Provision};
+use crate::hook::Hook;
 use crate::ids::{Bdf, PciRef, UsbPort};
 use crate::profile::schema::DiskFormat;
 use crate::sidecar::Sidecar;
@@ -82,6 +83,16 @@ pub enum Step {
         uid: u32,
         /// His group.
         gid: u32,
+    },
+    /// Runs a program of the user's, unless it was begun before in this life of the guest.
+    RunHook {
+        /// The program.
+        hook: Box<Hook>,
+    },
+    /// Does nothing by itself: a program of the user's runs when it is taken back.
+    PromiseHook {
+        /// The program.
+        hook: Box<Hook>,
     },
     /// Starts a program that serves the guest beside QEMU.
     StartSidecar {
@@ -299,6 +310,7 @@ impl Step {
                 Some(Self::RemoveFile { path: path.clone() })
             }
             Self::CreateTap { name, .. } => Some(Self::DeleteTap { name: name.clone() }),
+            Self::PromiseHook { hook } => Some(Self::RunHook { hook: hook.clone() }),
             Self::StartSidecar { sidecar } => Some(Self::EndSidecar {
                 name: sidecar.name.clone(),
                 lock: sidecar.lock.clone(),
@@ -361,6 +373,7 @@ impl Step {
             Self::MakeDir { keep: true, .. }
             | Self::Lock { .. }
             | Self::CopyFile { .. }
+            | Self::RunHook { .. }
             | Self::EndSidecar { .. }
             | Self::RemoveFile { .. }
             | Self::RemoveDir { .. }

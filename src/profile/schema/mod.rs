@@ -18,6 +18,7 @@ use crate::units::Span;
 pub use cpu::*;
 pub use desktop::*;
 pub use devices::*;
+pub use hooks::*;
 pub use memory::*;
 pub use overrides::*;
 pub use platform::*;
@@ -42,6 +43,7 @@ macro_rules! table {
 mod cpu;
 mod desktop;
 mod devices;
+mod hooks;
 mod memory;
 mod overrides;
 mod platform;
@@ -171,6 +173,8 @@ layers! {
     qemu: QemuTable,
     /// Trace events that QEMU logs (`-trace`), patterns as in `virtio*`.
     trace: Vec<String>,
+    /// Programs that run at points of the guest's life, by name.
+    hook: BTreeMap<Id, HookTable>,
     /// Variables of QEMU's environment.
     env: BTreeMap<String, String>,
     /// Properties of QEMU's devices, by the device's id: `[override.system] physical_block_size = 4096`.

@@ -6,6 +6,7 @@ mod boards;
 mod cpu;
 mod desktop;
 mod devices;
+mod firmware;
 mod memory;
 mod session;
 mod storage;

@@ -1,0 +1,130 @@
+//! What a profile says to QEMU and to the host, with a real guest: hooks, environment, properties, an IOMMU.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::env::{TestEnv, eventually, kill};
+
+fn world() -> Option<TestEnv> {
+    let env = TestEnv::with_demo()?;
+    fs::write(env.image("data.img"), vec![0; 8 << 20]).expect("an image");
+    let log = env.path("hooks");
+    let note = |when: &str| {
+        format!(
+            "[hook.{when}]\nwhen = \"{when}\"\n\
+             command = [\"sh\", \"-c\", 'echo \"$MVM_GUEST $MVM_WHEN $1\" >>\"$0\"', \"{}\", \"it's\"]\n",
+            log.display()
+        )
+    };
+    let hooks = ["pre-start", "started", "stopped", "post-stop"].map(note);
+    env.write(
+        "config/machines/demo.toml",
+        format!(
+            "extends = [\"demo\"]\n\
+             [boot]\nappend = \"console=ttyS0 quiet intel_iommu=on\"\n\
+             [iommu]\nmodel = \"intel\"\ncaching-mode = true\ndevice-iotlb = true\n\
+             [env]\nMVM_TEST_WORD = \"two words\"\n\
+             [disk.data]\nfile = {{ path = \"data.img\", format = \"raw\" }}\n\
+             [override.data]\nphysical_block_size = 4096\n\
+             {}",
+            hooks.concat()
+        ),
+    );
+    Some(env)
+}
+
+fn noted(env: &TestEnv) -> Vec<String> {
+    let text = fs::read_to_string(env.path("hooks")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn pid(env: &TestEnv, key: &str) -> i32 {
+    let shown = env.mvm("show demo --format json").exits(0).json();
+    let pid = shown[key].as_i64().expect("a process");
+    pid.try_into().expect("an id")
+}
+
+#[test]
+fn what_the_profile_says_reaches_qemu_the_guest_and_the_host() {
+    let Some(env) = world() else { return };
+    env.mvm("start demo").exits(0);
+    env.mvm("wait demo --for agent --timeout 120s").exits(0);
+    let script = "ls /sys/kernel/iommu_groups | wc -l; readlink /sys/block/vda/device/../iommu_group; \
+                  cat /sys/block/vda/queue/physical_block_size";
+    let said = env
+        .run(&["exec", "demo", "--", "sh", "-c", script])
+        .exits(0)
+        .stdout;
+    let lines: Vec<&str> = said.lines().map(str::trim).collect();
+    assert!(
+        lines[0].parse::<u32>().is_ok_and(|groups| groups > 0),
+        "{said}"
+    );
+    assert!(lines[1].contains("kernel/iommu_groups/"), "{said}");
+    assert_eq!(lines[2], "4096", "{said}");
+    let qemu = pid(&env, "pid");
+    let environ = fs::read(format!("/proc/{qemu}/environ")).expect("it lives");
+    let word = b"MVM_TEST_WORD=two words\0";
+    assert!(environ.windows(word.len()).any(|part| part == word));
+
+    let lines = |words: &[&str]| -> Vec<String> {
+        words
+            .iter()
+            .map(|when| format!("demo {when} it's"))
+            .collect()
+    };
+    eventually("it is started", Duration::from_secs(10), || {
+        noted(&env) == lines(&["pre-start", "started"])
+    });
+    env.mvm("stop demo --timeout 60s").exits(0);
+    let all = ["pre-start", "started", "stopped", "post-stop"];
+    assert_eq!(noted(&env), lines(&all));
+
+    // Whatever dies: each runs once.
+    fs::remove_file(env.path("hooks")).expect("it is there");
+    env.mvm("start demo").exits(0);
+    eventually("it is started", Duration::from_secs(10), || {
+        noted(&env).len() == 2
+    });
+    let (supervisor, qemu) = (pid(&env, "supervisor"), pid(&env, "pid"));
+    kill(supervisor, Signal::SIGKILL);
+    kill(qemu, Signal::SIGKILL);
+    eventually("it is recovered", Duration::from_secs(30), || {
+        env.mvm("recover demo").code == 0 && !env.path("run/demo").exists()
+    });
+    assert_eq!(noted(&env), lines(&all));
+    env.mvm("recover demo");
+    assert_eq!(noted(&env), lines(&all));
+}
+
+#[test]
+fn a_hook_that_fails_keeps_the_guest_from_starting() {
+    let Some(env) = world() else { return };
+    let fail = "hook.pre-start.command=[\"sh\",\"-c\",\"echo not today >&2; exit 7\"]";
+    env.run(&["start", "demo", "--set", fail])
+        .exits(1)
+        .says("the hook `pre-start` failed")
+        .says("`sh` failed (exit status 7): not today");
+    assert_eq!(noted(&env), ["demo post-stop it's"]);
+    assert!(!env.path("run/demo").exists());
+
+    let before = env.tree();
+    let missing = "hook.started.command=[\"/no/such/program\"]";
+    env.run(&["start", "demo", "--set", missing])
+        .exits(4)
+        .says("hook `started`");
+    let shown = env.run(&["start", "demo", "--dry-run"]).exits(0).stdout;
+    assert!(
+        shown.contains("run the hook pre-start (pre-start): sh -c"),
+        "{shown}"
+    );
+    let wrong = ["start", "demo", "--set", "override.data.no_such=1"];
+    env.run(&wrong)
+        .exits(3)
+        .says("`override.data.no_such`: virtio-blk-pci has no such property");
+    let nobody = ["start", "demo", "--set", "override.dta.serial=x"];
+    env.run(&nobody).exits(3).says("did you mean `data`?");
+    assert_eq!(env.tree(), before);
+}
