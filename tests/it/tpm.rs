@@ -133,5 +133,5 @@ fn a_tpm_that_does_not_start_leaves_nothing() {
 
     let shown = env.mvm("start demo --dry-run").exits(0).stdout;
     assert!(shown.contains("(cd "), "{shown}");
-    assert!(shown.contains("--ctrl type=unixio,path="), "{shown}");
+    assert!(shown.contains("type=unixio,path="), "{shown}");
 }
