@@ -210,6 +210,7 @@ fn kind(
         let kind = match name {
             "Size" => "size",
             "Span" => "span",
+            "PageSize" => "size or `none`",
             "MacAddr" => "text: a MAC address",
             "Bdf" => "text: a PCI address",
             "Id" => "text: a name",

@@ -15,8 +15,12 @@ fn get(session: &mut Session, path: &str, property: &str) -> Value {
 #[test]
 fn what_firmware_offers_is_told_to_the_machine() {
     let dir = tempfile::Builder::new().prefix("mvm").tempdir().unwrap();
-    // QEMU looks at the first bytes of a picture.
-    std::fs::write(dir.path().join("a.jpg"), [0xff, 0xd8, 0xff, 0xe0]).unwrap();
+    // QEMU looks at the first bytes of a picture, and at its size.
+    std::fs::write(
+        dir.path().join("a.jpg"),
+        [[0xff, 0xd8].as_slice(), &[0; 62]].concat(),
+    )
+    .unwrap();
     let text = "boot = { menu = true, menu-timeout = \"5s\", splash = \"a.jpg\", strict = false }";
     let machine = testing::real(dir.path(), text, &testing::facts()).unwrap();
     if !installed(&machine) {
