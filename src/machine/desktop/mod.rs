@@ -268,3 +268,6 @@ fn usb(
         ports: u8::try_from(ports).unwrap_or(USB_PORTS),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@
 mod boards;
 mod cpu;
 mod desktop;
+mod desktop_devices;
 mod devices;
 mod firmware;
 mod memory;
