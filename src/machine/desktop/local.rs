@@ -5,6 +5,9 @@ use super::{Around, DesktopError};
 use crate::host::Session;
 use crate::profile::schema::{DisplayTable, LocalTable, Toolkit};
 
+/// QEMU's names and whether they are on.
+type Switches = Vec<(String, bool)>;
+
 /// The window.
 pub(super) fn window(table: &DisplayTable, around: &Around) -> Result<Window, DesktopError> {
     let table = table.local.clone().unwrap_or_default();
@@ -43,7 +46,7 @@ fn options(
     table: &LocalTable,
     toolkit: Toolkit,
     around: &Around,
-) -> Result<(Vec<(String, bool)>, Vec<String>), DesktopError> {
+) -> Result<(Switches, Vec<String>), DesktopError> {
     let keys = [
         ("gl", table.gl),
         ("full-screen", table.full_screen),

@@ -94,7 +94,7 @@ fn ports_that_are_taken_are_passed_over() {
     let mut facts = facts();
     let port = |facts: &HostFacts| {
         let text = line(&machine_on("display.type = 'spice'", facts).unwrap());
-        text.split("port=").nth(1).unwrap()[..4].to_owned()
+        text.split(",port=").nth(1).unwrap()[..4].to_owned()
     };
     assert_eq!(port(&facts), "5930");
     facts.ports = [5930, 5931, 5933].into();
