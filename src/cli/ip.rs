@@ -154,6 +154,7 @@ mod tests {
                 forwards: Vec::new(),
                 restrict: false,
             },
+            options: crate::machine::NicOptions::default(),
         };
         let nics = [
             nic("lan", "52:54:00:00:00:01"),

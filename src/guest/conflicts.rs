@@ -92,6 +92,18 @@ pub enum Conflict {
         /// Who has it.
         guest: String,
     },
+    /// The other end of a console or channel.
+    #[error("{end} is guest `{guest}`'s: its {theirs} leads there, as {ours} is to")]
+    End {
+        /// The end.
+        end: String,
+        /// What leads there.
+        ours: String,
+        /// What of the other guest does.
+        theirs: String,
+        /// Who has it.
+        guest: String,
+    },
     /// Other starts take very long.
     #[error("another guest's start has not come to its QEMU for {} s", GATE.as_secs())]
     Gate,
@@ -126,6 +138,7 @@ impl Hint for Conflict {
                 "let it go on and shut it down: `mvm start {guest}`, `mvm stop {guest}`; or give up what it had open: `--discard-hibernation`"
             ),
             Self::Tap { .. } => "give each guest a tap of its own".to_owned(),
+            Self::End { .. } => "give each guest an end of its own".to_owned(),
             Self::Gate => "`mvm list` shows what is starting".to_owned(),
             Self::Ops(error) => return error.hints(),
         };
@@ -253,6 +266,12 @@ fn taps(machine: &Machine) -> impl Iterator<Item = &str> {
     })
 }
 
+/// The ends of consoles and channels that only one guest can have.
+fn ends(machine: &Machine) -> impl Iterator<Item = (String, String)> {
+    let ends = crate::machine::ports::ends(machine);
+    ends.filter_map(|(what, end)| Some((what, end.exclusive()?)))
+}
+
 /// The files that a machine opens, and whether it writes to them.
 fn images(machine: &Machine) -> Vec<(&Path, bool)> {
     let mut found: Vec<(&Path, bool)> = machine
@@ -318,6 +337,16 @@ fn compare(ours: &Machine, name: &GuestName, theirs: &Machine) -> Result<(), Con
             name: tap.to_owned(),
             guest: guest(),
         });
+    }
+    for (our, end) in ends(ours) {
+        if let Some((their, _)) = ends(theirs).find(|(_, other)| *other == end) {
+            return Err(Conflict::End {
+                end,
+                ours: our,
+                theirs: their,
+                guest: guest(),
+            });
+        }
     }
     match shared_image(ours, theirs) {
         Some(path) => Err(Conflict::Image {

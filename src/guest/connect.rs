@@ -87,7 +87,10 @@ impl Wanted {
             machine
                 .consoles
                 .iter()
-                .filter(|console| console.pty == pty)
+                .filter(|console| match pty {
+                    true => console.pty,
+                    false => console.is_mvms(),
+                })
                 .map(|console| console.id.to_string())
                 .collect()
         };
@@ -388,7 +391,7 @@ impl Sockets {
             ("qmp".to_owned(), run.qmp()),
             ("control".to_owned(), run.control()),
         ]);
-        for console in machine.consoles.iter().filter(|console| !console.pty) {
+        for console in machine.consoles.iter().filter(|console| console.is_mvms()) {
             names.insert(
                 format!("console-{}", console.id),
                 run.console(console.id.as_str()),

@@ -144,6 +144,7 @@ fn two_guests_do_not_share_what_only_one_can_have() {
                 }],
                 restrict: false,
             },
+            options: crate::machine::NicOptions::default(),
         });
         plan
     };
@@ -339,6 +340,8 @@ fn a_tap_is_made_handed_over_and_taken_away() {
         bridge: None,
         address: Some("10.231.9.1/30".to_owned()),
         vnet_hdr: true,
+        multi_queue: false,
+        mtu: None,
     });
     plan.command.args.extend([
         Arg::Text("-netdev".to_owned()),

@@ -19,6 +19,9 @@ pub enum LinkKind {
     Tap {
         /// Whether it was made with `IFF_VNET_HDR`.
         vnet_hdr: bool,
+        /// Whether it was made with `IFF_MULTI_QUEUE`.
+        #[serde(default)]
+        multi_queue: bool,
     },
     /// A bridge.
     Bridge,
@@ -26,8 +29,9 @@ pub enum LinkKind {
     Other,
 }
 
-/// `IFF_TAP` and `IFF_VNET_HDR` of `linux/if_tun.h`.
+/// `IFF_TAP`, `IFF_MULTI_QUEUE` and `IFF_VNET_HDR` of `linux/if_tun.h`.
 const IFF_TAP: u64 = 0x2;
+const IFF_MULTI_QUEUE: u64 = 0x100;
 const IFF_VNET_HDR: u64 = 0x4000;
 
 impl LinkFacts {
@@ -41,6 +45,7 @@ impl LinkFacts {
                 return if flags & IFF_TAP != 0 {
                     LinkKind::Tap {
                         vnet_hdr: flags & IFF_VNET_HDR != 0,
+                        multi_queue: flags & IFF_MULTI_QUEUE != 0,
                     }
                 } else {
                     LinkKind::Other
@@ -81,7 +86,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let net = dir.path().join("class/net");
         for (device, file, text) in [
-            ("tap0", "tun_flags", "0x5002\n"),
+            ("tap0", "tun_flags", "0x5102\n"),
             ("tap1", "tun_flags", "0x1002\n"),
             ("tun0", "tun_flags", "0x1001\n"),
             ("br0", "bridge/forward_delay", "0\n"),
@@ -96,8 +101,12 @@ mod tests {
 
         let links = LinkFacts::read(&Sysfs::at(dir.path()));
 
-        assert_eq!(links.get("tap0"), Some(LinkKind::Tap { vnet_hdr: true }));
-        assert_eq!(links.get("tap1"), Some(LinkKind::Tap { vnet_hdr: false }));
+        let tap = |both| LinkKind::Tap {
+            vnet_hdr: both,
+            multi_queue: both,
+        };
+        assert_eq!(links.get("tap0"), Some(tap(true)));
+        assert_eq!(links.get("tap1"), Some(tap(false)));
         assert_eq!(links.get("tun0"), Some(LinkKind::Other));
         assert_eq!(links.get("br0"), Some(LinkKind::Bridge));
         assert_eq!(links.get("eth0"), Some(LinkKind::Other));

@@ -6,8 +6,8 @@ use super::host_devices::gpu::id as gpu_id;
 use super::host_devices::{self, GuestPlace, HostDeviceKind, HostDevices, HostPci};
 use super::resolve::{Inputs, ids, no_nul};
 use super::{
-    BalloonDoes, BoardKind, Bus, Disk, Firmware, HostDevice, Machine, Nic, ResolveError, board,
-    check, disk, net,
+    BalloonDoes, BoardKind, Bus, Disk, Firmware, HostDevice, Machine, Nic, NicBackend,
+    ResolveError, board, check, disk, net,
 };
 use crate::error::{ExitCode, Hint};
 use crate::ids::{Bdf, Id, PciRef};
@@ -47,8 +47,11 @@ pub enum AdditionError {
     /// The device would have to be put together in the guest.
     #[error("drive `{0}`: a CD-ROM drive on USB cannot come while the guest runs")]
     UsbCdrom(Id),
+    /// Its socket and the memory that it shares are there from the start.
+    #[error("`{0}` is another program's (`vhost-user`), which a guest has from its start only")]
+    VhostUser(Id),
     /// The guest has booted.
-    #[error("disk `{0}`: the guest runs already, and boots from no further disk")]
+    #[error("`{0}`: the guest runs already, and boots from no further device")]
     Boot(Id),
     /// The guest has the device already.
     #[error("`{second}` is what the guest has already as `{first}`, as a whole or in part")]
@@ -80,7 +83,7 @@ impl Hint for AdditionError {
             Self::Key(_) => {
                 "[disk.NAME], [network.NAME], [pci.NAME], [usb.NAME] and [mdev.NAME] can be attached"
             }
-            Self::Twice { .. } | Self::FixedPlace(_) => return Vec::new(),
+            Self::Twice { .. } | Self::FixedPlace(_) | Self::VhostUser(_) => return Vec::new(),
             Self::Nothing => "`mvm attach --help` shows what there is",
         };
         vec![hint.to_owned()]
@@ -167,6 +170,7 @@ pub fn addition(
         boots_from_disk: false,
         iothreads: &running.iothreads,
         controllers: &running.controllers,
+        taken: &[],
         there: &running.disks,
     };
     let disks = disk::disks(&layer, &around, &mut notes)?;
@@ -195,9 +199,11 @@ pub fn addition(
     } else {
         host_devices::backend(&layer, &host.devices, caps, &inputs.facts.devices)?
     };
+    let nics = net::nics(&layer, inputs.name, board, inputs.facts, inputs.images)?;
+    nics.iter().try_for_each(|nic| card_can_come(nic, board))?;
     let addition = Addition {
         disks,
-        nics: net::nics(&layer, inputs.name, board, inputs.facts)?,
+        nics,
         iommufd: iommufd && host.devices.iter().any(is_vfio),
         host,
     };
@@ -231,6 +237,7 @@ fn only_devices(layer: &Layer) -> Result<Layer, AdditionError> {
 fn can_come(disk: &Disk, board: BoardKind) -> Result<(), AdditionError> {
     let id = disk.id.clone();
     match (disk.bus, disk.media) {
+        _ if disk.options.vhost_user.is_some() => Err(AdditionError::VhostUser(id)),
         (bus @ (DiskBus::Sata | DiskBus::Ide | DiskBus::Floppy), _) => {
             Err(AdditionError::DiskBus { id, bus })
         }
@@ -240,6 +247,17 @@ fn can_come(disk: &Disk, board: BoardKind) -> Result<(), AdditionError> {
         _ if disk.options.address.is_some() && board.bus() == Bus::Pcie => {
             Err(AdditionError::FixedPlace(id))
         }
+        _ => Ok(()),
+    }
+}
+
+fn card_can_come(nic: &Nic, board: BoardKind) -> Result<(), AdditionError> {
+    let id = || nic.id.clone();
+    let fixed = nic.options.address.is_some() || nic.model.is_conventional();
+    match &nic.backend {
+        NicBackend::VhostUser { .. } => Err(AdditionError::VhostUser(id())),
+        _ if nic.options.boot.is_some() => Err(AdditionError::Boot(id())),
+        _ if fixed && board.bus() == Bus::Pcie => Err(AdditionError::FixedPlace(id())),
         _ => Ok(()),
     }
 }

@@ -235,18 +235,28 @@ pub(super) fn check(machine: &Machine, caps: &QemuCaps) -> Result<(), LackError>
         let name = match nic.backend {
             NicBackend::User { .. } => "user",
             NicBackend::Tap { .. } => "tap",
+            NicBackend::VhostUser { .. } => "vhost-user",
         };
         if !caps.netdevs.is_empty() && !caps.netdevs.contains(name) {
             return Err(LackError::Backend {
                 what: format!("network `{}`", nic.id),
-                name: if name == "user" {
-                    "user networking (libslirp)"
-                } else {
-                    "tap networking"
+                name: match name {
+                    "user" => "user networking (libslirp)",
+                    "tap" => "tap networking",
+                    _ => "vhost-user networking",
                 },
                 version: version(),
             });
         }
+    }
+    if let Some((what, name)) = super::ports::backends(machine)
+        .find(|(_, name)| !caps.chardevs.is_empty() && !caps.chardevs.contains(name))
+    {
+        return Err(LackError::Backend {
+            what,
+            name,
+            version: version(),
+        });
     }
     Ok(())
 }

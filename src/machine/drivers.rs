@@ -24,6 +24,8 @@ pub enum Virtio {
     Balloon,
     /// The virtual socket.
     Vsock,
+    /// A disk of another program's.
+    VhostUserBlk,
     /// A 9p share.
     Share,
     /// The IOMMU.
@@ -35,6 +37,8 @@ pub const fn virtio(kind: Virtio, bus: Bus) -> &'static str {
     match (kind, bus) {
         (Virtio::Blk, Bus::Mmio) => "virtio-blk-device",
         (Virtio::Blk, _) => "virtio-blk-pci",
+        (Virtio::VhostUserBlk, Bus::Mmio) => "vhost-user-blk-device",
+        (Virtio::VhostUserBlk, _) => "vhost-user-blk-pci",
         (Virtio::Scsi, Bus::Mmio) => "virtio-scsi-device",
         (Virtio::Scsi, _) => "virtio-scsi-pci",
         (Virtio::Net, Bus::Mmio) => "virtio-net-device",
@@ -97,6 +101,8 @@ pub const USB_SCSI: &str = "usb-bot";
 pub const SERIAL_PORT: &str = "virtserialport";
 /// A port with a console.
 pub const CONSOLE_PORT: &str = "virtconsole";
+/// A further UART.
+pub const ISA_SERIAL: &str = "isa-serial";
 /// The object that reads the host's random numbers.
 pub const RNG_SOURCE: &str = "rng-random";
 
@@ -105,7 +111,11 @@ pub const fn nic(model: NicModel, board: BoardKind) -> &'static str {
     match (model, board) {
         (NicModel::Virtio, _) => virtio(Virtio::Net, board.bus()),
         (NicModel::E1000, BoardKind::Pc) => "e1000",
-        (NicModel::E1000, _) => "e1000e",
+        (NicModel::E1000 | NicModel::E1000e, _) => "e1000e",
+        (NicModel::E100082540em, _) => "e1000",
+        (NicModel::Ne2k, _) => "ne2k_pci",
+        // QEMU calls them as profiles do.
+        _ => model.as_str(),
     }
 }
 
@@ -181,6 +191,10 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     let mut need = |driver, what: String| needed.push(Needed { driver, what });
     for disk in &machine.disks {
         let what = format!("disk `{}`", disk.id);
+        if disk.options.vhost_user.is_some() {
+            need(virtio(Virtio::VhostUserBlk, bus), what);
+            continue;
+        }
         need(self::disk(disk.bus, disk.media, board), what.clone());
         match (disk.bus, disk.media) {
             (DiskBus::Scsi, _) if disk.options.controller.is_none() => {
@@ -212,6 +226,13 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     }
     for console in machine.consoles.iter().filter(|console| console.virtio) {
         need(CONSOLE_PORT, format!("console `{}`", console.id));
+    }
+    for console in machine
+        .consoles
+        .iter()
+        .filter(|console| console.isa.is_some())
+    {
+        need(ISA_SERIAL, format!("console `{}`", console.id));
     }
     let spice = machine.desktop.has_agent() || machine.desktop.has_webdav();
     if machine.agent || !machine.channels.is_empty() || spice {

@@ -34,6 +34,28 @@ pub enum ExtraError {
         /// The tag.
         tag: String,
     },
+    /// Not a mode.
+    #[error("share `{id}`: `{key}` is {text:?}, not a mode in octal digits, as in `0644`")]
+    BadMode {
+        /// The share.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// The text.
+        text: String,
+    },
+    /// A mode where the guest's own is kept.
+    #[error(
+        "share `{id}`: `{key}` is for the security models mapped-xattr and mapped-file, and it is {model}"
+    )]
+    UnmappedMode {
+        /// The share.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// The model.
+        model: SecurityModel,
+    },
     /// One tag, two shares.
     #[error("shares `{first}` and `{second}` both have the tag {tag:?}")]
     TagTwice {
@@ -125,15 +147,44 @@ pub(super) fn shares(layer: &Layer, images: &Images) -> Result<Vec<Share>, Resol
             }
             .into());
         }
+        let security_model = table.security_model.unwrap_or(SecurityModel::MappedXattr);
         shares.push(Share {
             id: id.clone(),
             path: facts.path.clone(),
             tag,
             read_only: table.read_only.unwrap_or(false),
-            security_model: table.security_model.unwrap_or(SecurityModel::MappedXattr),
+            security_model,
+            fmode: mode(id, "fmode", table.fmode.as_deref(), security_model)?,
+            dmode: mode(id, "dmode", table.dmode.as_deref(), security_model)?,
         });
     }
     Ok(shares)
+}
+
+/// A mode of files that the guest makes. With the other security models they have the guest's own.
+fn mode(
+    id: &Id,
+    key: &'static str,
+    text: Option<&str>,
+    model: SecurityModel,
+) -> Result<Option<u32>, ExtraError> {
+    let Some(text) = text else { return Ok(None) };
+    let octal = (1..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ ..=0o777) if octal => match model {
+            SecurityModel::MappedXattr | SecurityModel::MappedFile => Ok(Some(mode)),
+            _ => Err(ExtraError::UnmappedMode {
+                id: id.clone(),
+                key,
+                model,
+            }),
+        },
+        _ => Err(ExtraError::BadMode {
+            id: id.clone(),
+            key,
+            text: text.chars().take(20).collect(),
+        }),
+    }
 }
 
 /// The source of the random number generator. As with all devices that a table alone makes, the table

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::error::ResolveError;
 use crate::error::{ExitCode, Hint};
 use crate::host::images::{FileKind, ImageFacts, Images, Look};
-use crate::profile::schema::Layer;
+use crate::profile::schema::{Layer, UnixEnd};
 
 /// A file that a profile names and that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,6 +93,12 @@ pub(super) fn shown(path: &std::path::Path) -> String {
     shlex::try_quote(&text).map_or_else(|_| format!("{text:?}"), |quoted| quoted.into_owned())
 }
 
+/// The socket that has to be there: one that mvm does not make, and that the guest does not wait for.
+fn connected(unix: &UnixEnd) -> Option<&str> {
+    let waits = unix.listen == Some(true) || unix.reconnect.is_some();
+    unix.path.as_deref().filter(|_| !waits)
+}
+
 /// Every file that a profile names: what [`crate::host::images::look`] has to look for.
 pub fn wanted(layer: &Layer) -> Vec<&str> {
     let mut wanted = Vec::new();
@@ -100,6 +106,37 @@ pub fn wanted(layer: &Layer) -> Vec<&str> {
         if let Some(file) = &disk.file {
             wanted.extend(file.path.as_deref());
         }
+        if let Some(other) = &disk.vhost_user {
+            wanted.extend(other.socket.as_deref());
+        }
+    }
+    for card in layer.network.iter().flat_map(|cards| cards.values()) {
+        wanted.extend(card.rom.as_deref());
+        if let Some(other) = card
+            .vhost_user
+            .as_ref()
+            .filter(|one| one.server != Some(true))
+        {
+            wanted.extend(other.socket.as_deref());
+        }
+    }
+    for console in layer.console.iter().flat_map(|consoles| consoles.values()) {
+        wanted.extend(
+            console
+                .host
+                .iter()
+                .filter_map(|host| host.device.as_deref()),
+        );
+        wanted.extend(console.unix.iter().filter_map(connected));
+    }
+    for channel in layer.channel.iter().flat_map(|channels| channels.values()) {
+        wanted.extend(
+            channel
+                .host
+                .iter()
+                .filter_map(|host| host.device.as_deref()),
+        );
+        wanted.extend(channel.unix.iter().filter_map(connected));
     }
     if let Some(boot) = &layer.boot {
         wanted.extend(boot.kernel.as_deref());

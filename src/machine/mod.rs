@@ -53,7 +53,9 @@ pub use host_devices::{
 };
 pub use iommu::Iommu;
 pub use lifecycle::Lifecycle;
+pub use net::NicOptions;
 pub use overrides::OverrideError;
+pub use ports::{Channel, Console, End};
 pub use power::{Power, PowerError};
 pub use resolve::{Inputs, arch, image_folders, resolve};
 pub use run_as::{RunAs, RunAsError};
@@ -212,6 +214,15 @@ impl Machine {
             || self.desktop.has_agent()
             || self.desktop.has_webdav()
             || self.consoles.iter().any(|console| console.virtio)
+    }
+
+    /// Another program of the host that maps the guest's memory, as errors name it.
+    pub(crate) fn mapped_by(disks: &[Disk], nics: &[Nic]) -> Option<String> {
+        let disk = disks.iter().find(|disk| disk.options.vhost_user.is_some());
+        let vhost_user = |nic: &&Nic| matches!(nic.backend, NicBackend::VhostUser { .. });
+        let nic = nics.iter().find(vhost_user);
+        disk.map(|disk| format!("the program behind disk `{}`", disk.id))
+            .or_else(|| nic.map(|nic| format!("the program behind network `{}`", nic.id)))
     }
 
     /// How much of QEMU's memory stays in place, in bytes: as devices write to it by themselves, or because the
@@ -479,6 +490,9 @@ pub struct Nic {
     pub mac: MacAddr,
     /// Where packets go.
     pub backend: NicBackend,
+    /// What few cards have.
+    #[serde(default, skip_serializing_if = "NicOptions::is_default")]
+    pub options: NicOptions,
 }
 
 /// Where packets go.
@@ -503,6 +517,13 @@ pub enum NicBackend {
         /// Whether packets go through vhost-net.
         vhost: bool,
     },
+    /// Another program of the host.
+    VhostUser {
+        /// The socket.
+        socket: PathBuf,
+        /// Whether QEMU listens there.
+        server: bool,
+    },
 }
 
 /// A host port that leads into the guest.
@@ -518,26 +539,6 @@ pub struct Forward {
     pub guest: u16,
 }
 
-/// A console.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Console {
-    /// Its name.
-    pub id: Id,
-    /// A virtio console rather than the board's UART.
-    pub virtio: bool,
-    /// A pseudo-terminal rather than mvm's own console.
-    pub pty: bool,
-}
-
-/// A virtio-serial channel.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Channel {
-    /// Its name.
-    pub id: Id,
-    /// The port's name in the guest.
-    pub port: String,
-}
-
 /// A 9p share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Share {
@@ -551,6 +552,12 @@ pub struct Share {
     pub read_only: bool,
     /// How owners are kept.
     pub security_model: SecurityModel,
+    /// The mode of new files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fmode: Option<u32>,
+    /// The mode of new directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dmode: Option<u32>,
 }
 
 /// The watchdog.

@@ -1,9 +1,64 @@
 //! Consoles, channels and the agent: what is connected by character devices.
 
-use super::{Channel, Console, Desktop};
+mod end;
+
+use serde::{Deserialize, Serialize};
+
+use super::{BoardKind, Desktop, Machine, ResolveError};
 use crate::error::{ExitCode, Hint};
+use crate::host::images::Images;
 use crate::ids::Id;
-use crate::profile::schema::{ConsoleBackend, ConsoleDevice, Layer};
+use crate::profile::schema::{ConsoleDevice, Layer};
+pub use end::End;
+use end::Said;
+
+/// A console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Console {
+    /// Its name.
+    pub id: Id,
+    /// A virtio console rather than the board's UART.
+    pub virtio: bool,
+    /// A pseudo-terminal rather than mvm's own console.
+    pub pty: bool,
+    /// The number of a further UART on the ISA bus, 1 first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isa: Option<u32>,
+    /// Another end than those two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+    /// Whether there is no log.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unlogged: bool,
+}
+
+impl Console {
+    /// Whether its end is mvm's own: `mvm console` leads there.
+    pub const fn is_mvms(&self) -> bool {
+        !self.pty && self.end.is_none()
+    }
+
+    /// What the guest sees, in a word.
+    pub const fn device(&self) -> &'static str {
+        match (self.virtio, self.isa) {
+            (true, _) => "virtio",
+            (_, Some(_)) => "isa",
+            _ => "serial",
+        }
+    }
+}
+
+/// A virtio-serial channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// Its name.
+    pub id: Id,
+    /// The port's name in the guest.
+    pub port: String,
+    /// Another end than mvm's socket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
 
 /// The name of the guest agent's port.
 pub const AGENT_PORT: &str = "org.qemu.guest_agent.0";
@@ -19,6 +74,8 @@ pub const WEBDAV_NUMBER: usize = 29;
 pub const MAX_VIRTIO_CONSOLES: usize = 9;
 /// How many channels there are ports for.
 pub const MAX_CHANNELS: usize = 19;
+/// The UARTs of a PC beside the first.
+const MAX_ISA: usize = 3;
 
 /// A console or channel that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +87,56 @@ pub enum PortError {
         first: Id,
         /// The other.
         second: Id,
+    },
+    /// Further UARTs are a PC's.
+    #[error("console `{id}`: the board {board} has no ISA bus for a further serial port")]
+    NoIsa {
+        /// The console.
+        id: Id,
+        /// The board.
+        board: BoardKind,
+    },
+    /// A key of an end that is missing.
+    #[error("{what}: `{key}` is missing")]
+    Missing {
+        /// The console or channel.
+        what: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// A path that would depend on where mvm was started, or that no socket can have.
+    #[error("{what}: {text:?} is not an absolute path{}", if *socket { " of at most 107 bytes" } else { "" })]
+    BadPath {
+        /// The console or channel.
+        what: String,
+        /// The text.
+        text: String,
+        /// Whether it is a socket's.
+        socket: bool,
+    },
+    /// Not an address or a name.
+    #[error("{what}: {text:?} is neither an address nor the name of a host")]
+    BadAddress {
+        /// The console or channel.
+        what: String,
+        /// The text.
+        text: String,
+    },
+    /// Only who connects can do it again.
+    #[error("{what}: `reconnect` is for the end that connects, in seconds from 1 on")]
+    Reconnect {
+        /// The console or channel.
+        what: String,
+    },
+    /// One end, two ports.
+    #[error("{first} and {second} both lead to {end}")]
+    EndTwice {
+        /// The one.
+        first: String,
+        /// The other.
+        second: String,
+        /// Where.
+        end: String,
     },
     /// More than there are ports for.
     #[error("{count} {what} are more than the {max} that a guest can have")]
@@ -67,7 +174,9 @@ impl Hint for PortError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::TwoSerials { second, .. } => {
-                vec![format!("set `console.{second}.device = \"virtio\"`")]
+                vec![format!(
+                    "set `console.{second}.device = \"virtio\"`, or `\"isa\"` on pc and q35"
+                )]
             }
             Self::PortTwice { port, .. } if port == AGENT_PORT => vec![
                 "`[agent]` makes the agent's channel; leave the other out, or set `agent.enabled = false`"
@@ -84,10 +193,15 @@ impl Hint for PortError {
 
 /// The consoles, the one that `mvm console` attaches to first. A guest whose profile does not speak of
 /// `main` has it on the serial port, unless another console is there.
-pub(super) fn consoles(layer: &Layer) -> Result<Vec<Console>, PortError> {
+pub(super) fn consoles(
+    layer: &Layer,
+    board: BoardKind,
+    images: &Images,
+) -> Result<Vec<Console>, ResolveError> {
     let tables = layer.console.iter().flatten();
     let mut consoles: Vec<Console> = Vec::new();
     let mut main_said = false;
+    let mut further = 0;
     for (id, table) in tables {
         let main = id.as_str() == "main";
         main_said |= main;
@@ -99,18 +213,40 @@ pub(super) fn consoles(layer: &Layer) -> Result<Vec<Console>, PortError> {
         if device == ConsoleDevice::None {
             continue;
         }
+        let isa = match device {
+            ConsoleDevice::Isa if matches!(board, BoardKind::Q35 | BoardKind::Pc) => {
+                further += 1;
+                Some(further)
+            }
+            ConsoleDevice::Isa => {
+                return Err(PortError::NoIsa {
+                    id: id.clone(),
+                    board,
+                }
+                .into());
+            }
+            _ => None,
+        };
+        let said = Said::from(table);
+        let end = said.end(&format!("console `{id}`"), images)?;
         consoles.push(Console {
             id: id.clone(),
             virtio: device == ConsoleDevice::Virtio,
-            pty: table.backend == Some(ConsoleBackend::Pty),
+            pty: end == Some(End::Pty),
+            isa,
+            end: end.filter(|end| *end != End::Pty),
+            unlogged: table.log == Some(false),
         });
     }
-    let mut serials = consoles.iter().filter(|console| !console.virtio);
+    let mut serials = consoles
+        .iter()
+        .filter(|console| !console.virtio && console.isa.is_none());
     if let (Some(first), Some(second)) = (serials.next(), serials.next()) {
         return Err(PortError::TwoSerials {
             first: first.id.clone(),
             second: second.id.clone(),
-        });
+        }
+        .into());
     }
     if !main_said && consoles.iter().all(|console| console.virtio) {
         let id = "main".parse().expect("`main` is an id");
@@ -118,7 +254,20 @@ pub(super) fn consoles(layer: &Layer) -> Result<Vec<Console>, PortError> {
             id,
             virtio: false,
             pty: false,
+            isa: None,
+            end: None,
+            unlogged: false,
         });
+    }
+    let isa = consoles.iter().filter(|console| console.isa.is_some());
+    let isa = isa.count();
+    if isa > MAX_ISA {
+        return Err(PortError::TooMany {
+            count: isa,
+            what: "further serial ports",
+            max: MAX_ISA,
+        }
+        .into());
     }
     let virtio = consoles.iter().filter(|console| console.virtio).count();
     if virtio > MAX_VIRTIO_CONSOLES {
@@ -126,10 +275,11 @@ pub(super) fn consoles(layer: &Layer) -> Result<Vec<Console>, PortError> {
             count: virtio,
             what: "virtio consoles",
             max: MAX_VIRTIO_CONSOLES,
-        });
+        }
+        .into());
     }
     // Stable: `main`, then the serial one, then by name.
-    consoles.sort_by_key(|console| (console.id.as_str() != "main", console.virtio));
+    consoles.sort_by_key(|console| (console.id.as_str() != "main", console.virtio, console.isa));
     Ok(consoles)
 }
 
@@ -152,7 +302,10 @@ pub(super) fn beside(channels: &[Channel], desktop: &Desktop) -> Result<(), Port
 }
 
 /// Whether the agent has a channel, and the other channels.
-pub(super) fn channels(layer: &Layer) -> Result<(bool, Vec<Channel>), PortError> {
+pub(super) fn channels(
+    layer: &Layer,
+    images: &Images,
+) -> Result<(bool, Vec<Channel>), ResolveError> {
     let agent = layer
         .agent
         .as_ref()
@@ -168,7 +321,8 @@ pub(super) fn channels(layer: &Layer) -> Result<(bool, Vec<Channel>), PortError>
             return Err(PortError::BadPort {
                 id: id.clone(),
                 port: port.chars().take(80).collect(),
-            });
+            }
+            .into());
         }
         let twin = channels.iter().find(|channel| channel.port == port);
         let first = match twin {
@@ -181,11 +335,14 @@ pub(super) fn channels(layer: &Layer) -> Result<(bool, Vec<Channel>), PortError>
                 first,
                 second: id.clone(),
                 port,
-            });
+            }
+            .into());
         }
+        let said = Said::from(table);
         channels.push(Channel {
             id: id.clone(),
             port,
+            end: said.end(&format!("channel `{id}`"), images)?,
         });
     }
     if channels.len() > MAX_CHANNELS {
@@ -193,7 +350,41 @@ pub(super) fn channels(layer: &Layer) -> Result<(bool, Vec<Channel>), PortError>
             count: channels.len(),
             what: "channels",
             max: MAX_CHANNELS,
-        });
+        }
+        .into());
     }
     Ok((agent, channels))
+}
+
+/// The ends that are not mvm's own, with what leads there.
+pub fn ends(machine: &Machine) -> impl Iterator<Item = (String, &End)> {
+    let consoles = machine.consoles.iter();
+    let consoles =
+        consoles.filter_map(|one| Some((format!("console `{}`", one.id), one.end.as_ref()?)));
+    let channels = machine.channels.iter();
+    let channels =
+        channels.filter_map(|one| Some((format!("channel `{}`", one.id), one.end.as_ref()?)));
+    consoles.chain(channels)
+}
+
+/// The back ends that QEMU needs, and what for.
+pub(super) fn backends(machine: &Machine) -> impl Iterator<Item = (String, &'static str)> {
+    ends(machine).map(|(what, end)| (what, end.backend()))
+}
+
+/// Whether each end is one port's.
+pub(super) fn check(machine: &Machine) -> Result<(), PortError> {
+    let mut seen: Vec<(String, String)> = Vec::new();
+    for (what, end) in ends(machine) {
+        let Some(end) = end.exclusive() else { continue };
+        if let Some((first, _)) = seen.iter().find(|(_, other)| *other == end) {
+            return Err(PortError::EndTwice {
+                first: first.clone(),
+                second: what,
+                end,
+            });
+        }
+        seen.push((what, end));
+    }
+    Ok(())
 }

@@ -94,6 +94,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
             iothreads: &iothreads,
             controllers: &controllers,
             there: &[],
+            taken: &net::places(layer),
         },
         &mut notes,
     )?;
@@ -111,6 +112,9 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
             .as_ref()
             .unwrap_or(&LifecycleTable::default()),
     );
+    let nics = net::nics(layer, name, board.kind, facts, images)?;
+    net::boot_order(&disks, &nics)?;
+    let mapped_by = Machine::mapped_by(&disks, &nics);
     let panic = ends::panic(layer, &lifecycle, board.kind, &mut notes)?;
     let ram = ram::ram(
         layer,
@@ -120,11 +124,11 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
             board: board.kind,
             facts,
             images,
-            mapped_by: None,
+            mapped_by: mapped_by.as_deref(),
         },
     )?;
     crowd(&mut notes, memory, &ram, cpu.count, facts);
-    let (agent, channels) = ports::channels(layer)?;
+    let (agent, channels) = ports::channels(layer, images)?;
     let devices = host_devices::resolve(
         host_devices::Asked {
             name,
@@ -208,8 +212,8 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         threads,
         clock: clock::clock(&clock_table, &board, accel.chosen, &mut notes)?,
         smbios: smbios::smbios(&smbios_table, board.kind, &firmware, &facts.dmi, &mut notes)?,
-        nics: net::nics(layer, name, board.kind, facts)?,
-        consoles: ports::consoles(layer)?,
+        nics,
+        consoles: ports::consoles(layer, board.kind, images)?,
         channels,
         agent,
         shares: extras::shares(layer, images)?,
@@ -260,6 +264,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     ids(&machine)?;
     slots::check(&machine)?;
     slots::check_asked(&machine)?;
+    ports::check(&machine)?;
     check::check(&machine, caps)?;
     run_as::check(&machine)?;
     Ok(machine)

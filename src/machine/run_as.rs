@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::files::shown;
 use super::memory::RamKind;
 use super::{
-    AccelKind, Addition, Desktop, Disk, Firmware, HostDevice, HostDeviceKind, Machine, ResolveError,
+    AccelKind, Addition, Desktop, Disk, End, Firmware, HostDevice, HostDeviceKind, Machine,
+    NicBackend, ResolveError,
 };
 use crate::error::{ExitCode, Hint};
 use crate::host::UserFacts;
@@ -347,6 +348,7 @@ fn needed(machine: &Machine) -> Vec<Needed> {
         all.push(one("memory", path, need));
     }
     all.extend(desktop(&machine.desktop));
+    all.extend(ends(machine));
     all.extend(disks(&machine.disks));
     all.extend(host(&machine.host_devices, machine.iommufd));
     all
@@ -379,8 +381,46 @@ fn desktop(desktop: &Desktop) -> Vec<Needed> {
     all
 }
 
+/// The ports, files and sockets that bytes of the guest go to.
+fn ends(machine: &Machine) -> Vec<Needed> {
+    let mut all = Vec::new();
+    for (what, end) in super::ports::ends(machine) {
+        match end {
+            End::Host(path)
+            | End::Unix {
+                path,
+                listen: false,
+                ..
+            } => all.push(one(&what, path, Need::Write)),
+            End::File { path, .. } if path.exists() => all.push(one(&what, path, Need::Write)),
+            End::File { path, .. } => {
+                let dir = path.parent().unwrap_or(path);
+                all.push(one(&what, dir, Need::Change));
+            }
+            _ => {}
+        }
+    }
+    for nic in &machine.nics {
+        if let Some(rom) = &nic.options.rom {
+            let what = format!("the option ROM of network `{}`", nic.id);
+            all.push(one(&what, rom, Need::Read));
+        }
+        if let NicBackend::VhostUser {
+            socket,
+            server: false,
+        } = &nic.backend
+        {
+            all.push(one(&format!("network `{}`", nic.id), socket, Need::Write));
+        }
+    }
+    all
+}
+
 fn disks(disks: &[Disk]) -> Vec<Needed> {
     let image = |disk: &Disk| {
+        if let Some(socket) = &disk.options.vhost_user {
+            return Some(one(&format!("disk `{}`", disk.id), socket, Need::Write));
+        }
         let image = disk.image.as_ref()?;
         let need = if disk.read_only || disk.overlay.is_some() {
             Need::Read

@@ -132,6 +132,8 @@ pub struct Slots {
     counts: [usize; 4],
     /// Named controllers.
     controllers: usize,
+    /// The cards that sit on the root bus of PCI Express, where their port would be; a bit each.
+    old_cards: u16,
     /// The places for devices of the host that are taken, a bit each; the lowest is the GPU's.
     own: u16,
     /// The slot of the root bus where the host's GPU is.
@@ -145,8 +147,12 @@ impl Slots {
     pub fn of(machine: &Machine) -> Self {
         Self {
             bus: machine.board.kind.bus(),
+            old_cards: cards(machine)
+                .enumerate()
+                .filter(|(_, nic)| nic.model.is_conventional())
+                .fold(0, |all, (index, _)| all | 1u16 << index.min(15)),
             counts: [
-                machine.nics.len(),
+                cards(machine).count(),
                 machine.disks.iter().filter(|disk| has_place(disk)).count(),
                 machine.shares.len(),
                 machine.hotplug_ports.into(),
@@ -275,7 +281,25 @@ impl Slots {
 
     /// The place of the network card with that index.
     pub fn nic(self, index: usize) -> Place {
-        self.named(Named::Nic, index)
+        if !self.is_old_card(index) {
+            return self.named(Named::Nic, index);
+        }
+        Place {
+            bus: self.root().to_owned(),
+            addr: Some(PORTS[0].get(small(index)).addr()),
+        }
+    }
+
+    /// Whether that card sits where its port would be.
+    fn is_old_card(self, index: usize) -> bool {
+        self.bus == Bus::Pcie && !self.hot && self.old_cards & (1 << index.min(15)) != 0
+    }
+
+    /// Whether that card is where the port would be that others of its slot hide behind.
+    pub fn nic_hides_others(self, index: usize) -> bool {
+        let port = PORTS[0].get(small(index));
+        let next = PORTS[0].get(small(index + 1));
+        self.is_old_card(index) && port.is_first_of_slot() && !next.is_first_of_slot()
     }
 
     /// The place of a disk with a function of its own; the index counts only those.
@@ -351,6 +375,7 @@ impl Slots {
             .iter()
             .zip(counts)
             .flat_map(|(ports, count)| (0..small(count)).map(|index| ports.get(index)))
+            .filter(move |port| port.number > 15 || !self.is_old_card(port.number.into()))
             .chain(controllers)
             .chain(own)
     }
@@ -435,6 +460,12 @@ fn places(machine: &Machine) -> impl Iterator<Item = GuestPlace> {
 /// Whether a disk on that bus is a PCI function (or virtio-mmio device) of its own.
 pub fn own(bus: DiskBus) -> bool {
     matches!(bus, DiskBus::Virtio | DiskBus::Nvme)
+}
+
+/// The cards that have places that mvm chooses.
+fn cards(machine: &Machine) -> impl Iterator<Item = &super::Nic> {
+    let cards = machine.nics.iter();
+    cards.filter(|nic| nic.options.address.is_none())
 }
 
 /// Whether a disk has a place that mvm chooses.

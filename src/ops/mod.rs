@@ -169,7 +169,16 @@ impl Ops for Host {
                 bridge,
                 address,
                 vnet_hdr,
-            } => tap::create(name, bridge.as_deref(), address.as_deref(), *vnet_hdr)?,
+                multi_queue,
+                mtu,
+            } => {
+                let with = tap::With {
+                    vnet_hdr: *vnet_hdr,
+                    multi_queue: *multi_queue,
+                    mtu: *mtu,
+                };
+                tap::create(name, bridge.as_deref(), address.as_deref(), with)?;
+            }
             Step::Listen { path } => return socket::listen(path).map(Some),
             Step::OpenDir { path, group } => owner::open_dir(path, *group)?,
             Step::GiveFile { path, uid, gid } => owner::give_file(path, *uid, *gid)?,

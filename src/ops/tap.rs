@@ -39,6 +39,7 @@ mod sys {
     nix::ioctl_write_ptr_bad!(siocsifaddr, SIOCSIFADDR, ifreq);
     nix::ioctl_write_ptr_bad!(siocsifnetmask, SIOCSIFNETMASK, ifreq);
     nix::ioctl_write_ptr_bad!(siocsifaddr6, SIOCSIFADDR, super::In6Ifreq);
+    nix::ioctl_write_ptr_bad!(siocsifmtu, nix::libc::SIOCSIFMTU, ifreq);
     nix::ioctl_write_ptr_bad!(siocbraddif, SIOCBRADDIF, ifreq);
 }
 
@@ -114,12 +115,20 @@ pub(crate) fn open(name: &str) -> Result<OwnedFd, OpsError> {
     .map(Into::into)
 }
 
+/// How a tap is made.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct With {
+    pub(crate) vnet_hdr: bool,
+    pub(crate) multi_queue: bool,
+    pub(crate) mtu: Option<u16>,
+}
+
 /// Makes a persistent tap that is up, in its bridge and has its address.
 pub(crate) fn create(
     name: &str,
     bridge: Option<&str>,
     address: Option<&str>,
-    vnet_hdr: bool,
+    with: With,
 ) -> Result<(), OpsError> {
     let address = address.map(parse_address).transpose()?;
     if let Some(bridge) = bridge {
@@ -138,12 +147,16 @@ pub(crate) fn create(
             name: name.to_owned(),
         });
     }
-    let header = if vnet_hdr { IFF_VNET_HDR } else { 0 };
-    let tun = attach(name, IFF_TAP | IFF_NO_PI | header)?;
+    let header = if with.vnet_hdr { IFF_VNET_HDR } else { 0 };
+    let queues = if with.multi_queue { IFF_MULTI_QUEUE } else { 0 };
+    let tun = attach(name, IFF_TAP | IFF_NO_PI | header | queues)?;
     // SAFETY: the descriptor is open, and the argument is a number.
     unsafe { sys::tunsetpersist(tun.as_raw_fd(), 1) }.map_err(OpsError::net("keep", name))?;
     drop(tun);
     let index = interface_index(name)?;
+    if let Some(mtu) = with.mtu {
+        set_mtu(name, mtu)?;
+    }
     if let Some(bridge) = bridge {
         join(bridge, name, index)?;
     }
@@ -238,6 +251,16 @@ fn address_v4(ip: Ipv4Addr) -> sockaddr {
     unsafe { std::mem::transmute::<sockaddr_in, sockaddr>(address) }
 }
 
+fn set_mtu(name: &str, mtu: u16) -> Result<(), OpsError> {
+    let control = control(AddressFamily::Inet, name)?;
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_mtu = mtu.into();
+    // SAFETY: an open socket, and one `ifreq` that lives here.
+    unsafe { sys::siocsifmtu(control.as_raw_fd(), &request) }
+        .map_err(OpsError::net("set the MTU of", name))?;
+    Ok(())
+}
+
 fn set_up(name: &str) -> Result<(), OpsError> {
     let control = control(AddressFamily::Inet, name)?;
     let mut request = request(name)?;
@@ -321,7 +344,11 @@ mod tests {
     #[test]
     fn a_tap_comes_and_goes() {
         let name = format!("mvmt{}", std::process::id() % 100_000);
-        match create(&name, None, Some("10.231.7.1/30"), true) {
+        let with = With {
+            vnet_hdr: true,
+            ..With::default()
+        };
+        match create(&name, None, Some("10.231.7.1/30"), with) {
             Err(error)
                 if matches!(
                     error.os_error(),
@@ -332,7 +359,7 @@ mod tests {
             }
             made => made.unwrap(),
         }
-        create(&name, None, Some("10.231.7.1/30"), true).unwrap();
+        create(&name, None, Some("10.231.7.1/30"), with).unwrap();
         let routes = fs::read_to_string("/proc/net/fib_trie").unwrap();
         assert!(routes.contains("10.231.7.1"));
         let queue = open(&name).unwrap();
@@ -350,5 +377,15 @@ mod tests {
                 .contains("no network device")
         );
         assert!(matches!(open("lo"), Err(OpsError::NotATap { .. })));
+        let with = With {
+            multi_queue: true,
+            mtu: Some(9000),
+            ..with
+        };
+        create(&name, None, None, with).unwrap();
+        assert_eq!(sysfs(&name, "mtu").as_deref(), Some("9000"));
+        let queues = [open(&name).unwrap(), open(&name).unwrap()];
+        drop(queues);
+        delete(&name).unwrap();
     }
 }

@@ -307,7 +307,8 @@ fn complete(merged: &Tree) -> Result<(), ProfileError> {
             let Branch::Table(device) = &node.value else {
                 continue;
             };
-            if !wanted.is_empty() && !wanted.iter().any(|key| device.contains_key(*key)) {
+            let must = !wanted.is_empty() && tree::must_choose(kind);
+            if must && !wanted.iter().any(|key| device.contains_key(*key)) {
                 return Err(ProfileError::NoAlternative {
                     path: dotted(&[kind.clone(), id.clone()]),
                     wanted,

@@ -172,18 +172,18 @@ fn alternatives() {
     error: $HOME/profiles/x.toml:3:1: `network.lan` has both `user` (line 2) and `tap`
     3 | tap = { name = 'tap0' }
       | ^^^
-    hint: keep one of `user`, `tap`, `none`
+    hint: keep one of `user`, `tap`, `vhost-user`, `none`
     exit 3
     "#);
     insta::assert_snapshot!(told("[variant.v.disk.cd.file]\npath = 'a'\n[variant.v.disk.cd]\nempty = true\n"), @r#"
     error: $HOME/profiles/x.toml:4:1: `variant.v.disk.cd` has both `file` (line 1) and `empty`
     4 | empty = true
       | ^^^^^
-    hint: keep one of `file`, `empty`, `none`
+    hint: keep one of `file`, `empty`, `vhost-user`, `none`
     exit 3
     "#);
     insta::assert_snapshot!(told("[network.lan]\nmodel = 'e1000'\n"), @r#"
-    error: `network.lan` says none of `user`, `tap`, `none` ($HOME/profiles/x.toml:1)
+    error: `network.lan` says none of `user`, `tap`, `vhost-user`, `none` ($HOME/profiles/x.toml:1)
     exit 3
     "#);
 }

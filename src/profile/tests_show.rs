@@ -151,7 +151,7 @@ fn a_check_tells_every_fault_of_a_file() {
     $HOME/profiles/x.toml:7:1: `network.lan` has both `user` (line 6) and `tap`
     7 | tap = {}
       | ^^^
-    hint: keep one of `user`, `tap`, `none`
+    hint: keep one of `user`, `tap`, `vhost-user`, `none`
     $HOME/profiles/x.toml:8:7: `network.lan.mac`: `x` is not a MAC address of one station (expected six hexadecimal bytes as in 52:54:00:ab:cd:11, the first one even)
     8 | mac = 'x'
       |       ^^^

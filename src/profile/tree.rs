@@ -78,12 +78,18 @@ pub(super) enum Branch {
 /// A table of keys in the order written.
 pub(super) type Tree = Map<String, Node>;
 
+/// Whether a device must say one of its [`alternatives`]: consoles and channels have one by default.
+pub(super) fn must_choose(kind: &str) -> bool {
+    !["console", "channel"].contains(&kind)
+}
+
 /// The keys of which one table may hold only one: the alternatives of a device.
 pub(super) fn alternatives(path: &[&str]) -> &'static [&'static str] {
     match path {
         ["variant", _, rest @ ..] if !rest.is_empty() => alternatives(rest),
-        ["network", _] => &["user", "tap", "none"],
-        ["disk", _] => &["file", "empty", "none"],
+        ["network", _] => &["user", "tap", "vhost-user", "none"],
+        ["disk", _] => &["file", "empty", "vhost-user", "none"],
+        ["console" | "channel", _] => &["backend", "host", "unix", "tcp", "udp", "file"],
         ["pci", _] => &["address", "id", "match", "vf", "none"],
         ["usb", _] => &["id", "serial", "port", "match", "none"],
         ["shmem", _] => &["size", "none"],

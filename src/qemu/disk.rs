@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Context;
 use super::args::{Args, Object, path};
-use super::storage;
+use super::{chardev, storage};
 use crate::ids::Id;
 use crate::machine::drivers::{self, Virtio};
 use crate::machine::slots::{Single, has_usb, own};
@@ -30,6 +30,9 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
     for (at, disk) in machine.disks.iter().enumerate() {
         if let Some(image) = &disk.image {
             nodes(args, disk, image);
+        }
+        if let Some(socket) = &disk.options.vhost_user {
+            chardev::connect(args, &storage::socket(disk), socket);
         }
         let index = match &disk.options.controller {
             Some(controller) => {
@@ -194,6 +197,9 @@ fn device(args: &mut Args, machine: &Machine, disk: &Disk, index: u32, context: 
     let id = disk.id.as_str();
     let start = !context.slots.is_hot();
     let device = match disk.bus {
+        DiskBus::Virtio if disk.options.vhost_user.is_some() => {
+            context.virtio_as(Virtio::VhostUserBlk, id, disk.options.virtio)
+        }
         DiskBus::Virtio => context.virtio_as(Virtio::Blk, id, disk.options.virtio),
         _ => Object::device(driver, id),
     };

@@ -133,6 +133,13 @@ fn folder(share: &Share, id: &str) -> Options {
         .set("security_model", share.security_model)
         // One share can hold several file systems of the host, whose inode numbers clash.
         .set("multidevs", "remap");
+    let modes = [("fmode", share.fmode), ("dmode", share.dmode)];
+    let modes = modes
+        .into_iter()
+        .filter_map(|(key, mode)| Some((key, mode?)));
+    let options = modes.fold(options, |options, (key, mode)| {
+        options.set(key, format!("{mode:04o}"))
+    });
     if share.read_only {
         options.set("readonly", "on")
     } else {

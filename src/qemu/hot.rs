@@ -157,7 +157,8 @@ impl Call {
     pub fn uses_fd(&self, name: &str) -> bool {
         let word = format!("{{fd:{name}}}");
         let arguments = self.arguments.as_object().into_iter().flatten();
-        arguments.into_iter().any(|(_, value)| *value == word)
+        let names = |value: &Value| value.as_str().is_some_and(|text| text.contains(&word));
+        arguments.into_iter().any(|(_, value)| names(value))
     }
 
     /// The arguments with the port's id in place of the word, and each descriptor's name at QEMU.
@@ -167,11 +168,14 @@ impl Call {
             arguments["bus"] = port.into();
         }
         for (_, value) in arguments.as_object_mut().into_iter().flatten() {
-            let name = value
-                .as_str()
-                .and_then(|text| text.strip_prefix("{fd:")?.strip_suffix('}'));
-            if let Some(name) = name {
-                *value = fd(name).into();
+            // One, or those of several queues.
+            let names = value.as_str().and_then(|text| {
+                let inner = text.strip_prefix("{fd:")?.strip_suffix('}')?;
+                let names: Vec<String> = inner.split("}:{fd:").map(&fd).collect();
+                Some(names.join(":"))
+            });
+            if let Some(names) = names {
+                *value = names.into();
             }
         }
         arguments

@@ -3,6 +3,7 @@
 mod args;
 mod board;
 mod boot;
+mod chardev;
 pub mod command;
 mod cpu;
 mod desktop;

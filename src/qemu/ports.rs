@@ -1,14 +1,12 @@
 //! Character devices: the monitors, consoles, channels, the agent.
 
-use std::path::Path;
-
 use super::Context;
 use super::args::{Args, Object, Options, path};
-use super::command::FdSource;
-use crate::machine::Machine;
+use super::chardev::{self, Log, socket};
 use crate::machine::drivers::{self, Virtio};
 use crate::machine::ports::{AGENT_PORT, MAX_VIRTIO_CONSOLES};
 use crate::machine::slots::Single;
+use crate::machine::{End, Machine};
 
 /// The controller of consoles and channels.
 pub(super) const SERIAL: &str = "mvm-serial";
@@ -51,14 +49,19 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
             path: path(&machine.state_dir.join(format!("log/{chardev}.log"))),
             append: false,
         };
-        if console.pty {
-            let options = Options::new("pty").set("id", &chardev);
-            args.options("-chardev", log.add(options));
-        } else {
-            let socket_path = machine.run_dir.join(format!("{chardev}.qemu.sock"));
-            socket(args, &chardev, &socket_path, Some(&log));
+        let log = (!console.unlogged).then_some(log);
+        let pty = console.pty.then_some(&End::Pty);
+        match console.end.as_ref().or(pty) {
+            Some(end) => chardev::end(args, &chardev, end, log.as_ref(), machine),
+            None => {
+                let socket_path = machine.run_dir.join(format!("{chardev}.qemu.sock"));
+                socket(args, &chardev, &socket_path, log.as_ref());
+            }
         }
-        if console.virtio {
+        if let Some(index) = console.isa {
+            let uart = Object::device(drivers::ISA_SERIAL, format!("mvm-{chardev}"));
+            args.device(uart.set("index", index).set("chardev", chardev));
+        } else if console.virtio {
             let number = numbers.next().unwrap_or(MAX_VIRTIO_CONSOLES);
             args.device(port(drivers::CONSOLE_PORT, &chardev, number, &chardev));
         } else {
@@ -72,38 +75,14 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
     }
     for (channel, number) in machine.channels.iter().zip(MAX_VIRTIO_CONSOLES + 1..) {
         let chardev = format!("channel-{}", channel.id);
-        let socket_path = machine.run_dir.join(format!("{chardev}.sock"));
-        socket(args, &chardev, &socket_path, None);
+        match &channel.end {
+            Some(end) => chardev::end(args, &chardev, end, None, machine),
+            None => {
+                let socket_path = machine.run_dir.join(format!("{chardev}.sock"));
+                socket(args, &chardev, &socket_path, None);
+            }
+        }
         let device = port(drivers::SERIAL_PORT, &chardev, number, &chardev);
         args.device(device.set("name", channel.port.as_str()));
     }
-}
-
-/// Where a character device writes down what comes from the guest.
-struct Log {
-    path: String,
-    append: bool,
-}
-
-impl Log {
-    fn add(&self, options: Options) -> Options {
-        let append = if self.append { "on" } else { "off" };
-        options.set("logfile", &self.path).set("logappend", append)
-    }
-}
-
-/// A socket that mvm binds and QEMU accepts on.
-fn socket(args: &mut Args, id: &str, socket_path: &Path, log: Option<&Log>) {
-    let finish = |options: Options| {
-        let options = options.set("server", "on").set("wait", "off");
-        match log {
-            Some(log) => log.add(options),
-            None => options,
-        }
-    };
-    let socket = Options::new("socket").set("id", id);
-    let real = socket.clone().set("fd", format!("{{fd:{id}}}"));
-    let shown = socket.set("path", path(socket_path));
-    args.options_fd("-chardev", finish(real), finish(shown));
-    args.fd(id, FdSource::Listen(socket_path.to_owned()));
 }

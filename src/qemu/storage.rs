@@ -137,6 +137,11 @@ pub(super) fn floppy_controller(args: &mut Args, machine: &Machine) {
     }
 }
 
+/// The connection to the program that does a disk's work.
+pub(super) fn socket(disk: &Disk) -> String {
+    format!("disk-{}-socket", disk.id)
+}
+
 /// What the guest sees of a disk, and what follows its errors.
 pub(super) fn options(device: Object, disk: &Disk) -> Object {
     let options = &disk.options;
@@ -145,6 +150,7 @@ pub(super) fn options(device: Object, disk: &Disk) -> Object {
     let queues = if nvme { "max_ioqpairs" } else { "num-queues" };
     let product = if scsi { "product" } else { "model" };
     device
+        .set_some("chardev", options.vhost_user.as_ref().map(|_| socket(disk)))
         .set_some(
             "iothread",
             options.iothread.as_ref().map(ToString::to_string),

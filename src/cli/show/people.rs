@@ -173,12 +173,18 @@ fn parts(table: &mut Table, machine: &Machine, shown: &Value) {
         table.row([item.key().replace('.', " "), item.to_string()]);
     }
     for item in &machine.consoles {
-        let device = if item.virtio { "virtio" } else { "serial" };
-        let whose = if item.pty { ", a pseudo-terminal" } else { "" };
+        let whose = match &item.end {
+            Some(end) => format!(", {end}"),
+            None if item.pty => ", a pseudo-terminal".to_owned(),
+            None => String::new(),
+        };
+        let device = item.device();
         table.row([format!("console {}", item.id), format!("{device}{whose}")]);
     }
     for item in &machine.channels {
-        table.row([format!("channel {}", item.id), item.port.clone()]);
+        let end = item.end.as_ref().map(|end| format!(", {end}"));
+        let text = format!("{}{}", item.port, end.unwrap_or_default());
+        table.row([format!("channel {}", item.id), text]);
     }
     for item in &machine.shares {
         let access = if item.read_only { ", read-only" } else { "" };
@@ -268,7 +274,10 @@ fn threads(threads: &Threads) -> Vec<(&'static str, String)> {
 fn disk(disk: &Disk) -> String {
     let mut text = match &disk.image {
         Some(image) => format!("{} ({})", image.path.display(), image.format),
-        None => "empty".to_owned(),
+        None => match &disk.options.vhost_user {
+            Some(socket) => format!("the program at {}", socket.display()),
+            None => "empty".to_owned(),
+        },
     };
     let _ = write!(text, ", {}", disk.bus);
     if disk.media == Media::Cdrom {
@@ -310,6 +319,9 @@ fn nic(nic: &Nic) -> String {
             if *vhost {
                 text.push_str(", vhost");
             }
+        }
+        NicBackend::VhostUser { socket, .. } => {
+            let _ = write!(text, "vhost-user {}", socket.display());
         }
     }
     text

@@ -188,10 +188,9 @@ fn nics(machine: &Machine) -> BTreeMap<&str, String> {
 }
 
 fn consoles(machine: &Machine) -> BTreeMap<&str, String> {
-    let kind = |virtio| if virtio { "virtio" } else { "serial" };
     let consoles = machine.consoles.iter();
     consoles
-        .map(|console| (console.id.as_str(), kind(console.virtio).to_owned()))
+        .map(|console| (console.id.as_str(), console.device().to_owned()))
         .collect()
 }
 

@@ -336,6 +336,8 @@ fn taps() {
         bridge: None,
         address: None,
         vnet_hdr: true,
+        multi_queue: false,
+        mtu: None,
     };
     if Host::default().run(&tap).is_err() {
         // Only who may make network devices can see this one fail.

@@ -170,6 +170,22 @@ pub enum DiskError {
         /// The name.
         name: Id,
     },
+    /// A key that another program decides.
+    #[error("disk `{id}`: `{key}` is for the program behind `vhost-user` to decide")]
+    OfTheProgram {
+        /// The disk.
+        id: Id,
+        /// The key.
+        key: &'static str,
+    },
+    /// No socket, or one without a fixed place.
+    #[error("disk `{id}`: `vhost-user.socket` is {text:?}, not the absolute path of a socket")]
+    BadSocket {
+        /// The disk.
+        id: Id,
+        /// The text.
+        text: String,
+    },
     /// A throttle that limits nothing.
     #[error("disk `{0}`: `throttle` says no limit")]
     NoLimits(Id),

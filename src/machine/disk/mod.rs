@@ -3,6 +3,7 @@
 mod error;
 mod options;
 mod throttle;
+mod vhost_user;
 
 use std::path::Path;
 
@@ -30,6 +31,8 @@ pub(super) struct Around<'a> {
     pub(super) iothreads: &'a [Id],
     /// The controllers that a disk may name.
     pub(super) controllers: &'a [Controller],
+    /// The places in the boot order that cards have.
+    pub(super) taken: &'a [u32],
     /// The disks that a running guest has already.
     pub(super) there: &'a [Disk],
 }
@@ -70,12 +73,12 @@ pub(super) fn disks(
         disks.push(disk);
     }
     throttle::settle(&mut disks)?;
-    order(&mut disks, around.boots_from_disk)?;
+    order(&mut disks, around.boots_from_disk, around.taken)?;
     Ok(disks)
 }
 
 /// Sorts by boot order, and gives one to guests that need it and do not say any.
-fn order(disks: &mut [Disk], boots_from_disk: bool) -> Result<(), DiskError> {
+fn order(disks: &mut [Disk], boots_from_disk: bool, taken: &[u32]) -> Result<(), DiskError> {
     // Stable: what has no place stays in the order of the names.
     disks.sort_by_key(|disk| disk.boot.unwrap_or(u32::MAX));
     for pair in disks.windows(2) {
@@ -92,7 +95,8 @@ fn order(disks: &mut [Disk], boots_from_disk: bool) -> Result<(), DiskError> {
     }
     if boots_from_disk && disks.iter().all(|disk| disk.boot.is_none()) {
         disks.sort_by_key(|disk| disk.media == Media::Cdrom);
-        for (place, disk) in (1..).zip(disks) {
+        let free = (1..).filter(|place| !taken.contains(place));
+        for (place, disk) in free.zip(disks) {
             disk.boot = Some(place);
         }
     }
@@ -144,6 +148,13 @@ fn disk<'a>(
     }
     if table.boot == Some(0) {
         return Err(DiskError::BootZero(id.clone()).into());
+    }
+    if let Some(other) = &table.vhost_user {
+        let options = options::options(id, table, bus, media, around, disks)?;
+        return Ok((
+            vhost_user::disk(id, table, other, bus, options, around)?,
+            None,
+        ));
     }
     let (image, facts) = match (&table.file, table.empty) {
         (_, Some(true)) if cdrom => (None, None),

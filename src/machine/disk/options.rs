@@ -1,5 +1,7 @@
 //! What few disks have: threads, queues, limits, names and numbers that the guest sees.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::error::DiskError;
@@ -46,6 +48,8 @@ pub struct DiskOptions {
     pub address: Option<PciSlot>,
     /// How it reaches the guest's memory.
     pub virtio: VirtioOptions,
+    /// The socket of the program that does its work.
+    pub vhost_user: Option<PathBuf>,
 }
 
 impl DiskOptions {
@@ -190,6 +194,7 @@ pub(super) fn options(
             ats: table.ats,
             packed: table.packed,
         },
+        vhost_user: None,
     })
 }
 

@@ -9,10 +9,10 @@ use crate::profile::schema::NicModel;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetError {
     /// Nowhere to send packets.
-    #[error("network `{0}` says neither `user` nor `tap` nor `none`")]
+    #[error("network `{0}` says neither `user` nor `tap` nor `vhost-user` nor `none`")]
     NoBackend(Id),
     /// Two places to send packets.
-    #[error("network `{0}` says both `user` and `tap`; it is one of them")]
+    #[error("network `{0}` says two of `user`, `tap` and `vhost-user`; it is one of them")]
     TwoBackends(Id),
     /// A port forward that cannot be read.
     #[error(
@@ -119,6 +119,74 @@ pub enum NetError {
         /// The address.
         mac: MacAddr,
     },
+    /// A key that this model has no use for.
+    #[error("network `{id}`: `{key}` is for the model virtio, and it is {model}")]
+    VirtioOnly {
+        /// The network.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// The model.
+        model: NicModel,
+    },
+    /// A key that needs a PCI bus.
+    #[error("network `{id}`: `{key}` is about a PCI card, and the board {board} has no PCI")]
+    NoPci {
+        /// The network.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// The board.
+        board: BoardKind,
+    },
+    /// QEMU's NAT is one thread.
+    #[error("network `{0}`: `queues` is for `tap` and `vhost-user`; QEMU's own NAT has one")]
+    OneQueue(Id),
+    /// A number that the card or the network refuses.
+    #[error("network `{id}`: `{key}` is {value}; {rule}")]
+    Number {
+        /// The network.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: u32,
+        /// What it may be.
+        rule: &'static str,
+    },
+    /// Neither the guest nor a tap would know of it.
+    #[error(
+        "network `{0}`: `mtu` is told to virtio cards and set on taps that mvm makes, and this is neither"
+    )]
+    NobodyTold(Id),
+    /// A tap that has one queue.
+    #[error("network `{id}`: `queues = {queues}`, and the tap {name} was made with one queue")]
+    TapQueues {
+        /// The network.
+        id: Id,
+        /// How many were asked for.
+        queues: u32,
+        /// The tap.
+        name: String,
+    },
+    /// vhost-user without a socket, or with one that has no fixed place.
+    #[error("network `{id}`: `vhost-user.socket` is {text:?}, not the absolute path of a socket")]
+    BadSocket {
+        /// The network.
+        id: Id,
+        /// The text.
+        text: String,
+    },
+    /// A place in the boot order that a disk has.
+    #[error("disk `{disk}` and network `{id}` both have place {place} in the boot order")]
+    BootTwice {
+        /// The disk or the other card.
+        disk: Id,
+        /// The network.
+        id: Id,
+        /// The place.
+        place: u32,
+    },
     /// A model that the board cannot have.
     #[error("network `{id}`: the board {board} has no {model}, only virtio")]
     NoModel {
@@ -140,6 +208,9 @@ impl Hint for NetError {
             Self::NoBridge { name, .. } => vec![format!(
                 "`ip link add {name} type bridge` makes one, `ip link set {name} up` starts it"
             )],
+            Self::TapQueues { name, .. } => vec![format!(
+                "`ip tuntap add dev {name} mode tap vnet_hdr multi_queue` makes one with more"
+            )],
             Self::NoTun { .. } => vec!["`mvm doctor` says how to get them".to_owned()],
             Self::NoVhost { .. } => vec![
                 "`mvm doctor` says how to get it; without `vhost` it is used where the host has it"
@@ -152,6 +223,7 @@ impl Hint for NetError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::NotATap { .. }
+            | Self::TapQueues { .. }
             | Self::NoBridge { .. }
             | Self::NoTun { .. }
             | Self::NoVhost { .. } => ExitCode::Host,

@@ -1,17 +1,22 @@
 //! Network cards.
 
 mod error;
+mod options;
 
 use std::net::{IpAddr, Ipv4Addr};
 
 pub use error::NetError;
+pub use options::NicOptions;
 
+use super::ResolveError;
+use super::files::find;
 use super::names;
 use super::{BoardKind, Bus, Forward, Nic, NicBackend};
+use crate::host::images::Images;
 use crate::host::links::LinkKind;
 use crate::host::{DeviceNode, HostFacts};
 use crate::ids::{GuestName, Id};
-use crate::profile::schema::{Layer, NetworkTable, NicModel, TapNet, UserNet};
+use crate::profile::schema::{Layer, NetworkTable, NicModel, TapNet, UserNet, VhostUserNet};
 
 /// All network cards, in the order of their names.
 pub(super) fn nics(
@@ -19,14 +24,15 @@ pub(super) fn nics(
     guest: &GuestName,
     board: BoardKind,
     facts: &HostFacts,
-) -> Result<Vec<Nic>, NetError> {
+    images: &Images,
+) -> Result<Vec<Nic>, ResolveError> {
     let mut nics: Vec<Nic> = Vec::new();
     for (id, table) in layer.network.iter().flatten() {
         // `none` takes away what a lower layer gave, whatever that was.
         if table.none.is_some() {
             continue;
         }
-        let nic = nic(id, table, guest, board, facts)?;
+        let nic = nic(id, table, guest, board, facts, images)?;
         for other in &nics {
             conflict(other, &nic)?;
         }
@@ -41,26 +47,61 @@ fn nic(
     guest: &GuestName,
     board: BoardKind,
     facts: &HostFacts,
-) -> Result<Nic, NetError> {
+    images: &Images,
+) -> Result<Nic, ResolveError> {
     let model = table.model.unwrap_or(NicModel::Virtio);
     if board.bus() == Bus::Mmio && model != NicModel::Virtio {
         return Err(NetError::NoModel {
             id: id.clone(),
             model,
             board,
-        });
+        }
+        .into());
     }
-    let backend = match (&table.user, &table.tap) {
-        (Some(user), None) => user_backend(id, user)?,
-        (None, Some(tap)) => tap_backend(id, tap, model, facts)?,
-        (None, None) => return Err(NetError::NoBackend(id.clone())),
-        (Some(_), Some(_)) => return Err(NetError::TwoBackends(id.clone())),
+    let options = options::options(id, table, model, board, images)?;
+    let backend = match (&table.user, &table.tap, &table.vhost_user) {
+        (Some(user), None, None) => user_backend(id, user)?,
+        (None, Some(tap), None) => tap_backend(id, tap, model, options.queues, facts)?,
+        (None, None, Some(other)) => vhost_user_backend(id, other, model, images)?,
+        (None, None, None) => return Err(NetError::NoBackend(id.clone()).into()),
+        _ => return Err(NetError::TwoBackends(id.clone()).into()),
     };
     Ok(Nic {
         id: id.clone(),
         model,
         mac: table.mac.clone().unwrap_or_else(|| names::mac(guest, id)),
         backend,
+        options,
+    })
+}
+
+fn vhost_user_backend(
+    id: &Id,
+    table: &VhostUserNet,
+    model: NicModel,
+    images: &Images,
+) -> Result<NicBackend, ResolveError> {
+    if model != NicModel::Virtio {
+        return Err(NetError::VhostModel(id.clone()).into());
+    }
+    let text = table.socket.as_deref().unwrap_or_default();
+    if !std::path::Path::new(text).is_absolute() {
+        let text = text.chars().take(200).collect();
+        return Err(NetError::BadSocket {
+            id: id.clone(),
+            text,
+        }
+        .into());
+    }
+    let server = table.server.unwrap_or(false);
+    if !server {
+        let what = format!("network `{id}`");
+        let fix = || Some("start the program that listens there first".to_owned());
+        find(images, &what, text, fix)?;
+    }
+    Ok(NicBackend::VhostUser {
+        socket: text.into(),
+        server,
     })
 }
 
@@ -139,6 +180,7 @@ fn tap_backend(
     id: &Id,
     tap: &TapNet,
     model: NicModel,
+    queues: Option<u32>,
     facts: &HostFacts,
 ) -> Result<NicBackend, NetError> {
     let name = tap
@@ -154,7 +196,15 @@ fn tap_backend(
         }
     }
     match facts.links.get(&name) {
-        Some(LinkKind::Tap { .. }) => {}
+        Some(LinkKind::Tap { multi_queue, .. }) => {
+            if let Some(queues) = queues.filter(|_| !multi_queue) {
+                return Err(NetError::TapQueues {
+                    id: id.clone(),
+                    queues,
+                    name,
+                });
+            }
+        }
         Some(_) => {
             return Err(NetError::NotATap {
                 id: id.clone(),
@@ -230,6 +280,35 @@ pub(super) fn why(node: &DeviceNode) -> String {
     node.why_not
         .as_ref()
         .map_or_else(|| "it cannot be opened".to_owned(), ToString::to_string)
+}
+
+/// The places in the boot order that cards have.
+pub(super) fn places(layer: &Layer) -> Vec<u32> {
+    let cards = layer.network.iter().flatten();
+    let cards = cards.filter(|(_, table)| table.none.is_none());
+    cards.filter_map(|(_, table)| table.boot).collect()
+}
+
+/// Whether a disk or another card has a card's place in the boot order.
+pub(super) fn boot_order(disks: &[super::Disk], nics: &[Nic]) -> Result<(), NetError> {
+    let mut places: Vec<(&Id, u32)> = disks
+        .iter()
+        .filter_map(|disk| Some((&disk.id, disk.boot?)))
+        .collect();
+    for nic in nics {
+        let Some(place) = nic.options.boot else {
+            continue;
+        };
+        if let Some((disk, _)) = places.iter().find(|(_, other)| *other == place) {
+            return Err(NetError::BootTwice {
+                disk: (*disk).clone(),
+                id: nic.id.clone(),
+                place,
+            });
+        }
+        places.push((&nic.id, place));
+    }
+    Ok(())
 }
 
 pub(super) fn conflict(first: &Nic, second: &Nic) -> Result<(), NetError> {

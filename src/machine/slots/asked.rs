@@ -107,8 +107,11 @@ fn asked(machine: &Machine) -> Vec<(String, PciSlot)> {
     let disks = disks.map(|disk| (format!("disk `{}`", disk.id), disk.options.address));
     let controllers = machine.controllers.iter();
     let controllers = controllers.map(|one| (format!("controller `{}`", one.id), one.address));
+    let cards = machine.nics.iter();
+    let cards = cards.map(|nic| (format!("network `{}`", nic.id), nic.options.address));
     disks
         .chain(controllers)
+        .chain(cards)
         .filter_map(|(what, slot)| Some((what, slot?)))
         .collect()
 }
@@ -150,7 +153,7 @@ pub(crate) fn taken(machine: &Machine) -> Vec<(String, PciSlot)> {
         let bridge = slots.bridge(machine.board.kind);
         add("the bridge to conventional PCI".to_owned(), &bridge);
     }
-    for (index, nic) in machine.nics.iter().enumerate() {
+    for (index, nic) in super::cards(machine).enumerate() {
         add(format!("network `{}`", nic.id), &slots.nic(index));
     }
     let disks = machine.disks.iter().filter(|disk| has_place(disk));

@@ -140,7 +140,7 @@ fn an_image_that_cannot_be_written_needs_an_overlay() {
 fn networks_have_rules() {
     let two = |a: &str, b: &str| format!("[network.a]\n{a}\n[network.b]\n{b}");
     assert!(message("[network.a]\nmodel = \"virtio\"").contains("neither"));
-    assert!(message("[network.a]\nuser = {}\ntap = {}").contains("both"));
+    assert!(message("[network.a]\nuser = {}\ntap = {}").contains("two of"));
     assert!(message("[network.a]\nuser.forward = [\"22\"]").contains("\"22\""));
     let forward = "user.forward = [\"2222:22\"]";
     assert!(message(&two(forward, "user.forward = [\"0.0.0.0:2222:22\"]")).contains("2222"));

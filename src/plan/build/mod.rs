@@ -87,7 +87,7 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
         machine
             .consoles
             .iter()
-            .filter(|console| !console.pty)
+            .filter(|console| console.is_mvms())
             .map(|console| listen(&run.join(format!("console-{}.sock", console.id)))),
     );
     // Taken back first.
@@ -126,6 +126,8 @@ pub(super) fn devices(machine: &Machine, links: &LinkFacts) -> Vec<Step> {
                     bridge: bridge.clone(),
                     address: address.clone(),
                     vnet_hdr: true,
+                    multi_queue: nic.options.queues.is_some(),
+                    mtu: nic.options.mtu,
                 });
             }
         }
@@ -167,7 +169,7 @@ fn open_dirs(machine: &Machine, user: &RunAs) -> Vec<Step> {
     let above = [run, state].into_iter().filter_map(|dir| dir.parent());
     let mut steps: Vec<Step> = above.map(|dir| through(dir, None)).collect();
     steps.extend([run, state, &log].map(|dir| through(dir, Some(user.gid))));
-    let logs = machine.consoles.iter();
+    let logs = machine.consoles.iter().filter(|console| !console.unlogged);
     let logs = logs.map(|console| log.join(format!("console-{}.log", console.id)));
     let files = std::iter::once(run.join("events.log")).chain(logs);
     steps.extend(files.filter_map(|path| give(machine, &path)));

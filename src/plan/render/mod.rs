@@ -178,10 +178,16 @@ fn by_hand(step: &Step) -> Vec<String> {
             bridge,
             address,
             vnet_hdr,
+            multi_queue,
+            mtu,
         } => {
             let name = quote(name);
             let header = if *vnet_hdr { " vnet_hdr" } else { "" };
-            let mut lines = vec![format!("ip tuntap add dev {name} mode tap{header}")];
+            let queues = if *multi_queue { " multi_queue" } else { "" };
+            let mut lines = vec![format!("ip tuntap add dev {name} mode tap{header}{queues}")];
+            if let Some(mtu) = mtu {
+                lines.push(format!("ip link set {name} mtu {mtu}"));
+            }
             if let Some(bridge) = bridge {
                 lines.push(format!("ip link set {name} master {}", quote(bridge)));
             }

@@ -61,6 +61,12 @@ pub enum Step {
         address: Option<String>,
         /// Whether it has a virtio-net header (`IFF_VNET_HDR`).
         vnet_hdr: bool,
+        /// Whether it can have several queues (`IFF_MULTI_QUEUE`).
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        multi_queue: bool,
+        /// The largest packet.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        mtu: Option<u16>,
     },
     /// Binds a listening Unix socket, mode 0600, which QEMU or the supervisor gets.
     Listen {

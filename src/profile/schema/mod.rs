@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Id, MacAddr};
+use crate::ids::Id;
 use crate::units::Span;
 
 pub use cpu::*;
@@ -20,9 +20,12 @@ pub use desktop::*;
 pub use devices::*;
 pub use hooks::*;
 pub use memory::*;
+pub use net::*;
 pub use overrides::*;
 pub use platform::*;
+pub use ports::*;
 pub use power::*;
+pub use shares::*;
 pub use storage::*;
 pub use tpm::*;
 pub use words::*;
@@ -45,9 +48,12 @@ mod desktop;
 mod devices;
 mod hooks;
 mod memory;
+mod net;
 mod overrides;
 mod platform;
+mod ports;
 mod power;
+mod shares;
 mod storage;
 mod tpm;
 
@@ -238,70 +244,8 @@ table! {
 }
 
 table! {
-    /// `[network.NAME]`: exactly one of `user`, `tap` and `none`.
-    NetworkTable {
-        /// QEMU's own NAT: no rights needed, the guest reaches out, forwards reach in.
-        user: UserNet,
-        /// A tap device of the host.
-        tap: TapNet,
-        /// No card: takes away one that a lower layer gave, as in `none = {}`.
-        none: NoDevice,
-        /// What the guest sees. By default `virtio`.
-        model: NicModel,
-        /// The card's address. By default one derived from the guest's and the card's name.
-        mac: MacAddr,
-    }
-}
-
-table! {
-    /// `network.NAME.user`
-    UserNet {
-        /// Host ports that lead into the guest: `2222:22`, `udp:5353:53` or `127.0.0.1:8080:80`.
-        /// They listen on 127.0.0.1 unless an address is given.
-        forward: Vec<String>,
-        /// The guest reaches the host and its forwards, and nothing beyond.
-        restrict: bool,
-    }
-}
-
-table! {
-    /// `network.NAME.tap`
-    TapNet {
-        /// The device's name on the host, at most 15 bytes. One that exists is used and left; one that
-        /// does not is made for the guest and removed after it.
-        name: String,
-        /// A bridge that a tap made by mvm joins.
-        bridge: String,
-        /// An address with prefix length that a tap made by mvm gets on the host, as in `192.168.77.1/24`.
-        address: String,
-        /// Packets go through the kernel's vhost-net. By default where the host has it.
-        vhost: bool,
-    }
-}
-
-table! {
     /// An empty table: `none = {}`.
     NoDevice {}
-}
-
-table! {
-    /// `[console.NAME]`
-    ConsoleTable {
-        /// What the guest sees. By default `serial` for `main` and `virtio` for the others.
-        device: ConsoleDevice,
-        /// Where it leads on the host. By default `mvm`.
-        backend: ConsoleBackend,
-    }
-}
-
-table! {
-    /// `[channel.NAME]`: a virtio-serial port whose other end is a socket that `mvm show` tells.
-    ChannelTable {
-        /// The name that the guest sees under `/dev/virtio-ports`. By default the table's.
-        port: String,
-        /// `false` takes away one that a lower layer gave.
-        enabled: bool,
-    }
 }
 
 table! {
@@ -310,20 +254,6 @@ table! {
         /// Whether the guest has the agent's channel, `org.qemu.guest_agent.0`. By default so where the table
         /// is there.
         enabled: bool,
-    }
-}
-
-table! {
-    /// `[share.NAME]`: 9p.
-    ShareTable {
-        /// The folder on the host.
-        path: String,
-        /// The tag that the guest mounts. By default the table's name.
-        tag: String,
-        /// The guest cannot write.
-        read_only: bool,
-        /// How owners and modes are kept. By default `mapped-xattr`.
-        security_model: SecurityModel,
     }
 }
 

@@ -11,10 +11,12 @@ use crate::units::Size;
 table! {
     /// `[disk.NAME]`
     DiskTable {
-        /// An image file or a block device. Exactly one of `file`, `empty` and `none`.
+        /// An image file or a block device. Exactly one of `file`, `empty`, `vhost-user` and `none`.
         file: DiskFile,
         /// A drive without a medium (`media = "cdrom"` only): `empty = true`.
         empty: bool,
+        /// Another program of the host that does the disk's work in the guest's memory (`virtio`).
+        vhost_user: VhostUserDisk,
         /// No disk: takes away one that a lower layer gave, as in `none = {}`.
         none: NoDevice,
         /// What the guest sees it on. By default `virtio`, for a CD-ROM `sata` (`scsi` on `virt`).
@@ -85,6 +87,14 @@ table! {
         path: String,
         /// The format of the image. By default what the file itself says: qcow2 by its header, else raw.
         format: DiskFormat,
+    }
+}
+
+table! {
+    /// `disk.NAME.vhost-user`
+    VhostUserDisk {
+        /// The path of the Unix socket at which the program listens.
+        socket: String,
     }
 }
 

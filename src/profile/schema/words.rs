@@ -203,6 +203,48 @@ words! {
         Virtio = "virtio",
         /// Intel 82540EM (PCI) or, on q35 and virt, 82574L.
         E1000 = "e1000",
+        /// Intel 82574L (PCI Express).
+        E1000e = "e1000e",
+        /// Intel 82540EM on every board.
+        E100082540em = "e1000-82540em",
+        /// Intel 82576.
+        Igb = "igb",
+        /// VMware's third.
+        Vmxnet3 = "vmxnet3",
+        /// Realtek 8139.
+        Rtl8139 = "rtl8139",
+        /// NE2000 on PCI.
+        Ne2k = "ne2k",
+        /// AMD PCnet.
+        Pcnet = "pcnet",
+        /// DEC 21143.
+        Tulip = "tulip",
+        /// Intel 82550.
+        I82550 = "i82550",
+        /// Intel 82551.
+        I82551 = "i82551",
+        /// Intel 82557A.
+        I82557a = "i82557a",
+        /// Intel 82557B.
+        I82557b = "i82557b",
+        /// Intel 82557C.
+        I82557c = "i82557c",
+        /// Intel 82558A.
+        I82558a = "i82558a",
+        /// Intel 82558B.
+        I82558b = "i82558b",
+        /// Intel 82559A.
+        I82559a = "i82559a",
+        /// Intel 82559B.
+        I82559b = "i82559b",
+        /// Intel 82559C.
+        I82559c = "i82559c",
+        /// Intel 82559ER.
+        I82559er = "i82559er",
+        /// Intel 82562.
+        I82562 = "i82562",
+        /// Intel 82801.
+        I82801 = "i82801",
     }
 }
 
@@ -213,18 +255,22 @@ words! {
         Serial = "serial",
         /// A virtio console: `hvc0`.
         Virtio = "virtio",
+        /// A further UART on the ISA bus of `pc` and `q35`: `ttyS1` to `ttyS3`.
+        Isa = "isa",
         /// No console: takes away one that a lower layer gave.
         None = "none",
     }
 }
 
 words! {
-    /// `console.NAME.backend`
+    /// `backend` of a console or channel
     ConsoleBackend {
-        /// `mvm console`, any number of readers, and a log file.
+        /// `mvm console` with any number of readers; a channel's own socket.
         Mvm = "mvm",
         /// A pseudo-terminal of the host; `mvm show` tells its path.
         Pty = "pty",
+        /// Nothing reads it, and nothing comes from it.
+        Null = "null",
     }
 }
 

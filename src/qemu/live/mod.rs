@@ -9,6 +9,8 @@ mod desktop_devices;
 mod devices;
 mod firmware;
 mod memory;
+mod net;
+mod ports;
 mod session;
 mod storage;
 mod tpm;
