@@ -310,6 +310,39 @@ fn what_cannot_be_is_said_before_anything_is_touched() {
     assert!(!env.path("state/empty").exists() && env.row("empty").is_null());
 }
 
+#[test]
+fn a_guest_stays_on_its_cpus() {
+    if !has_program("qemu-system-x86_64") {
+        return;
+    }
+    let env = TestEnv::new();
+    let (first, _) = two_cpus();
+    env.write(
+        "config/machines/kept.toml",
+        format!(
+            "[machine]\narch = \"x86_64\"\naccel = \"tcg\"\n[memory]\nsize = \"64M\"\n\
+             [cpu]\ncount = 2\nhost-cpus = \"{first}\"\n[iothread.io]\n\
+             [scheduler]\nvcpu = {{ policy = \"other\" }}\n"
+        ),
+    );
+    env.mvm("start kept").exits(0);
+    let pid = env.row("kept")["pid"].as_i64().expect("a process");
+    for id in threads(pid) {
+        if fs::metadata(format!("/proc/{pid}/task/{id}")).is_ok() {
+            let found = thread(pid, id);
+            assert_eq!(
+                (found.cpus, found.policy),
+                (first.to_string(), OTHER),
+                "thread {id}"
+            );
+        }
+    }
+    let shown = env.mvm("show kept").exits(0).stdout;
+    let pinned = format!("all threads on {first}");
+    assert!(shown.contains(&pinned), "{shown}");
+    env.mvm("kill kept").exits(0);
+}
+
 /// Of a guest with nothing to do: one that works in real time leaves others nothing.
 #[test]
 fn threads_are_scheduled_in_real_time() {
