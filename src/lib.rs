@@ -19,6 +19,7 @@ pub mod handover;
 pub mod hook;
 pub mod host;
 pub mod ids;
+pub mod import;
 pub mod machine;
 pub mod ops;
 pub mod owner;

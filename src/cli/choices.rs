@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::Failure;
 use super::per_guest::Flag;
+use super::{Failure, import};
 use crate::error::ExitCode;
 use crate::profile::Choices;
 use crate::profile::schema::DisplayType;
@@ -68,6 +68,9 @@ pub(super) struct ChoiceArgs {
     /// Lay a file over the profile: a piece of one, with devices or any other keys
     #[arg(long, value_name = "FILE")]
     device: Vec<String>,
+    /// Give the guest the devices of a file of libvirt's, `<hostdev>` and others
+    #[arg(long, value_name = "FILE")]
+    xml: Vec<String>,
     /// Take devices although the host itself uses them: its disk, its network, its screen
     #[arg(long)]
     take_from_host: bool,
@@ -127,7 +130,7 @@ impl ChoiceArgs {
     }
 
     /// What can be said for each guest by itself.
-    fn lists(&mut self) -> [(Flag, &mut Vec<String>); 17] {
+    fn lists(&mut self) -> [(Flag, &mut Vec<String>); 18] {
         let flag = |name, owned, switch| Flag {
             name,
             owned,
@@ -145,6 +148,7 @@ impl ChoiceArgs {
             (owned("usb"), &mut self.usb),
             (owned("mdev"), &mut self.mdev),
             (any("device"), &mut self.device),
+            (owned("xml"), &mut self.xml),
             (any("memory"), &mut self.memory),
             (any("cpus"), &mut self.cpus),
             (any("output"), &mut self.output),
@@ -182,6 +186,9 @@ impl ChoiceArgs {
     pub(super) fn choices(&self) -> Result<Choices, Failure> {
         let text = |key: &str, text: &str| format!("{key}={}", toml::Value::from(text));
         let mut set = Vec::new();
+        for path in &self.xml {
+            set.extend(import::devices(Path::new(path))?);
+        }
         if let Some(size) = once("memory", &self.memory)? {
             let size: Size = size
                 .parse()

@@ -29,29 +29,28 @@ pub(super) struct CreateArgs {
 }
 
 pub(super) fn run(args: &CreateArgs, context: &Context) -> Result<(), Failure> {
-    if let Some(path) = machine_file::find(context, &args.name) {
-        return Err(Report::new(
-            ExitCode::Failed,
-            format!("there is a guest {} already: {}", args.name, path.display()),
-        )
-        .hint(format!(
-            "`mvm edit {0}` changes it, `mvm remove {0}` makes room",
-            args.name
-        ))
-        .into());
-    }
+    refuse_existing(context, &args.name)?;
     let choices = args.choices.choices()?;
     let text = machine_file::text(context, &args.name, &args.profile, &choices)?;
     let path = machine_file::path(context, &args.name);
-    write(context, &path, &text).map_err(|error| match error {
-        Wrong::Io(error) => Failure::message(
-            ExitCode::Failed,
-            format!("cannot write {}: {error}", path.display()),
-        ),
-        Wrong::Check(failure) => failure,
-    })?;
+    write(context, &path, &text)?;
     output::note(&format!("made {}", path.display()));
     Ok(())
+}
+
+/// A machine file that is there is never overwritten.
+pub(super) fn refuse_existing(context: &Context, name: &GuestName) -> Result<(), Failure> {
+    let Some(path) = machine_file::find(context, name) else {
+        return Ok(());
+    };
+    Err(Report::new(
+        ExitCode::Failed,
+        format!("there is a guest {name} already: {}", path.display()),
+    )
+    .hint(format!(
+        "`mvm edit {name}` changes it, `mvm remove {name}` makes room"
+    ))
+    .into())
 }
 
 enum Wrong {
@@ -60,8 +59,21 @@ enum Wrong {
 }
 
 /// Writes the file under another name, checks it, and gives it its name.
-fn write(context: &Context, path: &Path, text: &str) -> Result<(), Wrong> {
-    let folder = path.parent().unwrap_or(Path::new("/"));
+pub(super) fn write(context: &Context, path: &Path, text: &str) -> Result<(), Failure> {
+    checked(context, path, text).map_err(|error| match error {
+        Wrong::Io(error) => Failure::message(
+            ExitCode::Failed,
+            format!("cannot write {}: {error}", path.display()),
+        ),
+        Wrong::Check(failure) => failure,
+    })
+}
+
+fn checked(context: &Context, path: &Path, text: &str) -> Result<(), Wrong> {
+    let folder = match path.parent() {
+        Some(folder) if folder == Path::new("") => Path::new("."),
+        folder => folder.unwrap_or(Path::new("/")),
+    };
     std::fs::create_dir_all(folder).map_err(Wrong::Io)?;
     let mut draft = tempfile::Builder::new()
         .prefix(".mvm-")

@@ -33,6 +33,7 @@ mod failure;
 mod fsfreeze;
 mod guests;
 mod hibernate;
+mod import;
 mod info;
 mod insert;
 mod inside;
@@ -166,6 +167,7 @@ enum Command {
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
     Create(Box<create::CreateArgs>),
+    Import(import::ImportArgs),
     Edit(edit::EditArgs),
     Remove(remove::RemoveArgs),
     #[command(subcommand)]
@@ -231,6 +233,7 @@ impl Cli {
             Command::Qmp(args) => qmp::run(&args, &context),
             Command::Profile(command) => profile::run(&command, &context),
             Command::Create(args) => create::run(&args, &context),
+            Command::Import(args) => import::run(&args, &context),
             Command::Edit(args) => edit::run(&args, &context),
             Command::Remove(args) => remove::run(&args, &context),
             Command::Disk(command) => disk::run(command, &context),

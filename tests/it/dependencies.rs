@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// What each room may use of the others. The plain vocabulary (`error`, `handover`, `hook`, `ids`, `owner`,
 /// `sidecar`, `units`, `dirs`) is free.
-const MAY_USE: [(&str, &[&str]); 9] = [
+const MAY_USE: [(&str, &[&str]); 10] = [
     ("profile", &[]),
     ("host", &[]),
     ("machine", &["profile", "host"]),
@@ -19,6 +19,7 @@ const MAY_USE: [(&str, &[&str]); 9] = [
     ),
     ("service", &["host"]),
     ("settings", &[]),
+    ("import", &["profile"]),
 ];
 
 const VOCABULARY: [&str; 8] = [

@@ -17,6 +17,7 @@ mod hooks;
 #[path = "../hosts/mod.rs"]
 mod hosts;
 mod hotplug;
+mod import;
 mod lifecycle;
 mod lifecycle_options;
 mod machines;

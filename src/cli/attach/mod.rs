@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::output::{self, Format, FormatArg};
-use super::{Context, Failure, block_on, choices, guests};
+use super::{Context, Failure, block_on, choices, guests, import};
 use crate::error::{ExitCode, Report};
 use crate::guest::{RunDir, conflicts};
 use crate::host::{HostFacts, Needs, Roots, images};
@@ -79,6 +79,9 @@ struct What {
     /// A file with tables of devices, as a profile has them
     #[arg(long, value_name = "FILE")]
     device: Option<PathBuf>,
+    /// A file of libvirt's with a device, as `virsh attach-device` takes it
+    #[arg(long, value_name = "FILE")]
+    xml: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &AttachArgs, context: &Context) -> Result<(), Failure> {
@@ -172,6 +175,7 @@ fn choices(args: &AttachArgs) -> Result<Choices, Failure> {
         usb,
         mdev,
         device,
+        xml,
     } = &args.what;
     let mut set = Vec::new();
     if let Some(disk) = disk {
@@ -179,6 +183,9 @@ fn choices(args: &AttachArgs) -> Result<Choices, Failure> {
     }
     if let Some(network) = network {
         set.extend(ask::network(network)?);
+    }
+    if let Some(xml) = xml {
+        set.extend(import::devices(xml)?);
     }
     let device = device.iter().map(|path| choices::whole(path));
     Ok(Choices {
