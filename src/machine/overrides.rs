@@ -146,7 +146,7 @@ impl Machine {
                         property: property.clone(),
                         driver: driver.clone(),
                         version: caps.version.to_string(),
-                        near: did_you_mean(property, known.into_iter()).map(str::to_owned),
+                        near: did_you_mean(property, known).map(str::to_owned),
                     });
                 };
                 *value = typed(kind, value).map_err(|wants| OverrideError::BadValue {
