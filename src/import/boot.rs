@@ -162,6 +162,10 @@ fn store(nvram: El<'_>, code: Option<&str>, out: &mut Draft) {
     let source = nvram.child("source").and_then(|source| source.attr("file"));
     let own = source.map_or_else(|| nvram.text(), str::to_owned);
     if !own.is_empty() {
+        out.say(
+            "firmware",
+            "The store that libvirt's guest has. With a copy of it each of both keeps its own.",
+        );
         out.put(nvram, "firmware", "nvram", own);
     }
 }

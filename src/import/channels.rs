@@ -25,9 +25,8 @@ pub(super) fn channels(all: El<'_>, out: &mut Draft) {
             Some(target) => {
                 let kind = target.attr("type");
                 target.attr("port");
-                if let Some(model) = target.child("model") {
-                    model.whole();
-                }
+                // The same once more, by the device's name.
+                let _ = target.child("model").and_then(|model| model.attr("name"));
                 match kind {
                     Some(
                         "usb-serial" | "pci-serial" | "spapr-vio-serial" | "sclp-serial"
@@ -129,7 +128,11 @@ fn channel(one: El<'_>, at: usize, out: &mut Draft) {
         }
         (Some("spiceport"), "org.spice-space.webdav.0") => {
             out.put(one, "display.spice", "webdav", true);
-            one.whole();
+            one.attr("type");
+            let _the_same_name = one
+                .child("source")
+                .and_then(|source| source.attr("channel"));
+            single(one, "", None, out);
         }
         (Some("qemu-vdagent"), _) => {
             let source = one.child("source");
@@ -140,7 +143,8 @@ fn channel(one: El<'_>, at: usize, out: &mut Draft) {
             if !out.has("display", "clipboard") {
                 out.put(one, "display", "clipboard", on);
             }
-            one.whole();
+            one.attr("type");
+            single(one, "", None, out);
         }
         _ => {
             let name = name(one, format!("channel{at}"), out);

@@ -39,6 +39,10 @@ pub(super) fn disk(one: El<'_>, out: &mut Draft) {
         }
         Some(_) => return out.left(one, "mvm has no such drive"),
     };
+    out.left_attr(one, "snapshot", "mvm takes no snapshots");
+    for attribute in ["rawio", "sgio"] {
+        out.left_attr(one, attribute, "mvm hands no SCSI commands through");
+    }
     let Some(bus) = bus else {
         return out.left(one, "mvm has no disks on such a bus");
     };
@@ -179,6 +183,12 @@ fn source(one: El<'_>, table: &str, media: &str, out: &mut Draft) -> bool {
         out.put(one, table, "empty", true);
         return true;
     };
+    let within = source.into_iter().flat_map(El::all).chain(one.all());
+    if within.into_iter().any(|part| part.name() == "encryption") {
+        // Its bytes as they are would be no disk to the guest.
+        out.left(one, "mvm opens no encrypted images, and copies no secrets");
+        return false;
+    }
     let driver = one.all().find(|part| part.name() == "driver");
     let format = match driver.and_then(|driver| driver.peek("type")) {
         None => "raw",
@@ -200,7 +210,6 @@ fn source(one: El<'_>, table: &str, media: &str, out: &mut Draft) -> bool {
         );
         for inner in source.all().collect::<Vec<_>>() {
             let why = match inner.name() {
-                "encryption" => "mvm opens no encrypted images, and copies no secrets",
                 "seclabel" => "mvm gives no labels to images",
                 "slices" => "mvm opens whole images",
                 _ => "mvm's images have no such part",
@@ -302,10 +311,6 @@ fn details(one: El<'_>, table: &str, media: &str, out: &mut Draft) {
         (
             "auth",
             "mvm opens no images over the network, and copies no secrets",
-        ),
-        (
-            "encryption",
-            "mvm opens no encrypted images, and copies no secrets",
         ),
         ("geometry", "mvm leaves the geometry to QEMU"),
         ("mirror", "a job of a running guest"),

@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::address;
-use super::devices::{count, name, virtio};
+use super::devices::{count, name, single, virtio};
 use super::draft::Draft;
 use super::reader::{El, short};
 use super::units::attribute;
@@ -41,10 +41,14 @@ pub(super) fn displays(all: El<'_>, out: &mut Draft) {
     if let Some(first) = ports.first() {
         for port in &ports {
             let _the_only_bus = port.is("bus", "usb");
-            if port.peek("type") != Some("spicevmc") {
+            if port.attr("type") != Some("spicevmc") {
                 out.told(*port, "mvm redirects USB devices by SPICE only");
             }
-            port.whole();
+            if let Some(boot) = port.child("boot") {
+                out.left(boot, "mvm starts guests from disks and cards of its own");
+            }
+            single(*port, "", None, out);
+            address::place(*port, None, out);
         }
         out.put(
             *first,
@@ -412,6 +416,12 @@ fn sounds(all: El<'_>, out: &mut Draft) {
         address::place(*one, None, out);
     }
     for (audio, _, kind) in backends {
+        out.left_attr(
+            audio,
+            "serverName",
+            "mvm finds the sound server of the session that it plays in",
+        );
+        out.left_attr(audio, "timerPeriod", "mvm leaves it as QEMU has it");
         if sounds.is_empty() && kind == Some("none") {
             audio.whole();
         }

@@ -306,3 +306,79 @@ fn what_profiles_do_not_take_is_told_and_left_out() {
         imported.toml
     );
 }
+
+/// The domains of the tests through the command.
+const DOMAINS: [&str; 4] = [
+    include_str!("../../tests/it/libvirt/odds.xml"),
+    include_str!("../../tests/it/libvirt/ubuntu-sriov.xml"),
+    include_str!("../../tests/it/libvirt/gaming-vfio.xml"),
+    include_str!("../../tests/it/libvirt/windows-upt.xml"),
+];
+
+/// Into every element in turn something comes that nobody knows: it is told by itself, or with an element that is
+/// told as a whole.
+#[test]
+fn nothing_is_dropped_in_silence() {
+    for domain in DOMAINS {
+        let document = roxmltree::Document::parse(domain).unwrap();
+        for node in document.descendants().filter(roxmltree::Node::is_element) {
+            let start = node.range().start;
+            let name = domain[start + 1..]
+                .split([' ', '>', '/', '\n'])
+                .next()
+                .unwrap();
+            let at = start + 1 + name.len();
+            let text = format!("{} zz='1'{}", &domain[..at], &domain[at..]);
+            let imported = import(text.as_bytes(), "").unwrap();
+            let told = || imported.left.iter().chain(&imported.fine);
+            let by_itself = told().any(|told| told.what.contains("zz='1'"));
+            let with_another = node
+                .ancestors()
+                .filter(roxmltree::Node::is_element)
+                .any(|outer| {
+                    let line = document.text_pos_at(outer.range().start).row;
+                    let begin = format!("<{}", outer.tag_name().name());
+                    outer.has_tag_name("address")
+                        || told().any(|told| {
+                            told.line == line && told.what.replace("qemu:", "").starts_with(&begin)
+                        })
+                });
+            let line = document.text_pos_at(start).row;
+            assert!(
+                by_itself || with_another,
+                "line {line}: <{name}>\n{:#?}",
+                imported.left
+            );
+        }
+    }
+}
+
+/// Whatever an attribute says, what comes of it can be read.
+#[test]
+fn no_value_makes_a_machine_file_that_is_wrong() {
+    for domain in DOMAINS {
+        let document = roxmltree::Document::parse(domain).unwrap();
+        let all = document.descendants().filter(roxmltree::Node::is_element);
+        let values = all
+            .flat_map(|node| node.attributes())
+            .map(|one| one.range_value());
+        for (number, range) in values.enumerate() {
+            // Each with one of them, as each import takes its time.
+            let odd = [
+                "",
+                "0",
+                "-1",
+                "99999999999999999999",
+                "a.b \"c\" 'd' \u{e4}",
+                "yes",
+            ][number % 6];
+            let odd = odd.replace('\'', "&apos;").replace('"', "&quot;");
+            let text = format!("{}{odd}{}", &domain[..range.start], &domain[range.end..]);
+            let Ok(imported) = import(text.as_bytes(), "") else {
+                continue;
+            };
+            let refused = crate::profile::refused(&imported.text("g"));
+            assert_eq!(refused, [], "{odd} at {}\n{}", range.start, imported.toml);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use crate::env::TestEnv;
 use crate::hosts::Host;
 
 /// The XML of `tests/it/libvirt`.
-fn xml(name: &str) -> String {
+pub(crate) fn xml(name: &str) -> String {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/libvirt"));
     let path = folder.join(format!("{name}.xml"));
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

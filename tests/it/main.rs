@@ -18,6 +18,7 @@ mod hooks;
 mod hosts;
 mod hotplug;
 mod import;
+mod import_runs;
 mod lifecycle;
 mod lifecycle_options;
 mod machines;
