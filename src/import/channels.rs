@@ -70,7 +70,7 @@ fn console(one: El<'_>, at: usize, serial: bool, out: &mut Draft) {
     let usual = format!("console{at}");
     match kind {
         None | Some("serial") if at == 0 && serial => {
-            out.fine(one, "libvirt's second word for the first serial port")
+            out.fine(one, "libvirt's second word for the first serial port");
         }
         None | Some("serial") => {
             single(one, "", None, out);
@@ -167,7 +167,6 @@ fn channel(one: El<'_>, at: usize, out: &mut Draft) {
 fn end(one: El<'_>, table: &str, out: &mut Draft) {
     let source = one.child("source");
     let read = |what: &str| source.and_then(|source| source.attr(what));
-    let number = |what: &str| read(what).and_then(|text| text.parse::<i64>().ok());
     let kind = one.attr("type").unwrap_or("pty");
     // Of a running guest: where its pseudo-terminal is.
     one.attr("tty");
@@ -232,7 +231,6 @@ fn end(one: El<'_>, table: &str, out: &mut Draft) {
             );
         }
     }
-    let _ = number;
     if let Some(protocol) = one.child("protocol") {
         if protocol.is("type", "telnet") {
             out.put(protocol, table, "tcp.telnet", true);

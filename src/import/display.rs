@@ -332,7 +332,7 @@ fn video(one: El<'_>, at: usize, out: &mut Draft) {
             out.put(model, &table, key, size.to_string());
         }
     }
-    if word == "qxl" && model.is("vram64", "0") {}
+    let _none = model.is("vram64", "0");
     if let Some(on) = model.flag("blob") {
         out.put(model, &table, "blob", on);
     }

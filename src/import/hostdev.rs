@@ -45,8 +45,7 @@ fn pci(one: El<'_>, all: El<'_>, usual: String, out: &mut Draft) {
         return out.left(one, "it names no device");
     };
     if let Some(source) = source {
-        if source.is("writeFiltering", "yes") {
-        } else {
+        if !source.is("writeFiltering", "yes") {
             out.left_attr(
                 source,
                 "writeFiltering",
@@ -110,9 +109,8 @@ fn details(one: El<'_>, table: &str, out: &mut Draft) {
             out.put(rom, table, "rom", file);
         }
         let shown = rom.flag("bar").or_else(|| rom.flag("enabled"));
-        match shown {
-            Some(false) => out.put(rom, table, "rom-bar", false),
-            Some(true) | None => {}
+        if shown == Some(false) {
+            out.put(rom, table, "rom-bar", false);
         }
         let _ = rom.flag("enabled");
     }

@@ -269,10 +269,10 @@ fn driver(driver: El<'_>, kind: &str, table: &str, out: &mut Draft) {
     let taps = matches!(kind, "bridge" | "network" | "ethernet");
     match driver.attr("name") {
         Some("qemu") if taps && out.has(table, "tap.name") => {
-            out.put(driver, table, "tap.vhost", false)
+            out.put(driver, table, "tap.vhost", false);
         }
         Some("vhost") if taps && out.has(table, "tap.name") => {
-            out.put(driver, table, "tap.vhost", true)
+            out.put(driver, table, "tap.vhost", true);
         }
         Some("vhost" | "qemu") | None => {}
         Some(_) => out.told(driver, "mvm has no such driver"),

@@ -26,7 +26,7 @@ impl Imported {
     pub fn text(&self, head: &str) -> String {
         let mut text = String::new();
         for line in head.lines() {
-            text.push_str(&format!("# {line}").trim_end().to_owned());
+            text.push_str(format!("# {line}").trim_end());
             text.push('\n');
         }
         text.push('\n');
