@@ -5,6 +5,7 @@ use super::devices::{count, name, single, virtio};
 use super::draft::{Draft, id};
 use super::reader::El;
 use super::units::amount;
+use crate::profile;
 
 pub(super) fn small(all: El<'_>, out: &mut Draft) {
     for one in all.children("rng") {
@@ -252,6 +253,15 @@ fn share(one: El<'_>, at: usize, out: &mut Draft) {
     let (Some(folder), Some(tag)) = (folder, tag) else {
         return out.left(one, "it names no folder and tag");
     };
+    // The guest mounts the one otherwise than the other.
+    let virtiofs_is_taken =
+        || profile::refused("[share.a]\npath = \"/\"\nvirtiofs = {}\n").is_empty();
+    if kind == "virtiofs" && !virtiofs_is_taken() {
+        return out.left(
+            one,
+            "mvm's shares are 9p: a `[share.NAME]` of the folder is mounted by `mount -t 9p` in the guest",
+        );
+    }
     let mut own = name(one, format!("fs{at}"), out);
     if !own.starts_with("ua-") {
         out.rename(&own, &id(tag));
