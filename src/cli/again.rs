@@ -4,11 +4,15 @@ use std::str::FromStr as _;
 
 use serde_json::json;
 
+use super::choices::words;
 use super::guests;
+use super::prepare::Wanted;
 use super::targets::LONGEST;
-use super::{Context, Failure, block_on, machine_file, output};
+use super::{Context, Failure, block_on, by_unit, machine_file, output};
+use crate::error::{ExitCode, Report};
 use crate::guest::{self, Presence};
 use crate::ids::GuestName;
+use crate::profile::Choices;
 
 /// What stands in a start's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,28 +23,65 @@ pub(super) enum Way {
     Runs,
 }
 
-/// Looks whether the guest that is to be started runs, and with `restart` stops it. A profile without a machine
-/// file is not one guest: another one is started of it, unless it is to be started anew.
+/// Looks whether the guest that is to be started runs, and with `restart` stops it; what would keep it from being
+/// started anew is told before. A profile without a machine file is not one guest: another one is started of it,
+/// unless it is to be started anew.
 pub(super) fn make_way(
     what: &str,
     name: Option<&GuestName>,
     restart: bool,
+    choices: &Choices,
     context: &Context,
 ) -> Result<Way, Failure> {
     let Some(own) = name.cloned().or_else(|| own_name(what)) else {
         return Ok(Way::Free);
     };
     let one = name.is_some() || machine_file::find(context, &own).is_some();
-    let runs = matches!(guest::look(&context.dirs, &own)?, Presence::Supervised(_));
-    match (runs, restart) {
-        (true, true) => stop(&own, context).map(|()| Way::Free),
-        (true, false) if one => {
+    match (guest::look(&context.dirs, &own)?, restart) {
+        (Presence::Supervised(_), true) => {
+            expect_a_start(what, name, &own, choices, context)?;
+            stop(&own, context).map(|()| Way::Free)
+        }
+        (Presence::Supervised(_), false) if one => {
+            let unheard = match words(choices).first() {
+                Some(word) => format!(", without `{}`", word.to_string_lossy()),
+                None => String::new(),
+            };
             output::note(&format!(
-                "note: {own} runs already and is left alone; `--restart` starts it anew"
+                "note: {own} runs already and is left alone{unheard}; `--restart` starts it anew"
             ));
             Ok(Way::Runs)
         }
+        (Presence::Unsupervised(_), true) => Err(Report::new(
+            ExitCode::Failed,
+            format!("{own} runs without a supervisor, and cannot be stopped by one"),
+        )
+        .hint(format!(
+            "`mvm recover {own}` gives it one; then start it anew"
+        ))
+        .into()),
         _ => Ok(Way::Free),
+    }
+}
+
+/// That the guest can be started as it is asked for, as far as that is known while it still runs: what the host
+/// lacks may be what the guest itself has.
+fn expect_a_start(
+    what: &str,
+    name: Option<&GuestName>,
+    own: &GuestName,
+    choices: &Choices,
+    context: &Context,
+) -> Result<(), Failure> {
+    if let Some(unit) = by_unit::of(own, context)? {
+        by_unit::refuse(&unit, &words(choices))?;
+    }
+    let wanted = Wanted::load(context, what, name, choices)?;
+    match wanted.plan(context, own) {
+        Err(failure) if matches!(failure.exit_code(), ExitCode::Profile | ExitCode::Usage) => {
+            Err(failure)
+        }
+        _ => Ok(()),
     }
 }
 

@@ -46,10 +46,15 @@ pub(super) fn find(
     if matches!(look(&context.dirs, &own)?, Presence::Supervised(_)) {
         return Ok(None);
     }
-    let Some(around) = unit::installed(context, &own)? else {
+    of(&own, context)
+}
+
+/// The unit that is installed for a guest.
+pub(super) fn of(own: &GuestName, context: &Context) -> Result<Option<Unit>, Failure> {
+    let Some(around) = unit::installed(context, own)? else {
         return Ok(None);
     };
-    let Some(words) = rest::start(&around, &own) else {
+    let Some(words) = rest::start(&around, own) else {
         output::note(&format!(
             "note: {} has no words to start one service: mvm starts {own} itself",
             around.init
@@ -57,7 +62,7 @@ pub(super) fn find(
         return Ok(None);
     };
     Ok(Some(Unit {
-        name: own,
+        name: own.clone(),
         around,
         words,
     }))

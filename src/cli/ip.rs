@@ -153,6 +153,7 @@ mod tests {
             backend: NicBackend::User {
                 forwards: Vec::new(),
                 restrict: false,
+                addresses: crate::machine::net::Addresses::default(),
             },
             options: crate::machine::NicOptions::default(),
         };

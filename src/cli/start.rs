@@ -80,19 +80,25 @@ pub(super) fn run(args: &StartArgs, context: &Context) -> Result<(), Failure> {
     } else {
         args.what.clone()
     };
-    let choices = per_guest::choices(&args.choices, &names)?;
+    let called = match &args.name {
+        Some(name) => vec![name.to_string()],
+        None => names.clone(),
+    };
+    let choices = per_guest::choices(&args.choices, &called)?;
     let mut started = Vec::new();
     let mut failures = Vec::new();
     for (what, choices) in names.iter().zip(&choices) {
         let one = if args.dry_run {
             show(args, what, choices, context)
         } else {
-            again::make_way(what, args.name.as_ref(), args.restart, context).and_then(|way| {
-                if way == Way::Free {
-                    started.push(start(args, what, choices, context)?);
-                }
-                Ok(())
-            })
+            again::make_way(what, args.name.as_ref(), args.restart, choices, context).and_then(
+                |way| {
+                    if way == Way::Free {
+                        started.push(start(args, what, choices, context)?);
+                    }
+                    Ok(())
+                },
+            )
         };
         failures.extend(one.err());
     }

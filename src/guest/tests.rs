@@ -143,6 +143,7 @@ fn two_guests_do_not_share_what_only_one_can_have() {
                     guest: 22,
                 }],
                 restrict: false,
+                addresses: crate::machine::net::Addresses::default(),
             },
             options: crate::machine::NicOptions::default(),
         });
@@ -165,6 +166,7 @@ fn two_guests_do_not_share_what_only_one_can_have() {
     plan.machine.nics[0].backend = NicBackend::User {
         forwards: vec![],
         restrict: false,
+        addresses: crate::machine::net::Addresses::default(),
     };
     let error = place.start(plan).end().unwrap_err();
     assert!(

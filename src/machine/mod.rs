@@ -505,6 +505,9 @@ pub enum NicBackend {
         forwards: Vec<Forward>,
         /// Nothing beyond the host.
         restrict: bool,
+        /// The network and the addresses in it, where they are not QEMU's own.
+        #[serde(default)]
+        addresses: net::Addresses,
     },
     /// A tap device.
     Tap {

@@ -153,6 +153,8 @@ pub(crate) fn caps(arch: Arch) -> QemuCaps {
             ("host", cpu(true)),
             ("max", cpu(false)),
             ("qemu64", cpu(false)),
+            ("pentium2", cpu(false)),
+            ("pentium3", cpu(false)),
         ],
         Arch::Aarch64 => vec![
             ("host", cpu(true)),
@@ -400,16 +402,30 @@ pub(crate) fn resolve_all(
 
 /// Directories of a test's own, and the facts about files that are really there.
 pub(crate) fn real(root: &Path, text: &str, facts: &HostFacts) -> Result<Machine, ResolveError> {
-    let dirs = Dirs {
+    let dirs = dirs_in(root);
+    real_layer(root, &dirs, &layer(text), facts)
+}
+
+/// The same of a layer that is there already.
+pub(crate) fn real_layer(
+    root: &Path,
+    dirs: &Dirs,
+    layer: &Layer,
+    facts: &HostFacts,
+) -> Result<Machine, ResolveError> {
+    let folders: Vec<PathBuf> = vec![root.to_owned()];
+    let images = crate::host::images::look(wanted(layer), &folders);
+    resolve_all(layer, facts, &images, dirs)
+}
+
+/// Directories below that one.
+pub(crate) fn dirs_in(root: &Path) -> Dirs {
+    Dirs {
         config: root.join("config"),
         system_config: root.join("config"),
         state: root.join("state"),
         runtime: root.join("run"),
         cache: root.join("cache"),
         host: root.join("host"),
-    };
-    let layer = layer(text);
-    let folders: Vec<PathBuf> = vec![root.to_owned()];
-    let images = crate::host::images::look(wanted(&layer), &folders);
-    resolve_all(&layer, facts, &images, &dirs)
+    }
 }

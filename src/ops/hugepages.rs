@@ -104,15 +104,22 @@ pub(crate) fn claim(
     if !place.exists(&host.dir) {
         return Err(DeviceError::NoHugepages { size, node });
     }
-    let known = place.host.pool(&host.key)?;
-    let has_record = known.is_some();
-    let mut pool = known.unwrap_or_default();
+    let mut pool = place.host.pool(&host.key)?.unwrap_or_default();
     pool.settle_change(host.persistent());
-    let free = host.free().saturating_sub(pool.promised(user));
-    let missing = pages.saturating_sub(free);
-    if missing == 0 && !has_record && !nix::unistd::Uid::effective().is_root() {
-        // Of the host's own, which an ordinary user cannot change; nor can he book them in root's directory.
-        return Ok(());
+    let others = elsewhere(place, &host.key, size, node)?;
+    let promised = pool.promised(Some(user)).saturating_add(others);
+    let missing = pages.saturating_sub(host.free().saturating_sub(promised));
+    if !place.host.is_ours()? {
+        // Only root adds pages, and books them; those of the host's own are anybody's.
+        return match missing {
+            0 => Ok(()),
+            _ => Err(DeviceError::FewHugepages {
+                size,
+                node,
+                pages,
+                had: pages - missing,
+            }),
+        };
     }
     match pool.of(user) {
         Some(claim) => claim.pages = pages,
@@ -148,6 +155,18 @@ pub(crate) fn claim(
         });
     }
     Ok(())
+}
+
+/// What is promised in other records of pages of that size: a node's pages are the host's too, and whoever takes
+/// any may take the node's.
+fn elsewhere(place: &Place, key: &str, size: Size, node: Option<u32>) -> Result<u64, DeviceError> {
+    let records = place.host.pools()?.into_iter();
+    let others = records.filter(|record| {
+        let about = pool_of(&record.key).filter(|(other, _)| *other == size);
+        let touches = about.is_some_and(|(_, other)| node.is_none() || other.is_none());
+        record.trusted && record.key != key && touches
+    });
+    Ok(others.map(|record| record.content.promised(None)).sum())
 }
 
 /// Gives back what was added for a guest. One that is not booked has nothing.
@@ -304,6 +323,36 @@ mod tests {
         assert_eq!(difference(&before, &snapshot(root)), [""; 0]);
         assert!(place.host.pools().unwrap().is_empty());
         drop(a_lives);
+        set_stand_in(None);
+    }
+
+    /// One part of the memory is bound to a node, the other may be anywhere: the node's pages are not counted twice.
+    #[test]
+    fn a_nodes_pages_are_not_everybodys() {
+        let tree = Host::new("intel-i915-7vf");
+        let root = tree.root();
+        let node = "sys/devices/system/node/node0/hugepages/hugepages-2048kB";
+        for file in ["nr_hugepages", "free_hugepages", "surplus_hugepages"] {
+            put(root, file, 0);
+            let path = root.join(node).join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "0\n").unwrap();
+        }
+        let top = tempfile::tempdir().unwrap();
+        set_stand_in(Some(root));
+        let place = Place::new(&top.path().join("host"));
+        let lock = place.host.lock().unwrap();
+        let (a, _life) = guest(top.path(), "a");
+        claim(&place, &lock, SIZE, Some(0), 100, &a).unwrap();
+        // The kernel counts a node's pages among all; the stand-in does not know.
+        put(root, "nr_hugepages", 100);
+        put(root, "free_hugepages", 100);
+        claim(&place, &lock, SIZE, None, 100, &a).unwrap();
+        assert_eq!(pool(root), (200, 200));
+        give_back(&place, &lock, SIZE, None, &a).unwrap();
+        assert_eq!(pool(root), (100, 100));
+        give_back(&place, &lock, SIZE, Some(0), &a).unwrap();
+        assert!(place.host.pools().unwrap().is_empty());
         set_stand_in(None);
     }
 

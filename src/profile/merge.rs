@@ -295,7 +295,10 @@ fn complete(merged: &Tree) -> Result<(), ProfileError> {
             continue;
         };
         let wanted = tree::alternatives(&[kind]);
-        if !wanted.is_empty() && !wanted.iter().any(|key| devices.contains_key(*key)) {
+        // What a flag would take is not taken yet.
+        let only_usual = kind == "gpu" && devices.keys().all(|key| key == "default-vf");
+        if !only_usual && !wanted.is_empty() && !wanted.iter().any(|key| devices.contains_key(*key))
+        {
             return Err(ProfileError::NoAlternative {
                 path: kind.clone(),
                 wanted,

@@ -23,6 +23,7 @@ mod parse;
 mod rules;
 mod rules_devices;
 pub mod schema;
+mod scheme;
 mod search;
 mod set;
 mod show;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use include_dir::{Dir, include_dir};
 
 use super::error::ProfileError;
+use super::scheme;
 use super::tree::Source;
 use crate::dirs::Dirs;
 
@@ -90,11 +91,9 @@ pub(super) fn find(
                 }
             }
             Level::BuiltIn => {
-                if let Some(text) = built_in_text(name) {
-                    return Ok(Some(found(
-                        Source::BuiltIn(name.to_owned()),
-                        text.to_owned(),
-                    )));
+                let text = built_in_text(name).map(str::to_owned);
+                if let Some(text) = text.or_else(|| scheme::text(name)) {
+                    return Ok(Some(found(Source::BuiltIn(name.to_owned()), text)));
                 }
             }
         }

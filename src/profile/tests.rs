@@ -58,6 +58,7 @@ fn a_machine_file_lies_over_its_profile_and_flags_over_both() {
         layers,
         [
             "built-in base",
+            "built-in client",
             "built-in ubuntu",
             "$HOME/profiles/ubuntu.toml",
             "$HOME/machines/web.toml"

@@ -112,7 +112,28 @@ fn the_list_has_each_name_once_and_what_it_shadows() {
     assert_eq!(
         names,
         [
-            "arm-virt", "base", "broken", "debian", "demo", "linux", "microvm", "ubuntu"
+            "android",
+            "arm-initrd",
+            "arm-rootfs",
+            "arm-virt",
+            "base",
+            "broken",
+            "centos",
+            "client",
+            "debian",
+            "demo",
+            "gaming-vfio",
+            "linux",
+            "microvm",
+            "redhat",
+            "retro-pc",
+            "ubuntu",
+            "ubuntu-rt",
+            "ubuntu_rt",
+            "win10-gvtg",
+            "windows",
+            "windows10",
+            "windows11"
         ]
     );
     for listed in &all {
@@ -121,7 +142,8 @@ fn the_list_has_each_name_once_and_what_it_shadows() {
         assert_eq!(listed.error.is_some(), listed.name == "broken");
         assert_eq!(listed.summary.is_none(), listed.name == "broken");
     }
-    assert_eq!(all[7].summary.as_deref(), Some("mine"));
+    let mine = all.iter().find(|listed| listed.name == "ubuntu").unwrap();
+    assert_eq!(mine.summary.as_deref(), Some("mine"));
     let machines = machines(&home.dirs).unwrap();
     assert_eq!(machines.len(), 1);
     assert_eq!(machines[0].name, "web");

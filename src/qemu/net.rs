@@ -65,7 +65,11 @@ fn netdev(nic: &Nic) -> String {
 fn backend(args: &mut Args, nic: &Nic) {
     let id = netdev(nic);
     match &nic.backend {
-        NicBackend::User { forwards, restrict } => {
+        NicBackend::User {
+            forwards,
+            restrict,
+            addresses,
+        } => {
             let rules: Vec<serde_json::Value> = forwards
                 .iter()
                 .map(|forward| {
@@ -79,6 +83,9 @@ fn backend(args: &mut Args, nic: &Nic) {
                 .collect();
             let user = Object::new("type", "user")
                 .set("id", id)
+                .set_some("net", addresses.subnet.clone())
+                .set_some("host", addresses.gateway.map(|ip| ip.to_string()))
+                .set_some("dhcpstart", addresses.guest.map(|ip| ip.to_string()))
                 .set_some("restrict", restrict.then_some(true))
                 .set_some("hostfwd", (!rules.is_empty()).then_some(rules));
             args.json("-netdev", user);

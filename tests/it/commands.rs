@@ -121,7 +121,8 @@ fn bash_completes_names() {
     assert_eq!(complete("show w").trim(), "web");
     assert_eq!(complete("stop ''").trim(), "web");
     assert_eq!(complete("start de").trim(), "debian demo");
-    assert_eq!(complete("create x --profile ub").trim(), "ubuntu");
+    let ubuntus = "ubuntu ubuntu-rt ubuntu_rt";
+    assert_eq!(complete("create x --profile ub").trim(), ubuntus);
     assert!(complete("st").contains("stop"));
 }
 

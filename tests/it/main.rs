@@ -27,6 +27,7 @@ mod memory;
 mod moments;
 mod paths;
 mod plans;
+mod portfolio;
 mod power;
 mod profiles;
 mod qualcomm;

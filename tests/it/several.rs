@@ -48,6 +48,11 @@ fn each_guest_is_started_as_its_flags_say() {
     drop(left.says("b runs already"));
     assert_eq!(before, (pid("a"), pid("b")));
 
+    // What could not be started anew is not stopped.
+    env.mvm("start a --restart --variant typo").exits(2);
+    env.mvm("start a --restart --memory 1K").exits(3);
+    assert_eq!(before, (pid("a"), pid("b")));
+
     // Nothing in it heeds the power button: it is ended when its time is over.
     env.mvm("start a --restart --memory a=80M")
         .exits(0)

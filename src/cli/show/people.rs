@@ -294,7 +294,9 @@ fn disk(disk: &Disk) -> String {
 fn nic(nic: &Nic) -> String {
     let mut text = format!("{}, {}, ", nic.model, nic.mac);
     match &nic.backend {
-        NicBackend::User { forwards, restrict } => {
+        NicBackend::User {
+            forwards, restrict, ..
+        } => {
             text.push_str("user");
             if *restrict {
                 text.push_str(", restricted");

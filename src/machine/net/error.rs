@@ -8,6 +8,18 @@ use crate::profile::schema::NicModel;
 /// A network card that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetError {
+    /// An address of QEMU's own network that is none.
+    #[error("network `{id}`: `user.{key}` is {text:?}; expected {expected}")]
+    BadUserAddress {
+        /// The card.
+        id: Id,
+        /// The key.
+        key: &'static str,
+        /// What it says.
+        text: String,
+        /// What would do.
+        expected: &'static str,
+    },
     /// Nowhere to send packets.
     #[error("network `{0}` says neither `user` nor `tap` nor `vhost-user` nor `none`")]
     NoBackend(Id),

@@ -1,10 +1,12 @@
 //! Network cards.
 
+mod addresses;
 mod error;
 mod options;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+pub use addresses::Addresses;
 pub use error::NetError;
 pub use options::NicOptions;
 
@@ -124,6 +126,7 @@ fn user_backend(id: &Id, user: &UserNet) -> Result<NicBackend, NetError> {
     Ok(NicBackend::User {
         forwards,
         restrict: user.restrict.unwrap_or(false),
+        addresses: addresses::of(id, user)?,
     })
 }
 

@@ -70,14 +70,14 @@ impl Pool {
         }
     }
 
-    /// Pages that look free and are other guests', whose QEMU is about to take them.
-    pub fn promised(&self, user: &User) -> u64 {
-        let others = self.users.iter().filter(|claim| {
+    /// Pages that look free and that a QEMU is about to take: of everybody, or of everybody but one.
+    pub fn promised(&self, but: Option<&User>) -> u64 {
+        let open = self.users.iter().filter(|claim| {
             !claim.settled
-                && claim.user.run_dir != user.run_dir
+                && but.is_none_or(|user| claim.user.run_dir != user.run_dir)
                 && alive(&claim.user.run_dir) == Alive::Yes
         });
-        others.map(|claim| claim.pages).sum()
+        open.map(|claim| claim.pages).sum()
     }
 }
 

@@ -74,6 +74,14 @@ fn make(path: &Path) -> Result<(), DeviceError> {
 }
 
 impl HostDir {
+    /// Whether it is this user's to change: root's is only added to by root.
+    ///
+    /// # Errors
+    /// It cannot be made or relied upon.
+    pub fn is_ours(&self) -> Result<bool, DeviceError> {
+        self.make()
+    }
+
     /// Makes the directory and its folders where they are missing. Whether it is this user's: root's is
     /// only added to by root.
     pub(super) fn make(&self) -> Result<bool, DeviceError> {

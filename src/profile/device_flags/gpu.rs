@@ -60,7 +60,9 @@ pub(in crate::profile) fn gpu(text: &str, merged: &Tree) -> Result<Tree, Profile
     };
     let chosen = match (kind, value) {
         ("vf", Some(value)) => leaf(index_value(vf_index("gpu", text, value)?)),
-        ("vf", None) => of_profile().unwrap_or_else(|| leaf("auto".into())),
+        ("vf", None) => of_profile()
+            .or_else(|| tree::at(merged, &["gpu", "default-vf"]).cloned())
+            .unwrap_or_else(|| leaf("auto".into())),
         ("mdev", Some("")) => return Err(wrong("gpu", text, "names no type", Vec::new())),
         ("mdev", Some(value)) => leaf(value.into()),
         ("mdev", None) => of_profile().ok_or_else(|| {
@@ -122,10 +124,12 @@ mod tests {
     #[test]
     fn a_bare_vf_is_the_profiles_own() {
         let parsed = crate::profile::set::parse("gpu.vf=3").unwrap();
+        let usual = crate::profile::set::parse("gpu.default-vf=5").unwrap();
         let none = Tree::new();
         for (text, merged, expected) in [
             ("vf", &parsed, "[gpu] vf = 3"),
             ("sriov", &none, "[gpu] vf = \"auto\""),
+            ("sriov", &usual, "[gpu] vf = 5"),
             ("vf:auto", &parsed, "[gpu] vf = \"auto\""),
             (
                 "vf:2@03:00.0",

@@ -119,6 +119,8 @@ table! {
     GpuTable {
         /// A virtual function of the host's GPU: its number, 1 first, or `auto`.
         vf: VfIndex,
+        /// The virtual function that a bare `--gpu vf` takes; by itself it gives the guest no GPU. By default `auto`.
+        default_vf: VfIndex,
         /// The whole GPU, as the guest's only one. Intel's integrated one sits where it does on the host.
         whole: bool,
         /// The whole integrated GPU of Intel beside another display (universal pass-through).

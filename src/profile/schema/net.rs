@@ -53,6 +53,12 @@ table! {
         /// Host ports that lead into the guest: `2222:22`, `udp:5353:53` or `127.0.0.1:8080:80`.
         /// They listen on 127.0.0.1 unless an address is given.
         forward: Vec<String>,
+        /// The network that the guest is in, with the length of its prefix. By default `10.0.2.0/24`.
+        subnet: String,
+        /// The host's address in it. By default its second.
+        gateway: String,
+        /// The guest's address in it, which it gets by DHCP. By default its fifteenth.
+        address: String,
         /// The guest reaches the host and its forwards, and nothing beyond.
         restrict: bool,
     }

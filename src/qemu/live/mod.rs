@@ -10,6 +10,7 @@ mod devices;
 mod firmware;
 mod memory;
 mod net;
+mod portfolio;
 mod ports;
 mod session;
 mod storage;
