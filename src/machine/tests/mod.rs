@@ -282,7 +282,13 @@ fn every_built_in_profile_is_a_machine_with_each_of_its_variants() {
             // This host has neither a GPU nor a screen; those that want one have tests of their own on such hosts.
             let report: Report = error.into();
             assert_eq!(report.code, ExitCode::Host, "{told}: {report}");
-            let wants = ["GPU", "mediated", "graphical session", "SMBIOS"];
+            let wants = [
+                "GPU",
+                "mediated",
+                "graphical session",
+                "SMBIOS",
+                "in real time",
+            ];
             let about = wants.iter().any(|word| report.chain[0].contains(word));
             assert!(about, "{told}: {report}");
         }
