@@ -1,9 +1,11 @@
 //! Programs that serve a guest beside its QEMU: started, found, ended.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -208,26 +210,36 @@ pub fn last_words(log: &Path) -> Option<String> {
     (!last.is_empty() && !last.starts_with("mvm: ")).then(|| last.to_owned())
 }
 
-/// The processes that hold the lock, as far as this user may look; the one that was started first.
+/// The processes that hold the lock, as far as this user may look: the one that is noted in it, or else whoever has
+/// inherited it. What their descriptors lead to is read and not looked at: a file on a server that is gone would
+/// not answer.
 pub fn processes(lock: &Path) -> Vec<u32> {
-    let Ok(meta) = fs::metadata(lock) else {
+    let Ok(at) = fs::canonicalize(lock) else {
         return Vec::new();
     };
+    let link = |pid: u32, name: &str| fs::read_link(format!("/proc/{pid}/{name}")).ok();
+    let ours = link(std::process::id(), "exe");
+    // Another mvm may just be asking who has it.
+    let is_mvm = |pid: u32| ours.is_some() && link(pid, "exe").as_deref().map(replaced) == ours.as_deref().map(replaced);
     let has = |pid: u32| {
         let fds = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()
             .flatten();
-        fds.flatten().any(|fd| {
-            fs::metadata(fd.path())
-                .is_ok_and(|other| (other.dev(), other.ino()) == (meta.dev(), meta.ino()))
-        })
+        let mut fds = fds.flatten();
+        !is_mvm(pid) && fds.any(|fd| fs::read_link(fd.path()).is_ok_and(|to| to == at))
     };
-    let noted = lock::holder(lock).filter(|pid| has(*pid));
+    if let Some(noted) = lock::holder(lock).filter(|pid| has(*pid)) {
+        return vec![noted];
+    }
     let all = fs::read_dir("/proc").into_iter().flatten().flatten();
     let all = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let us = std::process::id();
-    let others = all.filter(|pid| *pid != us && Some(*pid) != noted && has(*pid));
-    noted.into_iter().chain(others).collect()
+    all.filter(|pid| has(*pid)).collect()
+}
+
+/// The program's path, though an upgrade may have put another in its place.
+fn replaced(exe: &Path) -> &[u8] {
+    let exe = exe.as_os_str().as_bytes();
+    exe.strip_suffix(b" (deleted)").unwrap_or(exe)
 }
 
 /// Ends it, and removes what it was reached by. One that has ended already is fine.
@@ -240,13 +252,19 @@ pub(crate) fn end(lock: &Path, socket: &Path) -> Result<(), OpsError> {
         if !lock::is_held(lock)? {
             break;
         }
-        for pid in processes(lock) {
-            // It may just have ended by itself.
-            let _ = kill(pid_of(pid), signal);
-        }
         let end = Instant::now() + END_WITHIN;
+        let mut told = BTreeSet::new();
+        let mut pause = Duration::from_millis(2);
         while lock::is_held(lock)? && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(2));
+            // The program first; what it leaves behind follows.
+            for pid in processes(lock) {
+                if told.insert(pid) {
+                    // It may just have ended by itself.
+                    let _ = kill(pid_of(pid), signal);
+                }
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
         }
     }
     if lock::is_held(lock)? {
@@ -355,6 +373,25 @@ mod tests {
             assert!(!one.socket.exists() && !one.lock.exists());
             end(&one.lock, &one.socket).unwrap();
         }
+    }
+
+    #[test]
+    fn whoever_looks_at_the_lock_is_no_holder() {
+        let top = tempfile::tempdir().unwrap();
+        let one = sidecar(top.path(), "exec sleep 1000", false);
+        start(&one).unwrap();
+        // As a second mvm has it open: this very program.
+        let _open = File::open(&one.lock).unwrap();
+        let link = top.path().join("link");
+        std::os::unix::fs::symlink(top.path(), &link).unwrap();
+        let pid = lock::holder(&one.lock).unwrap();
+        assert_eq!(processes(&Sidecar::lock_in(&link, "x")), [pid]);
+        // Whatever is noted: what has it is found.
+        let us = std::process::id();
+        fs::write(&one.lock, format!("{us}\n")).unwrap();
+        assert_eq!(processes(&one.lock), [pid]);
+        fs::write(&one.lock, format!("{pid}\n")).unwrap();
+        end(&one.lock, &one.socket).unwrap();
     }
 
     #[test]
