@@ -107,6 +107,7 @@ impl End {
         };
         let message = match (&why, outcome.reason) {
             (Some(why), _) => Some(why.to_string()),
+            (None, Reason::HookFailed) => outcome.trouble.clone(),
             (None, Reason::HostSignal) => explain::who_signalled(&text),
             (None, Reason::Unknown) => Some("QEMU ended without a word".to_owned()),
             _ => None,

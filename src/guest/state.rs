@@ -129,6 +129,8 @@ pub enum Reason {
     Watchdog,
     /// `mvm kill`, or a stop that was forced.
     Killed,
+    /// A hook of the profile that must not fail has failed.
+    HookFailed,
     /// A QMP client said `quit`.
     Quit,
     /// A signal told QEMU to end.
@@ -153,6 +155,7 @@ impl Reason {
             Self::GuestPanic => "guest-panic",
             Self::Watchdog => "watchdog",
             Self::Killed => "killed",
+            Self::HookFailed => "hook-failed",
             Self::Quit => "quit",
             Self::HostSignal => "host-signal",
             Self::Crashed => "crashed",
@@ -165,7 +168,7 @@ impl Reason {
     pub const fn is_failure(self) -> bool {
         matches!(
             self,
-            Self::GuestPanic | Self::Crashed | Self::StartFailed | Self::Unknown
+            Self::GuestPanic | Self::HookFailed | Self::Crashed | Self::StartFailed | Self::Unknown
         )
     }
 }
@@ -305,6 +308,7 @@ mod tests {
         for reason in [
             Reason::GuestShutdown,
             Reason::StartFailed,
+            Reason::HookFailed,
             Reason::HostSignal,
         ] {
             assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{ConnectError, Connected, Later, Sockets};
@@ -31,6 +33,7 @@ use super::state::{self, Condition, GuestState, Reason};
 use super::{RunDir, agent, asleep, clock, notify, sidecar};
 use crate::dirs::Dirs;
 use crate::hook::Hook;
+use crate::ops::{self, OpsError};
 use crate::sidecar::Sidecar;
 
 /// Events between two looks at the event log.
@@ -106,6 +109,10 @@ struct Supervisor {
     hotplug: Arc<Hotplug>,
     parking: Arc<Parking>,
     started: Vec<Hook>,
+    /// Those that run: what is dropped for them to end, and what ends with them.
+    hooks: Option<(UnixStream, JoinHandle<()>)>,
+    /// The words of one that must not fail.
+    failed_hook: Option<String>,
     /// Where bad news goes that is told until the guest's end.
     lose: mpsc::Sender<String>,
     /// Why the guest is paused, where QEMU said so.
@@ -154,6 +161,8 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
         }),
         timers: BTreeMap::new(),
         started: begin.started,
+        hooks: None,
+        failed_hook: None,
         lose,
         trouble: None,
         word: None,
@@ -255,6 +264,10 @@ async fn sleep(at: Option<Instant>) {
 impl Supervisor {
     fn take(&mut self, input: Input) {
         tracing::debug!(?input, "input");
+        if let Input::HookFailed(said) = &input {
+            self.lost(said);
+            self.failed_hook = Some(said.clone());
+        }
         let (life, actions) = self.life.step(input);
         self.life = life;
         for action in actions {
@@ -313,21 +326,33 @@ impl Supervisor {
         if hooks.is_empty() {
             return;
         }
-        self.tasks.spawn(async move {
+        let (go_on, ended) = match UnixStream::pair() {
+            Ok((go_on, ended)) => (go_on, Arc::new(ended)),
+            Err(error) => {
+                self.lost(&format!("the hooks cannot be run: {error}"));
+                return;
+            }
+        };
+        let run = tokio::spawn(async move {
             for hook in hooks {
                 let (name, required) = (hook.name.clone(), hook.required);
-                let ran = tokio::task::spawn_blocking(move || crate::ops::hook::run(&hook)).await;
-                let Ok(Err(error)) = ran else { continue };
+                let ended = Arc::clone(&ended);
+                let run = move || ops::hook::run(&hook, Some(ended.as_fd()));
+                let error = match tokio::task::spawn_blocking(run).await {
+                    Ok(Err(OpsError::BrokenOff(_))) => return,
+                    Ok(Err(error)) => error,
+                    Ok(Ok(())) | Err(_) => continue,
+                };
+                let said = format!("the hook `{name}` failed: {error}");
                 // A supervisor that has ended needs no word.
-                let _ = tell
-                    .send(format!("the hook `{name}` failed: {error}"))
-                    .await;
                 if required {
-                    let _ = inputs.send(Input::Kill).await;
+                    let _ = inputs.send(Input::HookFailed(said)).await;
                     return;
                 }
+                let _ = tell.send(said).await;
             }
         });
+        self.hooks = Some((go_on, run));
     }
 
     /// A program beside QEMU has ended. The guest goes on, and says so until its end.
@@ -526,6 +551,13 @@ impl Supervisor {
             _ => None,
         });
         let reason = reason.unwrap_or(Reason::Unknown);
+        // What runs for the guest ends with it: nothing of it may be under way when others follow.
+        if let Some((go_on, run)) = self.hooks.take() {
+            drop(go_on);
+            if let Err(error) = run.await {
+                tracing::warn!(%error, "a hook");
+            }
+        }
         // Giving the host back takes its time: the guest is no more meanwhile.
         self.view.send_modify(|view| {
             view.state.state = Condition::Stopping;
@@ -538,7 +570,7 @@ impl Supervisor {
             reason,
             wished: self.life.wished(reason),
             exit,
-            trouble: self.trouble.or(lost),
+            trouble: self.failed_hook.or(self.trouble).or(lost),
             hotplug: self.hotplug,
             farewell: Farewell {
                 view: self.view,

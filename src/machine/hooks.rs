@@ -17,6 +17,8 @@ use crate::units::Span;
 
 /// How long one may take when the profile does not say.
 const TIMEOUT: Span = Span::secs(30);
+/// How long one may take at most.
+const LONGEST: Span = Span::secs(600);
 
 /// A program and when it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +65,9 @@ pub enum HookError {
     /// It has no time.
     #[error("hook `{0}`: `timeout` is zero")]
     NoTime(Id),
+    /// Nothing else of the guest happens meanwhile.
+    #[error("hook `{0}`: `timeout` is longer than {LONGEST}")]
+    TooLong(Id),
 }
 
 impl Hint for HookError {
@@ -133,6 +138,9 @@ pub(super) fn hooks(layer: &Layer, images: &Images) -> Result<Vec<HookRule>, Res
         let timeout = table.timeout.unwrap_or(TIMEOUT);
         if timeout.duration() == Duration::ZERO {
             return Err(HookError::NoTime(id.clone()).into());
+        }
+        if timeout.duration() > LONGEST.duration() {
+            return Err(HookError::TooLong(id.clone()).into());
         }
         let default = match when {
             HookWhen::PreStart => HookFailure::Fail,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::desktop::Window;
 use super::files::shown;
 use super::memory::RamKind;
 use super::{
@@ -325,6 +326,8 @@ fn needed(machine: &Machine) -> Vec<Needed> {
             all.push(one("firmware", file, Need::Read));
         }
     }
+    let splash = machine.boot_menu.splash.iter();
+    all.extend(splash.map(|file| one("the boot menu's picture", file, Need::Read)));
     for share in &machine.shares {
         let need = if share.read_only {
             Need::List
@@ -370,6 +373,12 @@ fn desktop(desktop: &Desktop) -> Vec<Needed> {
             files.map(|file| one("the display's certificates", &dir.join(file), Need::Read)),
         );
     }
+    let nodes = render_nodes(desktop, Path::new("/dev/dri"));
+    all.extend(
+        nodes
+            .iter()
+            .map(|node| one("the host's GPU", node, Need::Write)),
+    );
     for shmem in desktop.shmem.iter().filter(|shmem| !shmem.own) {
         let what = format!("shared memory `{}`", shmem.id);
         // QEMU makes one that is not there.
@@ -379,6 +388,30 @@ fn desktop(desktop: &Desktop) -> Vec<Needed> {
         });
     }
     all
+}
+
+/// The GPUs that compute pictures. Where none is named, QEMU takes the first that it may open: that is known where
+/// there is one.
+fn render_nodes(desktop: &Desktop, dri: &Path) -> Vec<PathBuf> {
+    let window = match &desktop.window {
+        Window::EglHeadless { rendernode } => Some(rendernode),
+        Window::Dbus(dbus) if dbus.gl => Some(&dbus.rendernode),
+        _ => None,
+    };
+    let spice = desktop.spice.as_ref().filter(|spice| spice.gl);
+    let asked = window
+        .into_iter()
+        .chain(spice.map(|spice| &spice.rendernode));
+    let there = || {
+        let entries = std::fs::read_dir(dri).into_iter().flatten().flatten();
+        let mut nodes = entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("renderD"))
+            .map(|entry| entry.path());
+        nodes.next().filter(|_| nodes.next().is_none())
+    };
+    asked
+        .filter_map(|node| node.as_ref().map(PathBuf::from).or_else(there))
+        .collect()
 }
 
 /// The ports, files and sockets that bytes of the guest go to.
@@ -509,6 +542,27 @@ mod tests {
         );
         let nobody_asks = resolve(&Layer::default(), &users(0, None), AccelKind::Kvm);
         assert_eq!(nobody_asks, Ok(None));
+    }
+
+    #[test]
+    fn the_gpu_that_computes_pictures_is_among_what_is_opened() {
+        let dri = tempfile::tempdir().unwrap();
+        let at = |name: &str| dri.path().join(name);
+        std::fs::write(at("card0"), "").unwrap();
+        std::fs::write(at("renderD128"), "").unwrap();
+        let with = |rendernode: Option<&str>| Desktop {
+            window: Window::EglHeadless {
+                rendernode: rendernode.map(str::to_owned),
+            },
+            ..Desktop::default()
+        };
+        let nodes = |desktop: &Desktop| render_nodes(desktop, dri.path());
+        assert!(nodes(&Desktop::default()).is_empty());
+        assert_eq!(nodes(&with(None)), [at("renderD128")]);
+        assert_eq!(nodes(&with(Some("/dev/x"))), [Path::new("/dev/x")]);
+        // QEMU takes whichever it may.
+        std::fs::write(at("renderD129"), "").unwrap();
+        assert!(nodes(&with(None)).is_empty());
     }
 
     #[test]

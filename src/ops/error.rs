@@ -96,6 +96,9 @@ pub enum OpsError {
         /// The deadline.
         seconds: u64,
     },
+    /// A program was not waited for any longer: whoever it runs for ends.
+    #[error("`{0}` was ended, as mvm was told to end")]
+    BrokenOff(String),
     /// A program beside QEMU has not come to the point where it serves.
     #[error("`{program}` is not ready after {seconds} s")]
     NotReady {

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::{OpsError, sidecar, tap};
@@ -41,9 +42,18 @@ const LONGEST_SECRET: u64 = 4096;
 fn secret(path: &Path) -> Result<OwnedFd, OpsError> {
     let read = || {
         let mut text = Vec::new();
-        File::open(path)?
-            .take(LONGEST_SECRET)
-            .read_to_end(&mut text)?;
+        // Whoever names a FIFO is not waited for.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NONBLOCK)
+            .open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(std::io::Error::new(
+                std::io::ErrorKind::InvalidInput,
+                "it is no file",
+            ));
+        }
+        file.take(LONGEST_SECRET).read_to_end(&mut text)?;
         let end = text.iter().rposition(|byte| !b"\r\n".contains(byte));
         text.truncate(end.map_or(0, |last| last + 1));
         if text.is_empty() {
@@ -91,5 +101,8 @@ mod tests {
         std::fs::write(&path, "\n").unwrap();
         let error = secret(&path).unwrap_err();
         assert!(error.to_string().contains("password"), "{error}");
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(secret(&fifo).is_err(), "and is not waited for");
     }
 }

@@ -2,15 +2,20 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags};
 
 use super::{OpsError, process, session};
 use crate::hook::Hook;
+use crate::profile::schema::HookWhen;
 
 /// For the processes of a hook that took too long to be gone.
 const KILLED: Duration = Duration::from_secs(2);
@@ -19,11 +24,12 @@ const LOG_LIMIT: u64 = 1 << 20;
 /// How much of what it said is told.
 const TAIL: u64 = 1024;
 
-/// Runs it, unless it was begun before in this life of the guest: whatever crashes, it is not run twice.
+/// Runs it, unless it was begun before in this life of the guest: whatever crashes, it is not run twice. It is ended
+/// once there is something to read from `until`, or its other end is closed.
 ///
 /// # Errors
-/// It cannot be run, fails, or takes too long. It is noted as run all the same.
-pub fn run(hook: &Hook) -> Result<(), OpsError> {
+/// It cannot be run, fails, takes too long, or is ended. It is noted as run all the same.
+pub fn run(hook: &Hook, until: Option<BorrowedFd<'_>>) -> Result<(), OpsError> {
     let mark = hook.mark();
     let marked = OpenOptions::new()
         .write(true)
@@ -38,7 +44,7 @@ pub fn run(hook: &Hook) -> Result<(), OpsError> {
     let Some((program, args)) = hook.command.split_first() else {
         return Ok(());
     };
-    let path = std::path::Path::new(program);
+    let path = Path::new(program);
     let cannot = |what| OpsError::io::<io::Error>(what, path);
     let mut log = open_log(hook)?;
     let line = shlex::try_join(hook.command.iter().map(String::as_str)).unwrap_or_default();
@@ -58,13 +64,18 @@ pub fn run(hook: &Hook) -> Result<(), OpsError> {
     session::inherit_nothing(&mut command);
     // A group of its own, of which nothing is left when it takes too long.
     session::detach(&mut command);
+    session::umask_of_others(&mut command);
     let mut child = command.spawn().map_err(cannot("run"))?;
     let limit = Duration::from_millis(hook.timeout_ms);
-    let Some(status) = process::wait(&mut child, limit).map_err(cannot("wait for"))? else {
+    let status = process::wait_until(&mut child, limit, until).map_err(cannot("wait for"))?;
+    let Some(status) = status else {
         let group = i32::try_from(child.id()).unwrap_or(i32::MAX);
         // It may have ended meanwhile.
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         let _ = process::wait(&mut child, KILLED);
+        if until.is_some_and(has_come) {
+            return Err(OpsError::BrokenOff(program.clone()));
+        }
         return Err(OpsError::Slow {
             program: program.clone(),
             seconds: limit.as_secs(),
@@ -85,13 +96,49 @@ pub fn run(hook: &Hook) -> Result<(), OpsError> {
 /// # Errors
 /// As [`run`], of one that is required.
 pub(crate) fn run_or_tell(hook: &Hook) -> Result<(), OpsError> {
-    match run(hook) {
-        Err(error) if !hook.required => {
+    // What runs at the end is what cleans up: it has its time whatever comes.
+    let stop = if hook.when == HookWhen::PreStart.as_str() {
+        Some(Stop::begin().map_err(OpsError::io("wait for", Path::new(&hook.name)))?)
+    } else {
+        None
+    };
+    match run(hook, stop.as_ref().map(|stop| stop.told.as_fd())) {
+        Err(error) if !hook.required && !matches!(error, OpsError::BrokenOff(_)) => {
             let hook = &hook.name;
             tracing::warn!("the hook `{hook}` failed: {error}");
             Ok(())
         }
         done => done,
+    }
+}
+
+fn has_come(until: BorrowedFd<'_>) -> bool {
+    let now = rustix::event::Timespec::default();
+    let mut fds = [PollFd::from_borrowed_fd(until, PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// Tells of the signals that end mvm while its only thread waits. They stay pending, and have their effect when
+/// this ends.
+struct Stop {
+    before: SigSet,
+    told: SignalFd,
+}
+
+impl Stop {
+    fn begin() -> nix::Result<Self> {
+        let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+        let before = SigSet::thread_get_mask()?;
+        let told = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        signals.thread_block()?;
+        Ok(Self { before, told })
+    }
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        // It was this thread's mask before.
+        let _ = self.before.thread_set_mask();
     }
 }
 
@@ -125,7 +172,7 @@ fn said(hook: &Hook, from: u64) -> String {
 mod tests {
     use super::*;
 
-    fn hook(dir: &std::path::Path, name: &str, script: &str) -> Hook {
+    fn hook(dir: &Path, name: &str, script: &str) -> Hook {
         Hook {
             name: name.to_owned(),
             when: "pre-start".to_owned(),
@@ -149,9 +196,9 @@ mod tests {
             out.display()
         );
         let one = hook(top.path(), "x", &script);
-        let error = run(&one).unwrap_err().to_string();
+        let error = run(&one, None).unwrap_err().to_string();
         assert_eq!(error, "`sh` failed (exit status 4): no good");
-        run(&one).unwrap();
+        run(&one, None).unwrap();
         assert_eq!(fs::read_to_string(&out).unwrap(), "g a b\n");
         assert!(one.mark().exists());
         let mut told = hook(top.path(), "y", "exit 1");
@@ -169,11 +216,45 @@ mod tests {
             &format!("sleep 1000 & echo $! >{}; wait", pid.display()),
         );
         one.timeout_ms = 500;
-        let error = run(&one).unwrap_err();
+        let error = run(&one, None).unwrap_err();
         assert!(matches!(error, OpsError::Slow { .. }), "{error}");
         let pid = fs::read_to_string(&pid).unwrap();
         let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
         let gone = stat.map_or(true, |stat| stat.contains(") Z ") || stat.contains(") X "));
         assert!(gone, "{pid}");
+    }
+
+    #[test]
+    fn one_that_waits_is_ended_when_mvm_is_told_to_end() {
+        let top = tempfile::tempdir().unwrap();
+        let mut one = hook(top.path(), "x", "sleep 1000");
+        one.required = false;
+        // The signal itself would end this test.
+        let stop = Stop::begin().unwrap();
+        nix::sys::signal::raise(Signal::SIGTERM).unwrap();
+        let error = run_or_tell(&one).unwrap_err();
+        assert!(matches!(error, OpsError::BrokenOff(_)), "{error}");
+        assert!(stop.told.read_signal().unwrap().is_some(), "it is pending");
+        drop(stop);
+
+        // One that runs beside the guest.
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let one = hook(top.path(), "y", "sleep 1000");
+        drop(theirs);
+        let error = run(&one, Some(ours.as_fd())).unwrap_err();
+        assert!(matches!(error, OpsError::BrokenOff(_)), "{error}");
+    }
+
+    #[test]
+    fn it_has_nothing_of_the_supervisors_ways() {
+        let top = tempfile::tempdir().unwrap();
+        let out = top.path().join("out");
+        let script = format!(
+            "umask >{0}; grep SigBlk /proc/self/status >>{0}",
+            out.display()
+        );
+        run_or_tell(&hook(top.path(), "x", &script)).unwrap();
+        let text = fs::read_to_string(&out).unwrap();
+        assert_eq!(text, "0022\nSigBlk:\t0000000000000000\n");
     }
 }

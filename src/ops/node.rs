@@ -25,11 +25,12 @@ fn find(place: &Place, node: &Node) -> Result<Option<PathBuf>, DeviceError> {
         Node::Own(device) => dir(device)
             .and_then(|dir| place.list(dir.join("vfio-dev")).into_iter().next())
             .map(|name| place.dev.join("vfio/devices").join(name)),
-        // The names that stay are links.
+        // The names that stay are links. Whatever they lead to: what is no keyboard or pointer is nobody's to give.
         Node::Input(path) => path
             .strip_prefix("/dev/input")
             .ok()
-            .and_then(|name| place.dev.join("input").join(name).canonicalize().ok()),
+            .and_then(|name| place.dev.join("input").join(name).canonicalize().ok())
+            .filter(|path| is_event(place, path)),
         Node::Usb { name, .. } => {
             plain(name)?;
             let dir = Path::new("bus/usb/devices").join(name);
@@ -40,6 +41,15 @@ fn find(place: &Place, node: &Node) -> Result<Option<PathBuf>, DeviceError> {
         }
     };
     Ok(path.filter(|path| path.symlink_metadata().is_ok()))
+}
+
+fn is_event(place: &Place, path: &Path) -> bool {
+    let number = path
+        .file_name()
+        .and_then(|name| name.to_str()?.strip_prefix("event"));
+    let dir = place.dev.join("input").canonicalize();
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+        && dir.is_ok_and(|dir| path.parent() == Some(dir.as_path()))
 }
 
 fn owner(place: &Place, path: &Path) -> Result<Owner, DeviceError> {
@@ -153,4 +163,35 @@ fn expect(place: &Place, path: &Path, wanted: Owner) -> Result<(), DeviceError> 
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_keyboards_and_pointers_are_found_by_a_name_for_input() {
+        let top = tempfile::tempdir().unwrap();
+        let input = top.path().join("dev/input");
+        fs::create_dir_all(input.join("by-id")).unwrap();
+        for name in ["sda", "input/event7", "input/mouse0"] {
+            fs::write(top.path().join("dev").join(name), "").unwrap();
+        }
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(to, input.join("by-id").join(name)).unwrap();
+        };
+        link("../event7", "keyboard");
+        link("../mouse0", "mouse");
+        link("../../sda", "disk");
+        crate::ops::set_stand_in(Some(top.path()));
+        let place = Place::new(&top.path().join("host"));
+        let named = |name: &str| Node::Input(Path::new("/dev/input/by-id").join(name));
+        let found = find(&place, &named("keyboard")).unwrap();
+        assert_eq!(found, Some(input.join("event7").canonicalize().unwrap()));
+        for name in ["mouse", "disk", "none"] {
+            assert_eq!(find(&place, &named(name)).unwrap(), None, "{name}");
+        }
+        crate::ops::set_stand_in(None);
+    }
 }

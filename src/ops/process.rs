@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -104,6 +105,18 @@ pub fn how(status: ExitStatus) -> String {
 /// # Errors
 /// The system has no pidfd for it.
 pub fn wait(child: &mut Child, deadline: Duration) -> std::io::Result<Option<ExitStatus>> {
+    wait_until(child, deadline, None)
+}
+
+/// The same, and no longer than until there is something to read from `until`, or its other end is closed.
+///
+/// # Errors
+/// As [`wait`].
+pub(crate) fn wait_until(
+    child: &mut Child,
+    deadline: Duration,
+    until: Option<BorrowedFd<'_>>,
+) -> std::io::Result<Option<ExitStatus>> {
     let end = Instant::now() + deadline;
     let pid = i32::try_from(child.id())
         .ok()
@@ -119,7 +132,13 @@ pub fn wait(child: &mut Child, deadline: Duration) -> std::io::Result<Option<Exi
             return Ok(None);
         }
         let timeout = Timespec::try_from(left).ok();
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], timeout.as_ref()) {
+        let child = PollFd::new(&fd, PollFlags::IN);
+        let until = until.map(|until| PollFd::from_borrowed_fd(until, PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> = std::iter::once(child).chain(until).collect();
+        match poll(&mut fds, timeout.as_ref()) {
+            // The child's own end comes first.
+            Ok(_) if !fds[0].revents().is_empty() => {}
+            Ok(ready) if ready > 0 => return Ok(None),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

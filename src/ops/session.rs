@@ -16,6 +16,17 @@ pub fn detach(command: &mut Command) {
     }
 }
 
+/// Lets the program make files as programs usually do, and not for their user alone as those of a guest are.
+pub fn umask_of_others(command: &mut Command) {
+    // SAFETY: the closure runs between fork and exec and makes one system call, which cannot fail.
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+            Ok(())
+        });
+    }
+}
+
 /// Lets the program inherit no descriptor but its standard ones, and those that are mapped to it after
 /// this call: a lock that the shell holds which called mvm must not live as long as a guest.
 pub fn inherit_nothing(command: &mut Command) {

@@ -220,7 +220,9 @@ pub fn processes(lock: &Path) -> Vec<u32> {
     let link = |pid: u32, name: &str| fs::read_link(format!("/proc/{pid}/{name}")).ok();
     let ours = link(std::process::id(), "exe");
     // Another mvm may just be asking who has it.
-    let is_mvm = |pid: u32| ours.is_some() && link(pid, "exe").as_deref().map(replaced) == ours.as_deref().map(replaced);
+    let is_mvm = |pid: u32| {
+        ours.is_some() && link(pid, "exe").as_deref().map(replaced) == ours.as_deref().map(replaced)
+    };
     let has = |pid: u32| {
         let fds = fs::read_dir(format!("/proc/{pid}/fd"))
             .into_iter()

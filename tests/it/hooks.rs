@@ -128,3 +128,46 @@ fn a_hook_that_fails_keeps_the_guest_from_starting() {
     env.run(&nobody).exits(3).says("did you mean `data`?");
     assert_eq!(env.tree(), before);
 }
+
+#[test]
+fn what_runs_beside_the_guest_can_end_it_and_ends_with_it() {
+    let Some(env) = world() else { return };
+    let fail = "hook.started.command=[\"sh\",\"-c\",\"echo no route >&2; exit 7\"]";
+    let required = "hook.started.on-failure=\"fail\"";
+    env.run(&["start", "demo", "--set", fail, "--set", required])
+        .exits(0);
+    let last = || {
+        let text = fs::read_to_string(env.path("state/demo/last.json")).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or(serde_json::Value::Null)
+    };
+    eventually("it has ended", Duration::from_secs(60), || {
+        !env.path("run/demo").exists() && last() != serde_json::Value::Null
+    });
+    assert_eq!(last()["reason"], "hook-failed");
+    let said = "the hook `started` failed: `sh` failed (exit status 7): no route";
+    assert_eq!(last()["message"], said);
+
+    fs::remove_file(env.path("hooks")).expect("it is there");
+    let script = format!(
+        "echo $$ >>{}; sleep 1000; true",
+        env.path("hooks").display()
+    );
+    let slow = format!("hook.started.command=[\"sh\",\"-c\",\"{script}\"]");
+    let long = "hook.started.timeout=\"10m\"";
+    env.run(&["start", "demo", "--set", &slow, "--set", long])
+        .exits(0);
+    eventually("it runs", Duration::from_secs(10), || {
+        noted(&env).len() == 2
+    });
+    let hook = noted(&env).pop().expect("its process");
+    env.mvm("kill demo").exits(0);
+    let stat = fs::read_to_string(format!("/proc/{hook}/stat")).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+    let all = [
+        "demo pre-start it's",
+        &hook,
+        "demo stopped it's",
+        "demo post-stop it's",
+    ];
+    assert_eq!(noted(&env), all);
+}

@@ -87,6 +87,8 @@ struct Cause {
     hibernated: bool,
     saved: bool,
     killed: bool,
+    /// By a hook that failed, and by nobody else.
+    hook: bool,
     panicked: bool,
     watchdog: bool,
 }
@@ -147,6 +149,7 @@ impl Default for Life {
                 hibernated: false,
                 saved: false,
                 killed: false,
+                hook: false,
                 panicked: false,
                 watchdog: false,
             },
@@ -245,6 +248,11 @@ impl Life {
                 Input::Stop { timeout, force } => self.stop(timeout, force),
                 Input::Kill => {
                     self.wish = Wish::Now;
+                    self.quit()
+                }
+                Input::HookFailed(_) => {
+                    self.wish = Wish::Now;
+                    self.cause.hook |= matches!(self.ending, Ending::No | Ending::Asked);
                     self.quit()
                 }
                 Input::Signal { timeout } => match self.ending {
@@ -535,14 +543,19 @@ impl Life {
         if self.cause.saved {
             return Reason::Saved;
         }
+        let killed = if self.cause.hook {
+            Reason::HookFailed
+        } else {
+            Reason::Killed
+        };
         match self.cause.shutdown {
             // Where the firmware has no hibernation (Arm), it looks like any other shutdown.
             Some(Reason::GuestShutdown) if self.hibernating => Reason::HibernationRequested,
-            Some(Reason::Quit | Reason::HostSignal) if self.cause.killed => Reason::Killed,
+            Some(Reason::Quit | Reason::HostSignal) if self.cause.killed => killed,
             Some(Reason::Quit) if self.cause.panicked => Reason::GuestPanic,
             Some(reason) => reason,
             None if self.cause.watchdog => Reason::Watchdog,
-            None if self.cause.killed => Reason::Killed,
+            None if self.cause.killed => killed,
             None if exit.signal.is_some() || exit.status.is_some_and(|code| code != 0) => {
                 Reason::Crashed
             }

@@ -130,6 +130,7 @@ fn reasons_are_what_was_seen() {
             signal: Some(11),
         })
     };
+    let failed = || Input::HookFailed("it failed".to_owned());
     for (inputs, reason) in [
         (vec![crash()], Reason::StartFailed),
         (vec![Input::ConnectFailed, gone()], Reason::StartFailed),
@@ -154,6 +155,16 @@ fn reasons_are_what_was_seen() {
         ),
         (
             vec![Input::Ready, Input::Kill, shutdown("host-qmp-quit"), gone()],
+            Reason::Killed,
+        ),
+        (
+            vec![Input::Ready, failed(), shutdown("host-qmp-quit"), gone()],
+            Reason::HookFailed,
+        ),
+        (vec![Input::Ready, failed(), crash()], Reason::HookFailed),
+        // The user was faster.
+        (
+            vec![Input::Ready, Input::Kill, failed(), gone()],
             Reason::Killed,
         ),
         (
@@ -192,6 +203,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         Just(Input::AgentFailed),
         any::<bool>().prop_map(stop),
         Just(Input::Kill),
+        Just(Input::HookFailed("it failed".to_owned())),
         Just(Input::Signal { timeout: MINUTE }),
         prop_oneof![
             Just(Timer::Nudge),

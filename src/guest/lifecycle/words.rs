@@ -31,6 +31,8 @@ pub(crate) enum Input {
     },
     /// A user wants it gone.
     Kill,
+    /// A program of the user's that must not fail has failed.
+    HookFailed(String),
     /// SIGTERM or SIGINT came to the supervisor.
     Signal {
         /// The profile's time for a graceful stop.

@@ -13,7 +13,7 @@ table! {
         when: HookWhen,
         /// The program and its arguments: an absolute path, or a name that is looked up in PATH.
         command: Vec<String>,
-        /// How long it may take; it is ended then, and has failed. By default `30s`.
+        /// How long it may take; it is ended then, and has failed. By default `30s`, at most `10m`.
         timeout: Span,
         /// What becomes of the guest where it fails (`pre-start` and `started`). By default `fail` for `pre-start`, else
         /// `continue`.
