@@ -287,7 +287,10 @@ pub fn check(run: &RunDir, plan: &Plan) -> Result<Option<Asleep>, AsleepError> {
     if asleep.kind == Kind::UsedUp {
         return Err(AsleepError::UsedUp { guest });
     }
-    let differences = compare::differences(&asleep.machine, &plan.machine);
+    let mut differences = compare::differences(&asleep.machine, &plan.machine);
+    if asleep.kind == Kind::Saved {
+        differences.extend(compare::unloadable(&asleep.machine, &plan.machine));
+    }
     if !differences.is_empty() {
         return Err(AsleepError::Differs {
             guest,

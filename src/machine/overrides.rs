@@ -1,6 +1,7 @@
 //! What a profile says to QEMU itself: its environment, and properties of its devices.
 
 use std::collections::BTreeMap;
+use std::num::ParseIntError;
 
 use serde_json::{Map, Value};
 
@@ -176,11 +177,13 @@ fn typed(kind: PropertyKind, value: &Value) -> Result<Value, &'static str> {
         PropertyKind::Unsigned => {
             let number = value
                 .as_u64()
-                .or_else(|| number(text?).map(u64::try_from)?.ok());
+                .or_else(|| number(text?, u64::from_str_radix));
             number.map(Value::from).ok_or("a whole number, 0 or more")
         }
         PropertyKind::Signed => {
-            let number = value.as_i64().or_else(|| number(text?));
+            let number = value
+                .as_i64()
+                .or_else(|| number(text?, i64::from_str_radix));
             number.map(Value::from).ok_or("a whole number")
         }
         PropertyKind::Text => match value {
@@ -193,9 +196,23 @@ fn typed(kind: PropertyKind, value: &Value) -> Result<Value, &'static str> {
     }
 }
 
-fn number(text: &str) -> Option<i64> {
+fn number<T>(text: &str, read: fn(&str, u32) -> Result<T, ParseIntError>) -> Option<T> {
     match text.strip_prefix("0x") {
-        Some(hex) => i64::from_str_radix(hex, 16).ok(),
-        None => text.parse().ok(),
+        Some(hex) => read(hex, 16).ok(),
+        None => read(text, 10).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_all_their_bits() {
+        let all = Value::from("0xffffffffffffffff");
+        assert_eq!(typed(PropertyKind::Unsigned, &all), Ok(u64::MAX.into()));
+        assert!(typed(PropertyKind::Signed, &all).is_err());
+        assert!(typed(PropertyKind::Unsigned, &"-1".into()).is_err());
+        assert_eq!(typed(PropertyKind::Signed, &"-1".into()), Ok((-1).into()));
     }
 }

@@ -68,7 +68,12 @@ pub(super) fn throttle(args: &mut Args, disk: &Disk, below: &str) {
         let node = Object::new("driver", "throttle")
             .set("node-name", disk.id.as_str())
             .set("throttle-group", limiter(disk, throttle))
-            .set("file", below);
+            .set("file", below)
+            // As the node below it is: what is thrown away is written to.
+            .set_some(
+                "read-only",
+                (disk.read_only && disk.overlay.is_none()).then_some(true),
+            );
         args.json("-blockdev", node);
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use crate::machine::desktop::video::GPU_ID;
 use crate::machine::{Disk, Firmware, HostDevice, HostDeviceKind, Machine};
-use crate::profile::schema::Media;
+use crate::profile::schema::{Irqchip, Media};
 
 /// What a guest would find changed, one clause each, as in `memory is 1G and was 2G`.
 pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
@@ -20,6 +20,9 @@ pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
     found.value("the number of processors", &was.cpu.count, &is.cpu.count);
     found.value("the topology", &topology(was), &topology(is));
     found.value("memory", &was.memory, &is.memory);
+    found.set("NUMA node", nodes(was), nodes(is));
+    found.value("the HPET", &hpet(was), &hpet(is));
+    found.value("the interrupt controller", &irqchip(was), &irqchip(is));
     found.value("the kernel", &kernel(was), &kernel(is));
     found.value("the firmware", &firmware(was), &firmware(is));
     found.set("disk", disks(was), disks(is));
@@ -61,6 +64,8 @@ pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
             was.board.iommu.is_some(),
             is.board.iommu.is_some(),
         ),
+        ("VMware's port", was.board.vmport, is.board.vmport),
+        ("System Management Mode", smm(was), smm(is)),
         ("the virtual GPU", was.virtio_gpu, is.virtio_gpu),
         (
             "the channel of SPICE's agent",
@@ -93,6 +98,15 @@ pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
         &was.qemu_args.join(" "),
         &is.qemu_args.join(" "),
     );
+    found.0
+}
+
+/// The same of what the saved state of a guest names and the guest does not see.
+pub(super) fn unloadable(was: &Machine, is: &Machine) -> Vec<String> {
+    let mut found = Found(Vec::new());
+    // QEMU names the memory by it. That of nodes has their names.
+    let backend = |machine: &Machine| machine.ram.backend.is_some();
+    found.presence("the memory backend", backend(was), backend(is));
     found.0
 }
 
@@ -133,6 +147,42 @@ fn accel(machine: &Machine) -> String {
 fn topology(machine: &Machine) -> String {
     let cpu = &machine.cpu;
     format!("{}/{}/{}", cpu.sockets, cpu.cores, cpu.threads)
+}
+
+/// The number is a part of what the guest sees.
+fn nodes(machine: &Machine) -> BTreeMap<&str, String> {
+    let nodes = machine.ram.numa.iter().enumerate();
+    nodes
+        .map(|(number, node)| {
+            let cpus = node.cpus.iter().map(|(a, b)| format!("{a}-{b}"));
+            let far = node.distances.iter().map(|(to, far)| format!("{to}:{far}"));
+            let cpus = cpus.collect::<Vec<_>>().join(",");
+            let far = far.collect::<Vec<_>>().join(",");
+            let text = format!(
+                "number {number} with {}, processors `{cpus}` and distances `{far}`",
+                node.memory
+            );
+            (node.id.as_str(), text)
+        })
+        .collect()
+}
+
+/// What is not said is as QEMU has it.
+fn hpet(machine: &Machine) -> &'static str {
+    match machine.clock.hpet {
+        Some(false) => "off",
+        Some(true) | None => "on",
+    }
+}
+
+fn irqchip(machine: &Machine) -> String {
+    let place = machine.board.irqchip.unwrap_or(Irqchip::Kernel);
+    let gic = machine.board.gic;
+    gic.map_or_else(|| place.to_string(), |gic| format!("GIC {gic}, {place}"))
+}
+
+fn smm(machine: &Machine) -> bool {
+    matches!(machine.firmware, Firmware::Flash { smm: true, .. })
 }
 
 fn kernel(machine: &Machine) -> String {
@@ -300,5 +350,40 @@ mod tests {
         assert!(told[0].starts_with("memory is 2G and was "), "{told:?}");
         assert_eq!(told[1], "console `main` is missing");
         assert_eq!(told[2], "the balloon is new");
+    }
+
+    #[test]
+    fn a_saved_state_needs_the_board_and_the_memory_that_it_names() {
+        let place = Place::new();
+        let was = place.plan("g").machine;
+        let mut is = was.clone();
+        is.clock.hpet = Some(false);
+        is.board.vmport = !was.board.vmport;
+        is.board.irqchip = Some(Irqchip::Split);
+        is.ram.numa = vec![crate::machine::memory::NumaNode {
+            id: "near".parse().unwrap(),
+            cpus: vec![(0, 0)],
+            memory: was.memory,
+            place: crate::machine::memory::HostNodes::default(),
+            distances: Vec::new(),
+        }];
+        let told = differences(&was, &is);
+        assert_eq!(
+            told,
+            [
+                "NUMA node `near` is new",
+                "the HPET is off and was on",
+                "the interrupt controller is split and was kernel",
+                "VMware's port is new",
+            ]
+        );
+        assert_eq!(unloadable(&was, &is), Vec::<String>::new());
+        is.ram.backend = Some(crate::machine::memory::RamBackend {
+            kind: crate::machine::memory::RamKind::Memfd,
+            hugepages: None,
+            share: true,
+            prealloc: false,
+        });
+        assert_eq!(unloadable(&was, &is), ["the memory backend is new"]);
     }
 }

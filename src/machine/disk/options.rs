@@ -204,17 +204,17 @@ fn numbers(id: &Id, table: &DiskTable, bus: DiskBus) -> Result<(), DiskError> {
     let ata = matches!(bus, DiskBus::Sata | DiskBus::Ide);
     let logical = table.logical_block_size;
     let physical = table.physical_block_size;
-    let queues = match bus {
+    let (queues, queues_rule) = match bus {
         // The device has two entries of its bar for the queues of commands.
-        DiskBus::Nvme => 1..=2046,
-        _ => 1..=1024,
+        DiskBus::Nvme => (1..=2046, "it has at least 1 and at most 2046"),
+        _ => (1..=1024, "it has at least 1 and at most 1024"),
     };
     let checks: [(&str, Option<u32>, bool, &str); 7] = [
         (
             "queues",
             table.queues,
             queues.contains(&table.queues.unwrap_or(1)),
-            "it has at least 1 and at most 1024",
+            queues_rule,
         ),
         (
             "queue-size",

@@ -35,7 +35,8 @@ fn keys_are_for_the_buses_that_have_them() {
             "not for CD-ROM drives",
         ),
         ("queue-size = 100", "powers of two"),
-        ("queues = 0", "at least 1"),
+        ("queues = 1025", "at least 1 and at most 1024"),
+        ("bus = \"nvme\"\nqueues = 2047", "at most 2046"),
         ("logical-block-size = 1000", "powers of two"),
         ("bus = \"sata\"\nlogical-block-size = 4096", "have 512"),
         (

@@ -221,6 +221,10 @@ fn limits_are_those_of_the_disk_or_of_its_group() {
         bps-total = "4K"
         bps-total-max = "8K"
         bps-total-max-length = 7
+        [disk.d]
+        file.path = "d.img"
+        read-only = true
+        throttle.iops-total = 7
     "#;
     let Some((mut session, _)) = runs(text, DISKS) else {
         return;
@@ -254,12 +258,14 @@ fn limits_are_those_of_the_disk_or_of_its_group() {
         ("a", "a.img"),
         ("b", "disk-b.overlay.qcow2"),
         ("c", "c.img"),
+        ("d", "d.img"),
     ] {
         let mut all = blocks.as_array().unwrap().iter();
         let block = all
             .find(|block| block["inserted"]["node-name"] == disk)
             .unwrap();
         assert_eq!(block["inserted"]["drv"], "throttle");
+        assert_eq!(block["inserted"]["ro"], json!(disk == "d"));
         assert!(
             block["inserted"]["file"].to_string().contains(below),
             "{block}"
