@@ -216,6 +216,7 @@ fn needs(layer: &Layer, settings: &Settings) -> Needs {
         firmware: firmware == Some(FirmwareWord::Uefi) || secure == Some(true),
         devices: machine::host_devices::wants(layer),
         dmi: layer.smbios.as_ref().and_then(|table| table.host) == Some(true),
+        virtiofsd: machine::virtiofs::wanted(layer),
         tpm: machine::tpm::host_tpm(layer)
             .filter(|path| machine::tpm::is_tpm(path))
             .map(str::to_owned),

@@ -68,6 +68,7 @@ pub(crate) fn spawn(
     process
         .fd_mappings(mappings(command, prepared)?)
         .map_err(|error| StartError::Setup(std::io::Error::other(error)))?;
+    session::umask(&mut process, machine.umask());
     session::detach(&mut process);
     if let Some(cpus) = machine.threads.first() {
         threads::start_on(&mut process, cpus);

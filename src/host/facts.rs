@@ -101,6 +101,8 @@ pub struct Needs {
     pub dmi: bool,
     /// Look at that TPM of the host's.
     pub tpm: Option<String>,
+    /// Look for virtiofsd.
+    pub virtiofsd: bool,
     /// Read whose desktops are there, and which ports are taken.
     pub displays: bool,
     /// Look that user up.
@@ -191,7 +193,7 @@ impl HostFacts {
             },
             tun: DeviceNode::probe(roots, "/dev/net/tun"),
             users: UserFacts::read(roots, needs.user.as_deref()),
-            programs: Programs::read(roots),
+            programs: Programs::read(roots, needs.virtiofsd),
             tpm: needs.tpm.as_deref().map(|path| TpmFacts::read(roots, path)),
             sessions: if needs.displays {
                 graphical::read(roots)

@@ -45,7 +45,7 @@ pub use links::LinkFacts;
 pub use memory::{HugepagePool, MemoryFacts};
 pub use node::DeviceNode;
 pub use os::OsRelease;
-pub use programs::Programs;
+pub use programs::{Programs, Virtiofsd, VirtiofsdKind};
 pub use qemu::{QemuCaps, QemuFacts};
 pub use realtime::RealtimeFacts;
 pub use sysfs::Sysfs;

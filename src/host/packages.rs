@@ -14,6 +14,8 @@ pub enum Package {
     Uefi(Arch),
     /// The TPM in software.
     Swtpm,
+    /// What serves virtiofs.
+    Virtiofsd,
 }
 
 /// A family of distributions: how its packages are installed, and the names of [`Package`]'s.
@@ -83,6 +85,15 @@ pub fn install(os: &OsRelease, package: Package) -> String {
         (Some(f), Package::Uefi(arch)) => command(f, f.uefi[index(arch)]),
         // It has this name everywhere.
         (Some(f), Package::Swtpm) => command(f, "swtpm"),
+        // Debian 12's is in a package that comes with QEMU.
+        (Some(f), Package::Virtiofsd) => {
+            let other = match f.install {
+                "apt install" => " (Debian 12: qemu-system-common)",
+                _ => "",
+            };
+            format!("{}{other}", command(f, "virtiofsd"))
+        }
+        (None, Package::Virtiofsd) => "install virtiofsd (a program named `virtiofsd`)".to_owned(),
         (None, Package::Swtpm) => "install swtpm (a program named `swtpm`)".to_owned(),
         (None, Package::Qemu(arch)) => {
             format!("install QEMU for {arch} guests (a program named `qemu-system-{arch}`)")
@@ -139,6 +150,12 @@ mod tests {
                 "pacman -S edk2-aarch64`",
             ),
             ("arch", &[][..], Package::Swtpm, "pacman -S swtpm`"),
+            (
+                "debian",
+                &[][..],
+                Package::Virtiofsd,
+                "apt install virtiofsd` (Debian 12: qemu-system-common)",
+            ),
             (
                 "alpine",
                 &[][..],

@@ -2,10 +2,23 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded;
 use super::facts::Roots;
+
+/// Where distributions have virtiofsd: beside QEMU's own helpers.
+const VIRTIOFSD_FOLDERS: [&str; 4] = [
+    "/usr/libexec",
+    "/usr/lib",
+    "/usr/lib/virtiofsd",
+    "/usr/lib/qemu",
+];
+/// For a program to tell its options.
+const TELLS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where those programs are that this host has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,14 +26,70 @@ use super::facts::Roots;
 pub struct Programs {
     /// The TPM in software.
     pub swtpm: Option<PathBuf>,
+    /// What serves virtiofs, where somebody asked.
+    pub virtiofsd: Option<Virtiofsd>,
+}
+
+/// A virtiofsd. There are two programs of that name, which share no option but the socket's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Virtiofsd {
+    /// The program.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub kind: VirtiofsdKind,
+    /// Whether it can refuse writes.
+    pub readonly: bool,
+}
+
+/// Which virtiofsd it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum VirtiofsdKind {
+    /// QEMU's own, up to QEMU 7.2.
+    Qemu,
+    /// The one written in Rust.
+    Rust,
 }
 
 impl Programs {
-    /// Looks for them.
-    pub fn read(roots: &Roots) -> Self {
+    /// Looks for them; for virtiofsd, which is asked for its options, where it is wanted.
+    pub fn read(roots: &Roots, virtiofsd: bool) -> Self {
+        let folders = VIRTIOFSD_FOLDERS.as_slice();
         Self {
             swtpm: find(roots, "swtpm", &[]),
+            virtiofsd: virtiofsd
+                .then(|| find(roots, "virtiofsd", folders))
+                .flatten()
+                .and_then(Virtiofsd::ask),
         }
+    }
+}
+
+impl Virtiofsd {
+    /// What the program says of itself. One that says nothing known is none.
+    fn ask(path: PathBuf) -> Option<Self> {
+        let mut command = Command::new(&path);
+        command.arg("--help");
+        let outcome = bounded::run(command, TELLS_WITHIN).ok()?;
+        let text = String::from_utf8_lossy(&outcome.stdout?).into_owned();
+        Self::told(path, &text)
+    }
+
+    /// The same by its help.
+    fn told(path: PathBuf, help: &str) -> Option<Self> {
+        let kind = if help.contains("--shared-dir") {
+            VirtiofsdKind::Rust
+        } else if help.contains("-o source=") {
+            VirtiofsdKind::Qemu
+        } else {
+            return None;
+        };
+        Some(Self {
+            path,
+            kind,
+            readonly: kind == VirtiofsdKind::Rust && help.contains("--readonly"),
+        })
     }
 }
 
@@ -67,5 +136,31 @@ mod tests {
         std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
         assert_eq!(find(&roots, "some-helper", &["/opt/x"]), Some(file));
         assert_eq!(find(&roots, "some-helper", &[]), None);
+    }
+
+    #[test]
+    fn the_two_virtiofsds_are_told_apart_by_what_they_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("virtiofsd");
+        for (help, known) in [
+            (
+                "    -o source=PATH             shared directory tree\n",
+                Some((VirtiofsdKind::Qemu, false)),
+            ),
+            (
+                "      --shared-dir <SHARED_DIR>\n      --sandbox <SANDBOX>\n",
+                Some((VirtiofsdKind::Rust, false)),
+            ),
+            (
+                "      --shared-dir <SHARED_DIR>\n      --readonly\n",
+                Some((VirtiofsdKind::Rust, true)),
+            ),
+            ("usage: something else\n", None),
+        ] {
+            std::fs::write(&file, format!("#!/bin/sh\ncat <<'E'\n{help}E\n")).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).unwrap();
+            let found = Virtiofsd::ask(file.clone());
+            assert_eq!(found.map(|it| (it.kind, it.readonly)), known, "{help}");
+        }
     }
 }

@@ -28,6 +28,8 @@ pub enum Virtio {
     VhostUserBlk,
     /// A 9p share.
     Share,
+    /// A share that another program serves.
+    Virtiofs,
     /// The IOMMU.
     Iommu,
 }
@@ -53,6 +55,8 @@ pub const fn virtio(kind: Virtio, bus: Bus) -> &'static str {
         (Virtio::Vsock, _) => "vhost-vsock-pci",
         (Virtio::Share, Bus::Mmio) => "virtio-9p-device",
         (Virtio::Share, _) => "virtio-9p-pci",
+        (Virtio::Virtiofs, Bus::Mmio) => "vhost-user-fs-device",
+        (Virtio::Virtiofs, _) => "vhost-user-fs-pci",
         (Virtio::Iommu, _) => "virtio-iommu-pci",
     }
 }
@@ -218,7 +222,11 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
         need(self::nic(nic.model, board), format!("network `{}`", nic.id));
     }
     for share in &machine.shares {
-        need(virtio(Virtio::Share, bus), format!("share `{}`", share.id));
+        let kind = match share.virtiofs {
+            Some(_) => Virtio::Virtiofs,
+            None => Virtio::Share,
+        };
+        need(virtio(kind, bus), format!("share `{}`", share.id));
     }
     if machine.has_serial_controller() {
         let what = "a virtio console or channel".to_owned();

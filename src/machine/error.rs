@@ -25,6 +25,7 @@ use super::slots::{AddressError, SlotError};
 use super::smbios::SmbiosError;
 use super::threads::ThreadError;
 use super::tpm::TpmError;
+use super::virtiofs::VirtiofsError;
 use crate::error::{ExitCode, Hint};
 
 /// Why a profile does not make a machine on this host.
@@ -87,6 +88,9 @@ pub enum ResolveError {
     /// Its TPM.
     #[error(transparent)]
     Tpm(#[from] TpmError),
+    /// A share that virtiofsd serves.
+    #[error(transparent)]
+    Virtiofs(#[from] VirtiofsError),
     /// A display, or what belongs to one.
     #[error(transparent)]
     Desktop(#[from] DesktopError),
@@ -162,6 +166,7 @@ impl Hint for ResolveError {
             Self::Override(e) => e.hints(),
             Self::Hook(e) => e.hints(),
             Self::Tpm(e) => e.hints(),
+            Self::Virtiofs(e) => e.hints(),
             Self::Desktop(e) => e.hints(),
             Self::Device(e) => e.hints(),
             Self::Slot(e) => e.hints(),
@@ -198,6 +203,7 @@ impl Hint for ResolveError {
             Self::Override(e) => e.exit_code(),
             Self::Hook(e) => e.exit_code(),
             Self::Tpm(e) => e.exit_code(),
+            Self::Virtiofs(e) => e.exit_code(),
             Self::Desktop(e) => e.exit_code(),
             Self::Device(e) => e.exit_code(),
             Self::Slot(e) => e.exit_code(),

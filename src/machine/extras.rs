@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use super::error::ResolveError;
 use super::files::{FileError, find};
 use super::net::why;
-use super::{BalloonDoes, BoardKind, Bus, Share, Watchdog, names};
+use super::virtiofs::virtiofs;
+use super::{BalloonDoes, BoardKind, Bus, RunAs, Share, Watchdog, names};
 use crate::error::{ExitCode, Hint};
 use crate::host::HostFacts;
 use crate::host::images::{FileKind, Images};
@@ -26,13 +27,15 @@ pub enum ExtraError {
         /// The path.
         path: String,
     },
-    /// The tag does not fit (`MAX_TAG_LEN` of QEMU's virtio-9p).
-    #[error("share `{id}`: the tag {tag:?} is not 1 to 31 bytes long")]
+    /// The tag does not fit (`MAX_TAG_LEN` of QEMU's virtio-9p, `tag` of the kernel's `virtio_fs_config`).
+    #[error("share `{id}`: the tag {tag:?} is not 1 to {most} bytes long")]
     BadTag {
         /// The share.
         id: Id,
         /// The tag.
         tag: String,
+        /// The longest.
+        most: usize,
     },
     /// Not a mode.
     #[error("share `{id}`: `{key}` is {text:?}, not a mode in octal digits, as in `0644`")]
@@ -108,7 +111,12 @@ impl Hint for ExtraError {
 }
 
 /// The shares, in the order of their names.
-pub(super) fn shares(layer: &Layer, images: &Images) -> Result<Vec<Share>, ResolveError> {
+pub(super) fn shares(
+    layer: &Layer,
+    images: &Images,
+    facts: &HostFacts,
+    run_as: Option<&RunAs>,
+) -> Result<Vec<Share>, ResolveError> {
     let mut shares: Vec<Share> = Vec::new();
     for (id, table) in layer.share.iter().flatten() {
         let Some(text) = table.path.as_deref() else {
@@ -122,20 +130,23 @@ pub(super) fn shares(layer: &Layer, images: &Images) -> Result<Vec<Share>, Resol
             .into());
         }
         let what = format!("share `{id}`");
-        let facts = find(images, &what, text, || None)?;
-        if facts.kind != FileKind::Dir {
+        let folder = find(images, &what, text, || None)?;
+        if folder.kind != FileKind::Dir {
             return Err(FileError::WrongKind {
                 what,
-                path: facts.path.clone(),
+                path: folder.path.clone(),
                 expected: "a directory",
             }
             .into());
         }
         let tag = table.tag.clone().unwrap_or_else(|| id.to_string());
-        if !(1..=31).contains(&tag.len()) {
+        let virtiofs = virtiofs(id, table, facts, run_as)?;
+        let most = if virtiofs.is_some() { 36 } else { 31 };
+        if !(1..=most).contains(&tag.len()) {
             return Err(ExtraError::BadTag {
                 id: id.clone(),
                 tag: tag.chars().take(80).collect(),
+                most,
             }
             .into());
         }
@@ -150,12 +161,13 @@ pub(super) fn shares(layer: &Layer, images: &Images) -> Result<Vec<Share>, Resol
         let security_model = table.security_model.unwrap_or(SecurityModel::MappedXattr);
         shares.push(Share {
             id: id.clone(),
-            path: facts.path.clone(),
+            path: folder.path.clone(),
             tag,
             read_only: table.read_only.unwrap_or(false),
             security_model,
             fmode: mode(id, "fmode", table.fmode.as_deref(), security_model)?,
             dmode: mode(id, "dmode", table.dmode.as_deref(), security_model)?,
+            virtiofs,
         });
     }
     Ok(shares)

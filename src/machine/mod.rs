@@ -35,6 +35,7 @@ pub(crate) mod testing;
 mod tests;
 pub mod threads;
 pub mod tpm;
+pub mod virtiofs;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,6 +63,7 @@ pub use run_as::{RunAs, RunAsError};
 pub use smbios::Smbios;
 pub use threads::Threads;
 pub use tpm::{Tpm, TpmBackend, TpmError};
+pub use virtiofs::{Virtiofs, VirtiofsError};
 
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +128,7 @@ pub struct Machine {
     pub channels: Vec<Channel>,
     /// Whether the agent's channel is there.
     pub agent: bool,
-    /// 9p shares.
+    /// Shares, 9p and virtiofs.
     pub shares: Vec<Share>,
     /// The random number generator's source.
     pub rng: Option<PathBuf>,
@@ -207,6 +209,16 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Which modes files that QEMU makes do not get: they are for its user alone, but for those of shares whose
+    /// profile gives them to others.
+    pub fn umask(&self) -> u32 {
+        let shares = self.shares.iter();
+        let given = shares
+            .flat_map(|share| [share.fmode, share.dmode])
+            .flatten();
+        0o077 & !given.fold(0, |all, mode| all | mode)
+    }
+
     /// Whether there is a controller of virtio consoles and channels.
     pub fn has_serial_controller(&self) -> bool {
         self.agent
@@ -217,12 +229,14 @@ impl Machine {
     }
 
     /// Another program of the host that maps the guest's memory, as errors name it.
-    pub(crate) fn mapped_by(disks: &[Disk], nics: &[Nic]) -> Option<String> {
+    pub(crate) fn mapped_by(disks: &[Disk], nics: &[Nic], shares: &[Share]) -> Option<String> {
         let disk = disks.iter().find(|disk| disk.options.vhost_user.is_some());
         let vhost_user = |nic: &&Nic| matches!(nic.backend, NicBackend::VhostUser { .. });
         let nic = nics.iter().find(vhost_user);
+        let share = shares.iter().find(|share| share.virtiofs.is_some());
         disk.map(|disk| format!("the program behind disk `{}`", disk.id))
             .or_else(|| nic.map(|nic| format!("the program behind network `{}`", nic.id)))
+            .or_else(|| share.map(|share| format!("the virtiofsd of share `{}`", share.id)))
     }
 
     /// How much of QEMU's memory stays in place, in bytes: as devices write to it by themselves, or because the
@@ -561,6 +575,9 @@ pub struct Share {
     /// The mode of new directories.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dmode: Option<u32>,
+    /// What serves it, where that is not QEMU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtiofs: Option<Virtiofs>,
 }
 
 /// The watchdog.

@@ -114,7 +114,9 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     );
     let nics = net::nics(layer, name, board.kind, facts, images)?;
     net::boot_order(&disks, &nics)?;
-    let mapped_by = Machine::mapped_by(&disks, &nics);
+    let run_as = run_as::resolve(layer, &facts.users, accel.chosen)?;
+    let shares = extras::shares(layer, images, facts, run_as.as_ref())?;
+    let mapped_by = Machine::mapped_by(&disks, &nics, &shares);
     let panic = ends::panic(layer, &lifecycle, board.kind, &mut notes)?;
     let ram = ram::ram(
         layer,
@@ -190,7 +192,6 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         &mut notes,
     )?;
     let smbios_table = layer.smbios.clone().unwrap_or_default();
-    let run_as = run_as::resolve(layer, &facts.users, accel.chosen)?;
     let desktop = desktop::desktop(
         layer,
         &desktop::Around {
@@ -216,7 +217,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         consoles: ports::consoles(layer, board.kind, images)?,
         channels,
         agent,
-        shares: extras::shares(layer, images)?,
+        shares,
         rng: extras::rng(layer, images)?,
         balloon: extras::balloon(layer),
         balloon_does: extras::balloon_does(layer),

@@ -334,7 +334,11 @@ fn needed(machine: &Machine) -> Vec<Needed> {
         } else {
             Need::Change
         };
-        all.push(one(&format!("share `{}`", share.id), &share.path, need));
+        let what = format!("share `{}`", share.id);
+        if let Some(virtiofs) = &share.virtiofs {
+            all.push(one(&what, &virtiofs.program, Need::Run));
+        }
+        all.push(one(&what, &share.path, need));
     }
     all.extend(
         machine

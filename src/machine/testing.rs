@@ -87,6 +87,8 @@ const DEVICES: &[&str] = &[
     "usb-storage",
     "vfio-pci",
     "vfio-pci-nohotplug",
+    "vhost-user-fs-device",
+    "vhost-user-fs-pci",
     "vhost-vsock-device",
     "vhost-vsock-pci",
     "virtconsole",
@@ -279,6 +281,11 @@ pub(crate) fn facts() -> HostFacts {
         users: crate::host::UserFacts::default(),
         programs: crate::host::Programs {
             swtpm: Some("/usr/bin/swtpm".into()),
+            virtiofsd: Some(crate::host::Virtiofsd {
+                path: "/usr/lib/qemu/virtiofsd".into(),
+                kind: crate::host::VirtiofsdKind::Qemu,
+                readonly: false,
+            }),
         },
         tpm: None,
         sessions: Vec::new(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BoardKind, Machine};
+use super::{BoardKind, Machine, virtiofs};
 use crate::error::{ExitCode, Hint};
 use crate::host::HostFacts;
 use crate::host::packages::{Package, install};
@@ -220,11 +220,14 @@ fn table_user_is_ours(facts: &HostFacts) -> bool {
 impl Machine {
     /// The programs that serve the guest beside QEMU, in the order in which they are started.
     pub fn sidecars(&self) -> Vec<Sidecar> {
-        self.tpm.iter().filter_map(|tpm| swtpm(self, tpm)).collect()
+        let tpm = self.tpm.iter().filter_map(|tpm| swtpm(self, tpm));
+        let shares = self.shares.iter();
+        let shares = shares.filter_map(|share| virtiofs::sidecar(self, share));
+        tpm.chain(shares).collect()
     }
 
     /// As whom programs beside QEMU run.
-    fn sidecar_user(&self) -> Option<SidecarUser> {
+    pub(super) fn sidecar_user(&self) -> Option<SidecarUser> {
         self.run_as.as_ref().map(|user| SidecarUser {
             uid: user.uid,
             gid: user.gid,

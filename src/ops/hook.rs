@@ -64,7 +64,8 @@ pub fn run(hook: &Hook, until: Option<BorrowedFd<'_>>) -> Result<(), OpsError> {
     session::inherit_nothing(&mut command);
     // A group of its own, of which nothing is left when it takes too long.
     session::detach(&mut command);
-    session::umask_of_others(&mut command);
+    // As of programs usually, and not for their user alone as what a guest's processes make.
+    session::umask(&mut command, 0o022);
     let mut child = command.spawn().map_err(cannot("run"))?;
     let limit = Duration::from_millis(hook.timeout_ms);
     let status = process::wait_until(&mut child, limit, until).map_err(cannot("wait for"))?;

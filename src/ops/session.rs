@@ -16,12 +16,12 @@ pub fn detach(command: &mut Command) {
     }
 }
 
-/// Lets the program make files as programs usually do, and not for their user alone as those of a guest are.
-pub fn umask_of_others(command: &mut Command) {
+/// Which modes files that the program makes do not get.
+pub fn umask(command: &mut Command, mask: u32) {
     // SAFETY: the closure runs between fork and exec and makes one system call, which cannot fail.
     unsafe {
-        command.pre_exec(|| {
-            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+        command.pre_exec(move || {
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
             Ok(())
         });
     }

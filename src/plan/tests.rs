@@ -166,7 +166,8 @@ fn profile() -> impl Strategy<Value = String> {
                 text.push_str(&format!("[channel.c{n}]\n"));
             }
             for n in 0..shares {
-                text.push_str(&format!("[share.s{n}]\npath = \"/srv/{n}\"\n"));
+                let kind = if n % 2 == 1 { "virtiofs = {}\n" } else { "" };
+                text.push_str(&format!("[share.s{n}]\npath = \"/srv/{n}\"\n{kind}"));
             }
             for (table, on) in ["agent", "rng", "balloon", "vsock"].iter().zip(on) {
                 if on {

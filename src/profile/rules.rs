@@ -15,6 +15,8 @@ const AGENT_PORT: &str = "org.qemu.guest_agent.0";
 const TAP_NAME: usize = 15;
 /// The longest 9p mount tag, in bytes (MAX_TAG_LEN in QEMU's hw/9pfs).
 const TAG: usize = 32;
+/// The longest tag of virtiofs, in bytes (`virtio_fs_config` of the kernel).
+const VIRTIOFS_TAG: usize = 36;
 
 /// Less memory than this is a slip, in bytes.
 const LEAST_MEMORY: u64 = 1 << 20;
@@ -247,10 +249,11 @@ fn shares(shares: Option<&BTreeMap<Id, ShareTable>>, report: &mut Report) {
             report.add(&["share", id], "has no `path`");
         }
         let tag = share.tag.as_deref().unwrap_or(id);
-        if tag.len() > TAG {
+        let most = share.virtiofs.as_ref().map_or(TAG, |_| VIRTIOFS_TAG);
+        if tag.len() > most {
             report.add(
                 &["share", id, "tag"],
-                format!("longer than the {TAG} bytes that a tag may have"),
+                format!("longer than the {most} bytes that a tag may have"),
             );
         }
         if let Some(first) = tags.insert(tag, id) {

@@ -1,6 +1,6 @@
 //! `-chardev`: where bytes go on the host.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::{Args, Options, path};
 use super::command::FdSource;
@@ -40,6 +40,14 @@ pub(super) fn socket(args: &mut Args, id: &str, socket_path: &Path, log: Option<
 pub(super) fn connect(args: &mut Args, id: &str, socket_path: &Path) {
     let socket = Options::new("socket").set("id", id);
     args.options("-chardev", socket.set("path", path(socket_path)));
+}
+
+/// The socket of a program that mvm runs beside QEMU: QEMU gets the connection.
+pub(super) fn beside(args: &mut Args, id: &str, socket: PathBuf) {
+    let chardev = Options::new("socket").set("id", id);
+    let real = chardev.clone().set("fd", format!("{{fd:{id}}}"));
+    args.options_fd("-chardev", real, chardev.set("path", path(&socket)));
+    args.fd(id, FdSource::Connect(socket));
 }
 
 const fn on(on: bool) -> &'static str {

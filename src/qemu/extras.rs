@@ -1,12 +1,20 @@
 //! The devices that a guest has one of, and shares.
 
-use super::Context;
 use super::args::{Args, Object, Options, path};
 use super::command::FdSource;
+use super::{Context, chardev};
 use crate::machine::drivers::{self, RNG_SOURCE, Virtio};
 use crate::machine::slots::Single;
-use crate::machine::{BoardKind, Iommu, Lifecycle, Machine, Share};
+use crate::machine::{BoardKind, Iommu, Lifecycle, Machine, Share, VirtioOptions};
 use crate::profile::schema::{OnCrash, OnPoweroff, OnReboot};
+use crate::sidecar::Sidecar;
+
+/// virtiofsd sees the guest's memory itself, and takes no translation by an IOMMU.
+const PAST_IOMMU: VirtioOptions = VirtioOptions {
+    iommu: Some(false),
+    ats: None,
+    packed: None,
+};
 
 /// What other devices depend on: the IOMMU, the ports of PCI Express.
 pub(super) fn first(args: &mut Args, machine: &Machine, context: Context) {
@@ -43,6 +51,20 @@ pub(super) fn first(args: &mut Args, machine: &Machine, context: Context) {
 
 pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
     for (index, share) in machine.shares.iter().enumerate() {
+        if let Some(virtiofs) = &share.virtiofs {
+            let chardev = format!("{}-socket", share.id);
+            let socket = Sidecar::socket_in(&machine.run_dir, &share.sidecar());
+            chardev::beside(args, &chardev, socket);
+            args.device(
+                context
+                    .virtio_as(Virtio::Virtiofs, share.id.as_str(), PAST_IOMMU)
+                    .at(context.slots.share(index))
+                    .set("chardev", chardev)
+                    .set("tag", share.tag.as_str())
+                    .set_some("queue-size", virtiofs.queue_size),
+            );
+            continue;
+        }
         let fsdev = format!("fs-{}", share.id);
         args.options("-fsdev", folder(share, &fsdev));
         args.device(

@@ -35,6 +35,7 @@ mod recovery;
 mod save;
 mod security;
 mod several;
+mod shares;
 mod shell;
 mod terminal;
 mod tpm;

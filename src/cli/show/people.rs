@@ -188,7 +188,12 @@ fn parts(table: &mut Table, machine: &Machine, shown: &Value) {
     }
     for item in &machine.shares {
         let access = if item.read_only { ", read-only" } else { "" };
-        let text = format!("{}, mount tag {}{access}", item.path.display(), item.tag);
+        let kind = item.virtiofs.as_ref().map_or("9p", |_| "virtiofs");
+        let text = format!(
+            "{}, {kind}, mount tag {}{access}",
+            item.path.display(),
+            item.tag
+        );
         table.row([format!("share {}", item.id), text]);
     }
     if machine.agent {

@@ -254,7 +254,10 @@ fn channels(machine: &Machine) -> BTreeMap<&str, String> {
 fn shares(machine: &Machine) -> BTreeMap<&str, String> {
     let shares = machine.shares.iter();
     shares
-        .map(|share| (share.id.as_str(), share.tag.clone()))
+        .map(|share| {
+            let kind = share.virtiofs.as_ref().map_or("9p", |_| "virtiofs");
+            (share.id.as_str(), format!("{} ({kind})", share.tag))
+        })
         .collect()
 }
 

@@ -3,6 +3,7 @@
 
 mod devices;
 mod firmware;
+mod shares;
 mod storage;
 mod tpm;
 

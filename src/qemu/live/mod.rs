@@ -13,6 +13,7 @@ mod net;
 mod portfolio;
 mod ports;
 mod session;
+mod shares;
 mod storage;
 mod tpm;
 
