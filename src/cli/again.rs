@@ -36,7 +36,8 @@ pub(super) fn make_way(
     let Some(own) = name.cloned().or_else(|| own_name(what)) else {
         return Ok(Way::Free);
     };
-    let one = name.is_some() || machine_file::find(context, &own).is_some();
+    // By `--name` another guest is meant, whose name is taken.
+    let one = name.is_none() && machine_file::find(context, &own).is_some();
     match (guest::look(&context.dirs, &own)?, restart) {
         (Presence::Supervised(_), true) => {
             expect_a_start(what, name, &own, choices, context)?;

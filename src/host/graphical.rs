@@ -32,6 +32,8 @@ pub struct Session {
     pub pipewire: Option<PathBuf>,
     /// The session bus's socket.
     pub bus: Option<PathBuf>,
+    /// Whether it is more than what its user's own processes say: logind has a record of it, or is not there.
+    pub known: bool,
 }
 
 impl Session {
@@ -44,6 +46,8 @@ impl Session {
 /// What processes and records tell of a user, best first.
 #[derive(Debug, Default)]
 struct Told {
+    /// logind has a record of it.
+    known: bool,
     runtime: Vec<PathBuf>,
     x11: Vec<String>,
     xauthority: Vec<PathBuf>,
@@ -69,8 +73,14 @@ pub fn read(roots: &Roots) -> Vec<Session> {
         }
     }
     let names = names(roots);
+    // Where nobody keeps records, everybody who shows something has a session.
+    let records = roots.path("/run/systemd/sessions").is_dir();
     told.into_iter()
-        .map(|(uid, told)| session(roots, uid, names.get(&uid), told))
+        .map(|(uid, told)| {
+            let known = told.known || !records;
+            let session = session(roots, uid, names.get(&uid), told);
+            Session { known, ..session }
+        })
         .filter(|session| {
             session.is_graphical() || session.pulse.is_some() || session.pipewire.is_some()
         })
@@ -113,6 +123,7 @@ fn session(roots: &Roots, uid: u32, user: Option<&(String, PathBuf)>, told: Told
         pulse: in_runtime("pulse/native"),
         pipewire: in_runtime("pipewire-0"),
         bus: in_runtime("bus"),
+        known: true,
         runtime,
     }
 }
@@ -186,6 +197,7 @@ fn logind(roots: &Roots, told: &mut BTreeMap<u32, Told>) {
     records.sort();
     for (_, uid, display) in records {
         let told = told.entry(uid).or_default();
+        told.known = true;
         told.x11.extend(display);
     }
 }
@@ -222,11 +234,21 @@ fn processes(roots: &Roots, told: &mut BTreeMap<u32, Told>) {
         if x11.is_none() && wayland.is_none() {
             continue;
         }
-        let told = told.entry(meta.uid()).or_default();
-        add(&mut told.x11, x11);
+        // An environment says what its user wants: of another one only what is on this host and his own.
+        let uid = meta.uid();
+        let ours = uid == nix::unistd::Uid::effective().as_raw();
+        let his = |path: &PathBuf| {
+            ours || fs::metadata(roots.path(path)).is_ok_and(|meta| meta.uid() == uid)
+        };
+        let path = |key: &str| get(key).map(PathBuf::from).filter(his);
+        let told = told.entry(uid).or_default();
+        add(
+            &mut told.x11,
+            x11.filter(|display| ours || display.starts_with(':')),
+        );
         add(&mut told.wayland, wayland.map(PathBuf::from));
-        add(&mut told.xauthority, get("XAUTHORITY").map(PathBuf::from));
-        add(&mut told.runtime, get("XDG_RUNTIME_DIR").map(PathBuf::from));
+        add(&mut told.xauthority, path("XAUTHORITY"));
+        add(&mut told.runtime, path("XDG_RUNTIME_DIR"));
     }
 }
 

@@ -105,3 +105,36 @@ fn who_has_no_screen_and_no_sound_is_not_told() {
     tree.file("proc/5/environ", "DISPLAY=:0\0WAYLAND_DISPLAY=wayland-7\0");
     assert_eq!(tree.read(), []);
 }
+
+/// Whoever can start a program can say anything in its environment.
+#[test]
+fn what_others_say_is_not_believed() {
+    let tree = Tree::new();
+    if tree.1 != 0 {
+        eprintln!("skipped: not root");
+        return;
+    }
+    tree.file("tmp/cookie", "");
+    tree.file("tmp/run/pulse/native", "");
+    tree.file("tmp/.X11-unix/X4", "");
+    let environ = "DISPLAY=evil:0\0XAUTHORITY=/tmp/cookie\0XDG_RUNTIME_DIR=/tmp/run\0";
+    tree.file("proc/77/environ", environ);
+    std::os::unix::fs::chown(tree.0.path().join("proc/77/environ"), Some(4242), None).unwrap();
+    assert_eq!(tree.read(), []);
+    // A server of his own is a session; where logind keeps records, one that nobody has to believe in.
+    tree.file("proc/77/environ", &environ.replace("evil:0", ":4"));
+    let told = |tree: &Tree| {
+        let found = tree.read();
+        let [one] = found.as_slice() else {
+            panic!("{found:?}");
+        };
+        assert_eq!((one.uid, one.x11.as_deref()), (4242, Some(":4")));
+        assert!(one.xauthority.is_none() && one.pulse.is_none(), "{one:?}");
+        one.known
+    };
+    assert!(told(&tree));
+    tree.file("run/systemd/sessions/1", "UID=1000\nCLASS=user\nACTIVE=1\n");
+    assert!(!told(&tree));
+    tree.file("run/systemd/sessions/2", "UID=4242\nCLASS=user\nACTIVE=1\n");
+    assert!(told(&tree));
+}

@@ -123,14 +123,18 @@ fn session(table: &LocalTable, around: &Around) -> Result<Session, DesktopError>
         .collect();
     let found = match (&table.user, users.uid) {
         (Some(name), _) => shown.iter().find(|session| session.user == *name),
-        (None, 0) => match shown.as_slice() {
-            [_, _, ..] => {
+        // Root's own, or the one that somebody has who is logged in: whoever can start a program could say that he
+        // has one.
+        (None, 0) => {
+            let trusted = |session: &&&Session| session.known || session.uid == 0;
+            let known: Vec<&&Session> = shown.iter().filter(trusted).collect();
+            if let [_, _, ..] = known.as_slice() {
                 return Err(DesktopError::SeveralSessions(
-                    shown.iter().map(|session| session.user.clone()).collect(),
+                    known.iter().map(|session| session.user.clone()).collect(),
                 ));
             }
-            shown => shown.first(),
-        },
+            known.first().copied()
+        }
         (None, uid) => shown.iter().find(|session| session.uid == uid),
     };
     let Some(session) = found else {

@@ -30,6 +30,7 @@ fn with_session(options: &[&str]) -> HostFacts {
         xauthority: Some("/run/user/1000/cookie".into()),
         runtime: Some("/run/user/1000".into()),
         pulse: Some("/run/user/1000/pulse/native".into()),
+        known: true,
         ..Session::default()
     }];
     if let Some(QemuFacts::Found(caps)) = facts.qemu.get_mut(&Arch::X86_64) {

@@ -45,6 +45,7 @@ fn host(tree: &str) -> HostFacts {
         wayland: None,
         pulse: Some("/run/user/0/pulse/native".into()),
         pipewire: None,
+        known: true,
         bus: None,
     }];
     facts
