@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use command_fds::{CommandFdExt, FdMapping};
+use command_fds::FdMapping;
 
 use super::error::StartError;
 use super::process::Process;
@@ -65,9 +65,8 @@ pub(crate) fn spawn(
         .stdout(stdout)
         .stderr(file);
     session::inherit_nothing(&mut process);
-    process
-        .fd_mappings(mappings(command, prepared)?)
-        .map_err(|error| StartError::Setup(std::io::Error::other(error)))?;
+    let mapped = mappings(command, prepared)?;
+    let reserved = session::give(&mut process, mapped).map_err(StartError::Setup)?;
     session::umask(&mut process, machine.umask());
     session::detach(&mut process);
     if let Some(cpus) = machine.threads.first() {
@@ -85,7 +84,7 @@ pub(crate) fn spawn(
         .map_err(StartError::io("run", &command.program))?;
     // With the command go our copies of QEMU's listening sockets: once QEMU is gone, connections
     // to them end rather than wait.
-    drop(process);
+    drop((process, reserved));
     Ok(Launched {
         process: Process::child(child).map_err(StartError::Setup)?,
         log_from,

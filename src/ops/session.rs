@@ -1,7 +1,12 @@
 //! Processes that outlive mvm: a session of their own, and nothing of their caller's held open.
 
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use command_fds::{CommandFdExt, FdMapping};
 
 /// Lets the program run in its own session, so that no terminal's signals reach it.
 pub fn detach(command: &mut Command) {
@@ -48,6 +53,32 @@ pub fn inherit_nothing(command: &mut Command) {
     }
 }
 
+/// Descriptors that keep numbers from being used by others, until the program has been started.
+#[must_use]
+pub struct Reserved(#[expect(dead_code, reason = "held open")] Vec<OwnedFd>);
+
+/// Lets the program inherit these under their numbers. What is returned must live until it is started: the pipe by
+/// which a failed `exec` is told to this process would otherwise get one of the numbers, and be replaced. The
+/// program would be missing and nobody told.
+///
+/// # Errors
+/// There are no descriptors left, or two have one number.
+pub fn give(command: &mut Command, mapped: Vec<FdMapping>) -> io::Result<Reserved> {
+    let mut reserved = Vec::new();
+    if let Some(last) = mapped.iter().map(|one| one.child_fd).max() {
+        loop {
+            let fd = OwnedFd::from(File::open("/dev/null")?);
+            let done = fd.as_raw_fd() > last;
+            reserved.push(fd);
+            if done {
+                break;
+            }
+        }
+    }
+    command.fd_mappings(mapped).map_err(io::Error::other)?;
+    Ok(Reserved(reserved))
+}
+
 /// Lets the program run as another user, with the rights that it has then and no more: no program that it
 /// runs can have others (`PR_SET_NO_NEW_PRIVS`). Limits that are this process's go with it.
 pub fn become_user(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
@@ -72,7 +103,24 @@ pub fn become_user(command: &mut Command, uid: u32, gid: u32, groups: &[u32]) {
 mod tests {
     use super::*;
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_program_that_is_missing_is_told_whatever_numbers_are_free() {
+        // One of these leaves the numbers 10 and 11 for the pipe.
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            let mut command = Command::new("/no/such/program");
+            let mapped = (10..13).map(|child_fd| FdMapping {
+                parent_fd: tempfile::tempfile().unwrap().into(),
+                child_fd,
+            });
+            let reserved = give(&mut command, mapped.collect()).unwrap();
+            let error = command.spawn().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            drop((command, reserved));
+            held.push(tempfile::tempfile().unwrap());
+        }
+    }
 
     #[test]
     fn what_a_caller_holds_is_not_inherited() {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use command_fds::{CommandFdExt, FdMapping};
+use command_fds::FdMapping;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -79,16 +79,14 @@ pub(crate) fn start(sidecar: &Sidecar) -> Result<(), OpsError> {
         parent_fd,
         child_fd,
     });
-    command
-        .fd_mappings(mapped.collect())
-        .map_err(|error| cannot("run")(io::Error::other(error)))?;
+    let reserved = session::give(&mut command, mapped.collect()).map_err(cannot("run"))?;
     session::detach(&mut command);
     if let Some(user) = &sidecar.user {
         session::become_user(&mut command, user.uid, user.gid, &user.groups);
     }
     let mut child = command.spawn().map_err(cannot("run"))?;
     // With it go our copies of what it inherits: once it is gone, nobody listens and nobody has the lock.
-    drop(command);
+    drop((command, reserved));
     // Its own process id, in the place of ours.
     let noted = note
         .set_len(0)
