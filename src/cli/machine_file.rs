@@ -2,10 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Context, Failure};
+use super::{Context, Failure, output};
 use crate::error::{ExitCode, Report};
-use crate::ids::GuestName;
+use crate::host::{HostFacts, Needs, QemuFacts, Roots};
+use crate::ids::{Arch, GuestName};
+use crate::machine;
+use crate::machine::board::default_type;
+use crate::profile::schema::Layer;
 use crate::profile::{self, Choices};
+use crate::settings::Settings;
 
 /// Where this user's machine file of that name belongs.
 pub(super) fn path(context: &Context, name: &GuestName) -> PathBuf {
@@ -38,20 +43,60 @@ pub(super) fn check(context: &Context, path: &Path) -> Result<(), Failure> {
     }))
 }
 
-/// A machine file that says what the choices say, over that profile.
+/// A machine file that says what the choices say, over that profile. Where the profile names a machine type without
+/// its version, the file has that of this host's QEMU: the guest keeps its hardware when QEMU becomes a newer one.
 pub(super) fn text(
     context: &Context,
     name: &GuestName,
     base: &str,
     choices: &Choices,
 ) -> Result<String, Failure> {
-    let said = profile::machine_text(&context.dirs, &path(context, name), base, choices)?;
+    let path = path(context, name);
+    let (mut said, layer) = profile::machine_text(&context.dirs, &path, base, choices)?;
+    let mut pinned = String::new();
+    if let Some((short, version)) = machine_version(context, &layer)? {
+        let mut choices = choices.clone();
+        choices.set.push(format!("machine.type={version}"));
+        (said, _) = profile::machine_text(&context.dirs, &path, base, &choices)?;
+        pinned = format!(
+            "#\n\
+             # `machine.type` is what `{short}` stood for when this file was made: the guest's hardware stays the same,\n\
+             # whatever QEMU is installed later.\n"
+        );
+    }
     Ok(format!(
         "# The guest `{name}`: what stands here lies over the profile {base}.\n\
          #\n\
          #   mvm edit {name}            change this file, with a check afterwards\n\
          #   mvm profile show {name}    everything it comes to, and where each value is from\n\
-         #   mvm start {name}\n\n\
+         #   mvm start {name}\n{pinned}\n\
          {said}"
     ))
+}
+
+/// The machine type's short name, and the name with its version that this host's QEMU means by it; nothing where the
+/// profile has a version, or there is no QEMU to ask.
+fn machine_version(context: &Context, layer: &Layer) -> Result<Option<(String, String)>, Failure> {
+    let settings = Settings::load(&context.dirs)?;
+    let arch = machine::arch(layer, Arch::host());
+    let table = layer.machine.as_ref();
+    let short = table.and_then(|table| table.r#type.as_deref());
+    let short = short.unwrap_or_else(|| default_type(arch));
+    let own = layer.qemu.as_ref().and_then(|table| table.binary.as_ref());
+    let needs = Needs {
+        qemu: vec![arch],
+        qemu_binary: settings.qemu,
+        profile_binary: own.map(|path| (arch, path.into())).into_iter().collect(),
+        ..Needs::default()
+    };
+    let facts = HostFacts::read(&Roots::host(Some(context.dirs.cache.clone())), &needs);
+    let Some(QemuFacts::Found(caps)) = facts.qemu.get(&arch) else {
+        output::note(&format!(
+            "there is no working QEMU for {arch} here: the file names no version of the machine type"
+        ));
+        return Ok(None);
+    };
+    let real = caps.machine(short).map(|(real, _)| real);
+    let real = real.filter(|real| *real != short);
+    Ok(real.map(|real| (short.to_owned(), real.to_owned())))
 }

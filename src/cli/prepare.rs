@@ -119,6 +119,7 @@ impl Wanted {
         );
         let folders = settings.image_folders(&context.dirs);
         let images = images::look(machine::wanted(layer), &folders);
+        let kept = machine::Positions::read(&context.dirs.guest_state(name))?;
         let mut machine = machine::resolve(&machine::Inputs {
             name,
             profile: &self.profile.name,
@@ -126,6 +127,7 @@ impl Wanted {
             facts: &facts,
             images: &images,
             dirs: &context.dirs,
+            kept: &kept,
         })?;
         machine.expect_rights()?;
         let asleep = asleep::read(&RunDir::new(&context.dirs, name));

@@ -316,6 +316,7 @@ fn machine(run: &RunDir, image: &Path) -> Machine {
         desktop: crate::machine::Desktop::default(),
         trace: vec![],
         hotplug_ports: 0,
+        positions: crate::machine::Positions::default(),
         boot_menu: crate::machine::BootMenu::default(),
         hooks: Vec::new(),
         env: std::collections::BTreeMap::new(),

@@ -198,6 +198,14 @@ pub(super) fn qemu<'a>(
     }
 }
 
+/// The machine type of a profile that names none.
+pub const fn default_type(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "q35",
+        Arch::Aarch64 => "virt",
+    }
+}
+
 /// The board.
 pub(super) fn board(
     layer: &Layer,
@@ -208,11 +216,10 @@ pub(super) fn board(
     facts: &HostFacts,
     notes: &mut Vec<String>,
 ) -> Result<Board, BoardError> {
-    let default = match arch {
-        Arch::X86_64 => "q35",
-        Arch::Aarch64 => "virt",
-    };
-    let name = table.r#type.as_deref().unwrap_or(default);
+    let name = table
+        .r#type
+        .as_deref()
+        .unwrap_or_else(|| default_type(arch));
     let Some((real, _)) = caps.machine(name) else {
         return Err(BoardError::NoMachineType {
             name: name.to_owned(),

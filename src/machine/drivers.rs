@@ -311,7 +311,7 @@ pub(crate) fn needed(machine: &Machine) -> Vec<Needed> {
     if super::slots::has_usb(machine) {
         need(usb, "a USB device or `[usb-controller]`".to_owned());
     }
-    if desktop.has_bridge() {
+    if desktop.has_bridge() || super::slots::Slots::of(machine).keeps_bridge() {
         need(
             bridge(board),
             "sound, shared memory and virtio input".to_owned(),

@@ -24,6 +24,7 @@ mod names;
 pub mod net;
 pub mod overrides;
 pub mod ports;
+mod positions;
 pub mod power;
 mod resolve;
 pub mod run_as;
@@ -57,6 +58,7 @@ pub use lifecycle::Lifecycle;
 pub use net::NicOptions;
 pub use overrides::OverrideError;
 pub use ports::{Channel, Console, End};
+pub use positions::{Positions, PositionsError};
 pub use power::{Power, PowerError};
 pub use resolve::{Inputs, arch, image_folders, resolve};
 pub use run_as::{RunAs, RunAsError};
@@ -171,6 +173,9 @@ pub struct Machine {
     /// Root ports that are kept free for devices that come while the guest runs.
     #[serde(default)]
     pub hotplug_ports: u8,
+    /// Where its devices sit, from start to start.
+    #[serde(default)]
+    pub positions: Positions,
     /// Trace patterns.
     pub trace: Vec<String>,
     /// What the firmware offers before it boots.

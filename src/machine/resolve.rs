@@ -5,6 +5,7 @@ use std::path::Path;
 use super::addition::AdditionError;
 use super::board::BoardError;
 use super::error::ResolveError;
+use super::positions::Positions;
 use super::{
     AccelKind, BoardKind, Bus, Firmware, HostDevice, HostDeviceKind, Lifecycle, Machine, Qemu,
     board, boot, check, clock, controller, cpu, cpu_options, desktop, disk, extras, hooks,
@@ -43,6 +44,8 @@ pub struct Inputs<'a> {
     pub images: &'a Images,
     /// Where mvm keeps things; absolute.
     pub dirs: &'a Dirs,
+    /// Where the guest's devices have been at earlier starts.
+    pub kept: &'a Positions,
 }
 
 /// Makes the machine.
@@ -54,6 +57,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         facts,
         images,
         dirs,
+        kept,
     } = *inputs;
     no_nul(layer)?;
     let run_dir = dirs.guest_runtime(name);
@@ -205,7 +209,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         &mut notes,
     )?;
     ports::beside(&channels, &desktop)?;
-    let machine = Machine {
+    let mut machine = Machine {
         name: name.clone(),
         profile: profile.to_owned(),
         uuid: smbios::uuid(&smbios_table)?.unwrap_or_else(|| names::uuid(name)),
@@ -233,6 +237,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         virtio_gpu: layer.gpu.as_ref().and_then(|gpu| gpu.virtio) == Some(true),
         desktop,
         hotplug_ports: hotplug_ports(layer, board.kind)?,
+        positions: Positions::default(),
         board,
         accel,
         cpu,
@@ -263,6 +268,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         state_dir,
     };
     ids(&machine)?;
+    machine.positions = kept.laid(&machine);
     slots::check(&machine)?;
     slots::check_asked(&machine)?;
     ports::check(&machine)?;

@@ -31,24 +31,29 @@
 //! consoles, which is there otherwise, is at 02, on pc at 1f.
 //!
 //! A device of which the profile names the slot (`address`) sits there, on the root bus, and takes no other place.
+//!
+//! That is a guest's first start. Which numbers its devices have is kept from then on ([`super::positions`]): on PCI
+//! Express those that come later get root ports behind all others, of which there are eight to a slot from 0c.0 to
+//! 1d.7, on pc and microvm the next place of their row.
 
 mod asked;
 mod check;
-mod named;
 mod ports;
 
 use super::host_devices::GuestPlace;
+use super::positions::Positions;
 use super::{BoardKind, Bus, HostDeviceKind, Machine};
 use crate::ids::PciSlot;
 use crate::profile::schema::DiskBus;
-pub(super) use asked::check_asked;
 #[cfg(test)]
 pub(crate) use asked::taken;
 pub use asked::{AddressError, shares_slot};
+pub(super) use asked::{asked_slots, check_asked};
 pub use check::SlotError;
-pub(super) use check::check;
+pub(super) use check::{check, row_max};
 pub use ports::RootPort;
-use ports::{OWN, PORTS};
+use ports::{BRIDGE_PORT, FREE, PORTS};
+pub(super) use ports::{PortKind, first_port, late_port, port_slot};
 
 /// Devices that a guest has at most one of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +82,7 @@ pub enum Single {
     Display,
 }
 
-/// Devices that have names.
+/// Devices that have names; each is the index of its numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Named {
     Nic,
@@ -114,6 +119,8 @@ const UPT_SLOT: u8 = 0x04;
 pub const BRIDGE: &str = "mvm-pci";
 /// The first slots behind the bridge of sound, shared memory, virtio keyboards and pointers.
 const BEHIND: [u8; 3] = [0x01, 0x08, 0x10];
+/// How many of each there can be.
+pub(super) const BEHIND_MAX: usize = 8;
 /// The first transport of virtio keyboards and pointers.
 const MMIO_FIRST_INPUT: u8 = MMIO_FIRST_NAMED + 1;
 
@@ -124,18 +131,45 @@ const MMIO_LAST: u8 = 23;
 /// the free ones it is, is decided when it is plugged in.
 pub const FREE_PORT: &str = "{port:";
 
+/// The index of the numbers of devices of the host.
+const OWN_ROW: usize = 4;
+/// More than any kind of device can have on any board.
+const ROW: usize = 24;
+
+/// A set of ports' numbers.
+#[derive(Debug, Clone, Copy, Default)]
+struct Numbers([u128; 2]);
+
+impl Numbers {
+    fn insert(&mut self, number: u8) {
+        self.0[usize::from(number >> 7)] |= 1 << (number & 0x7f);
+    }
+
+    fn contains(self, number: u8) -> bool {
+        self.0[usize::from(number >> 7)] & (1 << (number & 0x7f)) != 0
+    }
+
+    fn iter(self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(move |number| self.contains(*number))
+    }
+}
+
 /// The places of a machine's devices.
 #[derive(Debug, Clone, Copy)]
 pub struct Slots {
     bus: Bus,
-    /// Cards, disks with a function of their own, shares, ports that are kept free.
-    counts: [usize; 4],
-    /// Named controllers.
-    controllers: usize,
-    /// The cards that sit on the root bus of PCI Express, where their port would be; a bit each.
-    old_cards: u16,
-    /// The places for devices of the host that are taken, a bit each; the lowest is the GPU's.
-    own: u16,
+    /// The numbers of cards, disks with a function of their own, shares, named controllers, devices of the host.
+    numbers: [[u8; ROW]; 5],
+    /// The numbers of what is behind the bridge: sound, shared memory, virtio keyboards and pointers.
+    behind: [[u8; ROW]; 3],
+    /// The root ports.
+    ports: Numbers,
+    /// Those of them that devices of the host have.
+    of_host: Numbers,
+    /// The cards that sit on the root bus of PCI Express, where their port would be.
+    old_cards: Numbers,
+    /// The number of the bridge to conventional PCI, on PCI Express; it may be kept for what comes again.
+    bridge: Option<u8>,
     /// The slot of the root bus where the host's GPU is.
     gpu: Option<u8>,
     /// The devices come to a machine that runs: free places, rather than those that stay.
@@ -145,34 +179,58 @@ pub struct Slots {
 impl Slots {
     /// The places of that machine's devices.
     pub fn of(machine: &Machine) -> Self {
-        Self {
-            bus: machine.board.kind.bus(),
-            old_cards: cards(machine)
-                .enumerate()
-                .filter(|(_, nic)| nic.model.is_conventional())
-                .fold(0, |all, (index, _)| all | 1u16 << index.min(15)),
-            counts: [
-                cards(machine).count(),
-                machine.disks.iter().filter(|disk| has_place(disk)).count(),
-                machine.shares.len(),
-                machine.hotplug_ports.into(),
-            ],
-            controllers: machine
-                .controllers
-                .iter()
-                .filter(|controller| controller.address.is_none())
-                .count(),
-            own: places(machine)
-                .filter_map(|place| match place {
-                    GuestPlace::Own { index, .. } => Some(1u16 << index.min(15)),
-                    GuestPlace::Root { .. } => None,
-                })
-                .fold(0, |all, one| all | one),
+        // Those that are placed already stay.
+        let positions = machine.positions.laid(machine);
+        let bus = machine.board.kind.bus();
+        let mut slots = Self {
+            bus,
+            numbers: positions.numbers(machine).map(row),
+            behind: positions.behind(machine).map(row),
+            ports: Numbers::default(),
+            of_host: Numbers::default(),
+            old_cards: Numbers::default(),
+            bridge: positions.bridge().filter(|_| bus == Bus::Pcie),
             gpu: places(machine).find_map(|place| match place {
                 GuestPlace::Root { slot, .. } => Some(slot),
                 GuestPlace::Own { .. } => None,
             }),
             hot: false,
+        };
+        if bus == Bus::Pcie {
+            slots.add_ports(&positions, machine);
+        }
+        slots
+    }
+
+    fn add_ports(&mut self, positions: &Positions, machine: &Machine) {
+        let cards: Vec<String> = old_cards(machine)
+            .map(|nic| format!("network.{}", nic.id))
+            .collect();
+        for (name, number) in positions.ports(true) {
+            // One that has gone needs nothing: there is no bus behind it.
+            if cards.iter().any(|card| card == name) {
+                self.old_cards.insert(number);
+            }
+        }
+        let free = 0..machine.hotplug_ports;
+        let free = free.map(|index| ("", PORTS[FREE].get(index).number));
+        let ports = positions.ports(false).chain(free);
+        for (name, number) in ports.filter(|(_, number)| Some(*number) != self.bridge) {
+            self.ports.insert(number);
+            if name.starts_with("host.") {
+                self.of_host.insert(number);
+            }
+        }
+        // What hides behind the first of its slot is seen only where that is there.
+        let there = self.ports.iter().chain(self.old_cards.iter());
+        let there: Vec<u8> = there.chain(self.bridge).collect();
+        let cards = positions.ports(true).map(|(_, number)| number);
+        let hidden: Vec<u8> = cards.filter(|number| !ports::is_first(*number)).collect();
+        for number in there.iter().chain(&hidden) {
+            let first = |other: &u8| ports::share_slot(*other, *number) && ports::is_first(*other);
+            if !there.iter().any(first) {
+                self.ports.insert(ports::first_of_slot(*number));
+            }
         }
     }
 
@@ -254,23 +312,42 @@ impl Slots {
 
     /// The place of the bridge to conventional PCI.
     pub fn bridge(self, board: BoardKind) -> Place {
-        let addr = match board {
-            BoardKind::Q35 => "0xb",
-            BoardKind::Virt => "0x2",
+        let addr = match (board, self.bridge.filter(|number| *number != BRIDGE_PORT)) {
+            (BoardKind::Q35 | BoardKind::Virt, Some(number)) => RootPort::new(number).addr(),
+            (BoardKind::Q35, None) => "0xb".to_owned(),
+            (BoardKind::Virt, None) => "0x2".to_owned(),
             // A function of the PIIX3, which is always there.
-            BoardKind::Pc | BoardKind::Microvm => "0x1.0x4",
+            (BoardKind::Pc | BoardKind::Microvm, _) => "0x1.0x4".to_owned(),
         };
         Place {
             bus: self.root().to_owned(),
-            addr: Some(addr.to_owned()),
+            addr: Some(addr),
         }
+    }
+
+    /// Whether there is a bridge to conventional PCI for nothing, so that the numbers of other buses stay.
+    pub fn keeps_bridge(self) -> bool {
+        self.bridge.is_some()
+    }
+
+    /// Whether the bridge is where others of its slot hide behind it.
+    pub fn bridge_hides_others(self) -> bool {
+        let number = self.bridge.filter(|number| *number != BRIDGE_PORT);
+        number.is_some_and(|number| self.hides_others(number))
+    }
+
+    /// Whether what sits where that port would be is the first of a slot with others.
+    fn hides_others(self, number: u8) -> bool {
+        let others = self.ports.iter().chain(self.old_cards.iter());
+        let mut others = others.chain(self.bridge).filter(|other| *other != number);
+        ports::is_first(number) && others.any(|other| ports::share_slot(number, other))
     }
 
     /// The place of a device behind that bridge.
     pub fn behind(self, kind: Behind, index: usize) -> Place {
-        let number = small(index);
+        let number = at(&self.behind[kind as usize], index);
         if self.bus == Bus::Mmio {
-            return self.place(0, MMIO_FIRST_INPUT.saturating_add(number));
+            return self.place(0, MMIO_FIRST_INPUT.saturating_add(small(index)));
         }
         let slot = BEHIND[kind as usize].saturating_add(number);
         Place {
@@ -281,25 +358,25 @@ impl Slots {
 
     /// The place of the network card with that index.
     pub fn nic(self, index: usize) -> Place {
-        if !self.is_old_card(index) {
+        let number = at(&self.numbers[Named::Nic as usize], index);
+        if self.hot || !self.is_old_card(number) {
             return self.named(Named::Nic, index);
         }
         Place {
             bus: self.root().to_owned(),
-            addr: Some(PORTS[0].get(small(index)).addr()),
+            addr: Some(RootPort::new(number).addr()),
         }
     }
 
-    /// Whether that card sits where its port would be.
-    fn is_old_card(self, index: usize) -> bool {
-        self.bus == Bus::Pcie && !self.hot && self.old_cards & (1 << index.min(15)) != 0
+    /// Whether the card with that number sits where its port would be.
+    fn is_old_card(self, number: u8) -> bool {
+        self.bus == Bus::Pcie && self.old_cards.contains(number)
     }
 
     /// Whether that card is where the port would be that others of its slot hide behind.
     pub fn nic_hides_others(self, index: usize) -> bool {
-        let port = PORTS[0].get(small(index));
-        let next = PORTS[0].get(small(index + 1));
-        self.is_old_card(index) && port.is_first_of_slot() && !next.is_first_of_slot()
+        let number = at(&self.numbers[Named::Nic as usize], index);
+        !self.hot && self.is_old_card(number) && self.hides_others(number)
     }
 
     /// The place of a disk with a function of its own; the index counts only those.
@@ -344,15 +421,16 @@ impl Slots {
             GuestPlace::Root { slot, function, .. } => (slot, function),
             GuestPlace::Own {
                 index, function, ..
-            } if self.bus == Bus::Pcie => {
-                return Place {
-                    bus: PORTS[OWN].get(index).id(),
-                    addr: Some(addr(0, function)),
-                };
+            } => {
+                let number = at(&self.numbers[OWN_ROW], index.into());
+                if self.bus == Bus::Pcie {
+                    return Place {
+                        bus: RootPort::new(number).id(),
+                        addr: Some(addr(0, function)),
+                    };
+                }
+                (self.pci_top().saturating_sub(number), function)
             }
-            GuestPlace::Own {
-                index, function, ..
-            } => (self.pci_top().saturating_sub(index), function),
         };
         Place {
             bus: self.root().to_owned(),
@@ -360,29 +438,10 @@ impl Slots {
         }
     }
 
-    /// The root ports that the machine needs, in order.
+    /// The root ports that the machine needs.
     pub fn root_ports(self) -> impl Iterator<Item = RootPort> {
-        let counts = match self.bus {
-            Bus::Pcie => self.counts,
-            Bus::Pci | Bus::Mmio => [0; 4],
-        };
-        let own = if self.bus == Bus::Pcie { self.own } else { 0 };
-        let controllers = self.controller_ports(counts[1]);
-        let own = (0..16u8)
-            .filter(move |index| own & (1 << index) != 0)
-            .map(|index| PORTS[OWN].get(index));
-        PORTS
-            .iter()
-            .zip(counts)
-            .flat_map(|(ports, count)| (0..small(count)).map(|index| ports.get(index)))
-            .filter(move |port| port.number > 15 || !self.is_old_card(port.number.into()))
-            .chain(controllers)
-            .chain(own)
-    }
-
-    /// The places for devices of the host up to the last one that is taken.
-    const fn own_end(self) -> usize {
-        (u16::BITS - self.own.leading_zeros()) as usize
+        let numbers = self.ports.iter();
+        numbers.map(move |number| RootPort::new(number).for_host(self.of_host.contains(number)))
     }
 
     /// The first slot of pc for devices of the host. The last one is left to the bridge that QEMU makes for Intel's
@@ -399,25 +458,16 @@ impl Slots {
         if self.hot {
             return self.free(&format!("{named:?}-{index}").to_lowercase());
         }
-        let [nics, disks, shares, _] = self.counts;
-        let (port, before) = match named {
-            Named::Nic => (PORTS[0].get(small(index)), 0),
-            Named::Disk => (PORTS[1].get(small(index)), nics),
-            Named::Share => (PORTS[2].get(small(index)), nics + disks),
-            Named::Controller => (named::controller(index), nics + disks + shares),
-        };
+        let number = at(&self.numbers[named as usize], index);
         match self.bus {
             Bus::Pcie => Place {
-                bus: port.id(),
+                bus: RootPort::new(number).id(),
                 addr: Some("0x0".to_owned()),
             },
-            Bus::Pci | Bus::Mmio => {
-                let number = small(before + index);
-                self.place(
-                    PCI_FIRST_NAMED.saturating_add(number),
-                    MMIO_LAST.saturating_sub(number),
-                )
-            }
+            Bus::Pci | Bus::Mmio => self.place(
+                PCI_FIRST_NAMED.saturating_add(number),
+                MMIO_LAST.saturating_sub(number),
+            ),
         }
     }
 
@@ -443,6 +493,19 @@ impl Slots {
     }
 }
 
+/// The numbers in their order; there are no more than that, or `check` tells.
+fn row(numbers: Vec<u8>) -> [u8; ROW] {
+    let mut row = [u8::MAX; ROW];
+    for (to, number) in row.iter_mut().zip(numbers) {
+        *to = number;
+    }
+    row
+}
+
+fn at(row: &[u8; ROW], index: usize) -> u8 {
+    row.get(index).copied().unwrap_or(u8::MAX)
+}
+
 /// QEMU's `addr`.
 fn addr(slot: u8, function: u8) -> String {
     match function {
@@ -463,9 +526,15 @@ pub fn own(bus: DiskBus) -> bool {
 }
 
 /// The cards that have places that mvm chooses.
-fn cards(machine: &Machine) -> impl Iterator<Item = &super::Nic> {
+pub(super) fn cards(machine: &Machine) -> impl Iterator<Item = &super::Nic> {
     let cards = machine.nics.iter();
     cards.filter(|nic| nic.options.address.is_none())
+}
+
+/// Those of them that sit on PCI Express' root bus, where their port would be.
+pub(super) fn old_cards(machine: &Machine) -> impl Iterator<Item = &super::Nic> {
+    let pcie = machine.board.kind.bus() == Bus::Pcie;
+    cards(machine).filter(move |nic| pcie && nic.model.is_conventional())
 }
 
 /// Whether a disk has a place that mvm chooses.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Inputs, Machine, ResolveError, resolve, wanted};
+use super::{Inputs, Machine, Positions, ResolveError, resolve, wanted};
 use crate::dirs::Dirs;
 use crate::host::firmware::{
     Descriptor, FirmwareFacts, FlashFile, FlashMode, Interface, Mapping, Target,
@@ -386,6 +386,25 @@ pub(crate) fn machine_on(text: &str, facts: &HostFacts) -> Result<Machine, Resol
     resolve_all(&layer, facts, &images, &dirs)
 }
 
+/// The same, of a guest whose devices have been somewhere at earlier starts.
+pub(crate) fn machine_kept(
+    text: &str,
+    facts: &HostFacts,
+    kept: &Positions,
+) -> Result<Machine, ResolveError> {
+    let (layer, dirs) = (layer(text), dirs());
+    let images = images(&layer, &dirs);
+    resolve(&Inputs {
+        name: &"test".parse().unwrap(),
+        profile: "test",
+        layer: &layer,
+        facts,
+        images: &images,
+        dirs: &dirs,
+        kept,
+    })
+}
+
 /// The machine called `test` that a TOML text makes on the made-up host.
 pub(crate) fn machine(text: &str) -> Result<Machine, ResolveError> {
     machine_on(text, &facts())
@@ -404,6 +423,7 @@ pub(crate) fn resolve_all(
         facts,
         images,
         dirs,
+        kept: &Positions::default(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Copies that are whole or not there.
 
 use std::fs::{self, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -46,6 +46,27 @@ pub(crate) fn copy_if_absent(from: &Path, to: &Path, mode: u32) -> Result<(), Op
             .map_err(OpsError::io("sync", parent))?;
     }
     Ok(())
+}
+
+/// Writes a small file of mvm's own, whole or not at all; one that says the same is left alone.
+pub(crate) fn keep(path: &Path, text: &str) -> Result<(), OpsError> {
+    if fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    let temporary = beside(path);
+    super::dirs::remove_file(&temporary)?;
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    };
+    write().map_err(OpsError::io("write", path))
 }
 
 fn beside(to: &Path) -> PathBuf {

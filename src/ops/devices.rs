@@ -212,6 +212,7 @@ pub(crate) const fn is_device_step(step: &Step) -> bool {
         Step::MakeDir { .. }
             | Step::Lock { .. }
             | Step::CopyFile { .. }
+            | Step::KeepPlaces { .. }
             | Step::CreateOverlay { .. }
             | Step::CreateTap { .. }
             | Step::Listen { .. }

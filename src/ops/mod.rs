@@ -159,6 +159,7 @@ impl Ops for Host {
             Step::MakeDir { path, mode, keep } => dirs::make(path, *mode, *keep)?,
             Step::Lock { path } => return lock::take(path).map(Some),
             Step::CopyFile { from, to, mode } => copy::copy_if_absent(from, to, *mode)?,
+            Step::KeepPlaces { path, places } => copy::keep(path, &places.text())?,
             Step::CreateOverlay {
                 path,
                 backing,

@@ -204,7 +204,10 @@ proptest! {
         for step in &plan.steps {
             let kept = matches!(
                 step,
-                Step::MakeDir { keep: true, .. } | Step::Lock { .. } | Step::CopyFile { .. }
+                Step::MakeDir { keep: true, .. }
+                    | Step::Lock { .. }
+                    | Step::CopyFile { .. }
+                    | Step::KeepPlaces { .. }
             );
             let inverse = step.inverse();
             prop_assert_eq!(inverse.is_none(), kept, "{:?}", step);

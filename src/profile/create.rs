@@ -6,13 +6,14 @@ use super::error::ProfileError;
 use super::fault::shown;
 use super::load::{Chain, Choices, fragments, unknown};
 use super::merge::{device_layers, flags, merge};
+use super::schema::Layer;
 use super::search::{self, Found, Level};
 use super::show::plain_text;
 use super::tree::{Source, Tree, lay};
 use crate::dirs::Dirs;
 
 /// The text of a machine file for `path` that extends a profile with these choices. It is loaded once
-/// as if it were there, so that it is known to be well-formed.
+/// as if it were there, so that it is known to be well-formed; what it comes to is told as well.
 ///
 /// A choice that only a variant answers (`--display`) is kept as the names of the variants that it
 /// switches on.
@@ -26,7 +27,7 @@ pub fn machine_text(
     path: &Path,
     profile: &str,
     choices: &Choices,
-) -> Result<String, ProfileError> {
+) -> Result<(String, Layer), ProfileError> {
     let levels = search::levels(dirs);
     let first = levels
         .iter()
@@ -83,8 +84,8 @@ pub fn machine_text(
             .into_owned(),
         text: text.clone(),
     };
-    merged(&levels, itself, profile, &Choices::default())?;
-    Ok(text)
+    let layer = merged(&levels, itself, profile, &Choices::default())?.layer;
+    Ok((text, layer))
 }
 
 fn merged(

@@ -277,7 +277,7 @@ fn a_machine_file_keeps_the_choices() {
     };
     let path = home.path("machines/web.toml");
 
-    let text = machine_text(&home.dirs, &path, "desk", &choices).unwrap();
+    let (text, _) = machine_text(&home.dirs, &path, "desk", &choices).unwrap();
 
     insta::assert_snapshot!(text, @r#"
     extends = ["desk"]
@@ -302,7 +302,7 @@ fn a_machine_file_keeps_the_choices() {
 
     // What takes a value away is kept too.
     let bare = set(&["boot.initrd=", "network.lan.none={}"]);
-    let text = machine_text(&home.dirs, &path, "linux", &bare).unwrap();
+    let (text, _) = machine_text(&home.dirs, &path, "linux", &bare).unwrap();
     assert!(
         text.contains("initrd = \"\"") && text.contains("[network.lan.none]"),
         "{text}"

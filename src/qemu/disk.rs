@@ -56,6 +56,8 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
                 index
             }
         };
+        // Where it has been at earlier starts.
+        let index = machine.positions.unit(disk).map_or(index, u32::from);
         device(args, machine, disk, index, context);
     }
 }

@@ -147,6 +147,9 @@ impl TestEnv {
 /// What a failed test left running is ended.
 impl Drop for TestEnv {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.print_logs();
+        }
         // A supervisor that is about to start its QEMU is met before or after it: twice.
         for _ in 0..2 {
             for pid in self.processes() {
@@ -157,6 +160,19 @@ impl Drop for TestEnv {
 }
 
 impl TestEnv {
+    /// The ends of what the guests and their supervisors wrote: all that is left of a test that fails elsewhere.
+    fn print_logs(&self) {
+        const TAIL: usize = 3000;
+        let guests = fs::read_dir(self.path("state")).into_iter().flatten();
+        let folders = guests.flatten().map(|guest| guest.path().join("log"));
+        let files = folders.flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+        for path in files.flatten().map(|file| file.path()) {
+            let text = fs::read(&path).unwrap_or_default();
+            let tail = &text[text.len().saturating_sub(TAIL)..];
+            eprintln!("--- {}\n{}", path.display(), String::from_utf8_lossy(tail));
+        }
+    }
+
     /// Every process that was started in this world, by its environment.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let root = self.root.path().as_os_str().as_encoded_bytes();

@@ -26,6 +26,7 @@ mod media;
 mod memory;
 mod moments;
 mod paths;
+mod places;
 mod plans;
 mod portfolio;
 mod power;

@@ -28,7 +28,7 @@ pub(crate) fn start(env: &TestEnv, name: &str) -> String {
     awake(env, name);
     let said = env.type_in(
         name,
-        "(n=0; while :; do n=$((n+1)); echo $n >/tmp/n; sleep 0.2; done) & echo pid=$!.",
+        "(n=0; while :; do n=$((n+1)); echo $n >/tmp/m; mv /tmp/m /tmp/n; sleep 0.2; done) & echo pid=$!.",
     );
     let (_, pid) = said.split_once("pid=").expect("its process id");
     pid.split('.').next().expect("the number").to_owned()

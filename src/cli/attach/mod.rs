@@ -158,6 +158,7 @@ fn resolve(
             facts: &facts,
             images: &images,
             dirs: &context.dirs,
+            kept: &machine.positions,
         },
         machine,
     )?;

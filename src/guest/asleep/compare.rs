@@ -88,6 +88,12 @@ pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
         &is.desktop.usb_redirects,
     );
     found.value("the USB controller", &usb(was), &usb(is));
+    // A guest of an older mvm had what `laid` gives to all.
+    let before = was.positions.laid(was);
+    let moved = before.moved(&is.positions);
+    found
+        .0
+        .extend(moved.map(|name| format!("`{name}` sits elsewhere")));
     found.value(
         "the number of ports for hot-plug",
         &was.hotplug_ports,

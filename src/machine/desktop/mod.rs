@@ -124,10 +124,21 @@ impl Desktop {
 
     /// Whether devices of it sit behind the bridge to conventional PCI.
     pub fn has_bridge(&self) -> bool {
+        let mut behind = self.behind().into_iter();
+        behind.any(|ids| !ids.is_empty())
+    }
+
+    /// What sits behind that bridge: sound cards, shared memory, keyboards and pointers.
+    pub fn behind(&self) -> [Vec<&Id>; 3] {
         let virtio = |input: &&Input| input.evdev.is_none() && input.bus == InputBus::Virtio;
-        self.audio.iter().any(Audio::is_pci)
-            || !self.shmem.is_empty()
-            || self.inputs.iter().filter(virtio).count() > 0
+        let inputs = self.inputs.iter().filter(virtio);
+        let audio = self.audio.iter().filter(|audio| audio.is_pci());
+        let shmem = self.shmem.iter().map(|shmem| &shmem.id);
+        [
+            audio.map(|audio| &audio.id).collect(),
+            shmem.collect(),
+            inputs.map(|input| &input.id).collect(),
+        ]
     }
 }
 

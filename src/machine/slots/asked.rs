@@ -1,5 +1,7 @@
 //! Slots that the profile names (`address`): whether they are free.
 
+use std::collections::BTreeSet;
+
 use super::{Place, Single, Slots, has_place, has_usb, places};
 use crate::error::{ExitCode, Hint};
 use crate::ids::PciSlot;
@@ -116,6 +118,11 @@ fn asked(machine: &Machine) -> Vec<(String, PciSlot)> {
         .collect()
 }
 
+/// The slots that the profile gives to devices.
+pub(in crate::machine) fn asked_slots(machine: &Machine) -> BTreeSet<u8> {
+    asked(machine).iter().map(|(_, slot)| slot.slot).collect()
+}
+
 /// Where on the root bus that place is.
 fn on_root(slots: Slots, place: &Place) -> Option<PciSlot> {
     let addr = place
@@ -149,7 +156,7 @@ pub(crate) fn taken(machine: &Machine) -> Vec<(String, PciSlot)> {
     for single in Single::ALL.into_iter().filter(|one| one.is_in(machine)) {
         add(single.words().to_owned(), &slots.single(single));
     }
-    if machine.desktop.has_bridge() && slots.bus != Bus::Mmio {
+    if (machine.desktop.has_bridge() || slots.keeps_bridge()) && slots.bus != Bus::Mmio {
         let bridge = slots.bridge(machine.board.kind);
         add("the bridge to conventional PCI".to_owned(), &bridge);
     }

@@ -1,8 +1,11 @@
 //! Whether a board has places for all devices of a machine.
 
-use super::ports::{OWN, PORTS};
-use super::{MMIO_FIRST_NAMED, MMIO_LAST, PCI_FIRST_NAMED, Slots, usb_hosts};
+use super::ports::{FREE, OWN, PORTS};
+use super::{
+    BEHIND_MAX, MMIO_FIRST_NAMED, MMIO_LAST, PCI_FIRST_NAMED, cards, has_place, places, usb_hosts,
+};
 use crate::error::{ExitCode, Hint};
+use crate::machine::host_devices::GuestPlace;
 use crate::machine::{BoardKind, Bus, Machine};
 use crate::profile::schema::DiskBus;
 
@@ -16,6 +19,12 @@ const IDE_UNITS: usize = 4;
 const FLOPPY_UNITS: usize = 2;
 /// As many as hide behind the first port of a slot.
 const CONTROLLERS: usize = 7;
+/// What is behind the bridge to conventional PCI.
+const BEHIND: [&str; 3] = [
+    "sound cards",
+    "pieces of shared memory",
+    "virtio keyboards and pointers",
+];
 const SCSI_TARGETS: usize = 255;
 
 /// The board has no place for all devices.
@@ -42,10 +51,41 @@ impl Hint for SlotError {
     }
 }
 
+/// How many places there are for cards, disks, shares and controllers together, and on pc for devices of the host.
+pub(in crate::machine) fn row_max(machine: &Machine) -> usize {
+    match machine.board.kind.bus() {
+        // The last slot is left to what a GPU displaces.
+        Bus::Pci if has_gpu(machine) => PCI_NAMED - 1,
+        Bus::Pci | Bus::Pcie => PCI_NAMED,
+        // The inputs come after the GPU.
+        Bus::Mmio => {
+            let desktop = &machine.desktop;
+            let taken = match (desktop.inputs.len(), desktop.video.len()) {
+                (0, videos) => videos,
+                (inputs, _) => 1 + inputs,
+            };
+            MMIO_NAMED.saturating_sub(taken)
+        }
+    }
+}
+
+/// Whether a device of the host has a slot of the root bus.
+fn has_gpu(machine: &Machine) -> bool {
+    places(machine).any(|place| matches!(place, GuestPlace::Root { .. }))
+}
+
+/// The places for devices of the host up to the last one that is taken.
+fn own_end(machine: &Machine) -> usize {
+    let ends = places(machine).filter_map(|place| match place {
+        GuestPlace::Own { index, .. } => Some(usize::from(index) + 1),
+        GuestPlace::Root { .. } => None,
+    });
+    ends.max().unwrap_or(0)
+}
+
 /// Whether the board has places for all devices.
 pub(in crate::machine) fn check(machine: &Machine) -> Result<(), SlotError> {
     let board = machine.board.kind;
-    let slots = Slots::of(machine);
     let fits = |count, what, max| {
         if count <= max {
             Ok(())
@@ -58,10 +98,14 @@ pub(in crate::machine) fn check(machine: &Machine) -> Result<(), SlotError> {
             })
         }
     };
-    let [nics, disks, shares, free] = slots.counts;
-    let controllers = slots.controllers;
+    let nics = cards(machine).count();
+    let disks = machine.disks.iter().filter(|disk| has_place(disk)).count();
+    let shares = machine.shares.len();
+    let controllers = machine.controllers.iter();
+    let controllers = controllers.filter(|one| one.address.is_none()).count();
     let all = nics + disks + shares + controllers;
-    match slots.bus {
+    let own = own_end(machine);
+    match board.bus() {
         Bus::Pcie => {
             fits(nics, "network cards", PORTS[0].max())?;
             match controllers {
@@ -74,30 +118,28 @@ pub(in crate::machine) fn check(machine: &Machine) -> Result<(), SlotError> {
                 }
             }
             fits(shares, "shares", PORTS[2].max())?;
-            fits(free, "free ports", PORTS[3].max())?;
-            let beside_gpu = slots.own_end().saturating_sub(1);
-            fits(beside_gpu, OF_HOST, PORTS[OWN].max() - 1)?;
+            let free = machine.hotplug_ports.into();
+            fits(free, "free ports", PORTS[FREE].max())?;
+            fits(own.saturating_sub(1), OF_HOST, PORTS[OWN].max() - 1)?;
         }
-        Bus::Pci if slots.own > 0 || slots.gpu.is_some() => fits(
-            all + slots.own_end() + usize::from(slots.gpu.is_some()),
+        Bus::Pci if own > 0 || has_gpu(machine) => fits(
+            all + own,
             "network cards, virtio and NVMe disks, shares, controllers and PCI devices of the host",
-            PCI_NAMED,
+            row_max(machine),
         )?,
         Bus::Pci => fits(
             all,
             "network cards, virtio and NVMe disks, shares and controllers",
-            PCI_NAMED,
+            row_max(machine),
         )?,
         Bus::Mmio => fits(
             all,
             "network cards, virtio disks, shares and controllers",
-            // The inputs come after the GPU.
-            MMIO_NAMED
-                - match (machine.desktop.inputs.len(), machine.desktop.video.len()) {
-                    (0, videos) => videos,
-                    (inputs, _) => 1 + inputs,
-                },
+            row_max(machine),
         )?,
+    }
+    for (ids, what) in machine.desktop.behind().iter().zip(BEHIND) {
+        fits(ids.len(), what, BEHIND_MAX)?;
     }
     for (bus, what, max) in [
         (DiskBus::Sata, "SATA disks and drives", SATA_PORTS),

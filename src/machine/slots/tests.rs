@@ -1,128 +1,231 @@
 //! No two devices meet, and none moves.
+#![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
+use crate::machine::testing::{facts, machine, machine_kept};
+use crate::qemu::command_line;
 
-const EMPTY: Slots = Slots {
-    bus: Bus::Pcie,
-    counts: [0; 4],
-    controllers: 0,
-    old_cards: 0,
-    own: 0,
-    gpu: None,
-    hot: false,
-};
-
-#[test]
-fn another_disk_moves_no_card_and_no_share() {
-    let places = |disks| {
-        let slots = Slots {
-            counts: [2, disks, 1, 4],
-            ..EMPTY
-        };
-        (slots.nic(0), slots.nic(1), slots.share(0))
-    };
-    assert_eq!(places(1), places(9));
+/// The devices of QEMU's command line.
+fn devices(machine: &Machine) -> Vec<serde_json::Map<String, Value>> {
+    let args = command_line(machine).shown();
+    let json = args
+        .iter()
+        .filter_map(|arg| serde_json::from_str(arg).ok())
+        .filter_map(|value: Value| value.as_object().cloned());
+    json.filter(|object| object.contains_key("driver") && object.contains_key("addr"))
+        .collect()
 }
 
-#[test]
-fn disks_and_controllers_leave_each_other_where_they_are() {
-    let places = |disks, controllers| {
-        let slots = Slots {
-            counts: [2, disks, 1, 4],
-            controllers,
-            ..EMPTY
-        };
-        (slots.disk(0), slots.controller(0), slots.share(0))
+fn text<'a>(device: &'a serde_json::Map<String, Value>, key: &str) -> &'a str {
+    device.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn slot(device: &serde_json::Map<String, Value>) -> PciSlot {
+    text(device, "addr").parse().unwrap()
+}
+
+/// Where a guest's `lspci` shows each device: firmware numbers the buses behind bridges in the order of their slots.
+fn lspci(machine: &Machine) -> BTreeMap<String, String> {
+    let all = devices(machine);
+    let root = Slots::of(machine).root();
+    let is_bridge = |device: &serde_json::Map<String, Value>| {
+        text(device, "driver").contains("bridge") || text(device, "driver").contains("root-port")
     };
-    assert_eq!(places(1, 1), places(11, 3));
-    for (disks, controllers) in [(1, 1), (7, 7), (8, 7), (12, 3)] {
-        let slots = Slots {
-            counts: [0, disks, 0, 0],
-            controllers,
-            ..EMPTY
-        };
-        let ports: Vec<RootPort> = slots.root_ports().collect();
-        let addrs: std::collections::BTreeSet<String> = ports.iter().map(RootPort::addr).collect();
-        assert_eq!(addrs.len(), ports.len(), "{disks} {controllers}");
-        // What hides behind a first port is seen only where that is there.
-        assert!(addrs.contains("0x17.0x0"));
-        for index in 0..controllers {
-            let place = slots.controller(index);
-            assert!(ports.iter().any(|port| port.id() == place.bus));
+    let bridges = all.iter().filter(|device| is_bridge(device));
+    let mut bridges: Vec<(PciSlot, &str)> = bridges
+        .map(|device| (slot(device), text(device, "id")))
+        .collect();
+    bridges.sort_by_key(|(at, _)| (at.slot, at.function));
+    let mut buses: BTreeMap<&str, u8> = BTreeMap::from([(root, 0)]);
+    for (_, id) in bridges {
+        let number = small(buses.len());
+        assert_eq!(buses.insert(id, number), None, "{id} twice");
+    }
+    // What hides behind function 0 of a slot is found only where that is there, and tells of others.
+    let on_root = all.iter().filter(|device| text(device, "bus") == root);
+    let on_root: Vec<_> = on_root.collect();
+    for device in &on_root {
+        let at = slot(device);
+        let first = on_root
+            .iter()
+            .find(|other| slot(other).slot == at.slot && slot(other).function == 0);
+        let tells = first.and_then(|first| first.get("multifunction")) == Some(&Value::Bool(true));
+        // Function 0 of that slot is the board's, on pc.
+        let of_board = root == "pci.0" && at.slot == 1;
+        assert!(at.function == 0 || tells || of_board, "{device:?}");
+    }
+    let mut taken = BTreeSet::new();
+    let named = all.iter().map(|device| {
+        let at = slot(device);
+        let bus = buses[text(device, "bus")];
+        let place = format!("{bus:02x}:{:02x}.{}", at.slot, at.function);
+        assert!(taken.insert(place.clone()), "{device:?} where another is");
+        (text(device, "id").to_owned(), place)
+    });
+    let named: Vec<_> = named.collect();
+    named.into_iter().collect()
+}
+
+/// Devices that a guest can have, in the order of their bits.
+const CHOICES: [&str; 16] = [
+    "[network.b]\nuser = {}\n",
+    "[network.a]\nuser = {}\nmodel = 'e1000'\n",
+    "[network.c]\nuser = {}\n",
+    "[network.d]\nuser = {}\nmodel = 'rtl8139'\n",
+    "[network.e]\nuser = {}\n",
+    "[disk.root]\nfile.path = 'root'\n",
+    "[disk.data]\nfile.path = 'data'\nbus = 'nvme'\n",
+    "[disk.zero]\nfile.path = 'zero'\n",
+    "[disk.mid]\nfile.path = 'mid'\ncontroller = 'scsi-b'\nbus = 'scsi'\n[controller.scsi-b]\n",
+    "[share.home]\npath = '/srv'\n",
+    "[share.boot]\npath = '/boot'\n",
+    "[controller.scsi-a]\n",
+    "[audio.card]\n",
+    "[shmem.glass]\nsize = '32M'\n",
+    "[rng]\n[watchdog]\n",
+    "[disk.sata-b]\nfile.path = 'b'\nbus = 'sata'\n",
+];
+
+fn guest(board: &str, bits: u32, kept: &Positions) -> Machine {
+    let chosen = CHOICES.iter().enumerate();
+    let chosen = chosen.filter(|(index, _)| bits & (1 << index) != 0);
+    let chosen: String = chosen.map(|(_, text)| *text).collect();
+    machine_kept(
+        &format!("machine.type = '{board}'\n{chosen}"),
+        &facts(),
+        kept,
+    )
+    .unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+    #[test]
+    fn whatever_comes_and_goes_moves_nothing_else(
+        starts in prop::collection::vec(0u32..1 << CHOICES.len(), 5),
+        board in prop::sample::select(vec!["q35", "pc"]),
+    ) {
+        let mut kept = Positions::default();
+        let mut seen: BTreeMap<String, String> = BTreeMap::new();
+        for bits in starts {
+            let machine = guest(board, bits, &kept);
+            // What is placed stays placed, and what is written is read.
+            prop_assert_eq!(&machine.positions.laid(&machine), &machine.positions);
+            kept = serde_json::from_str(&machine.positions.text()).unwrap();
+            prop_assert_eq!(&kept, &machine.positions);
+            for (id, place) in lspci(&machine) {
+                // Bridges for nothing come and go with what hides behind them.
+                if id.starts_with("mvm-port-") {
+                    continue;
+                }
+                let before = seen.entry(id.clone()).or_insert_with(|| place.clone());
+                prop_assert_eq!(&*before, &place, "{}", id);
+            }
         }
     }
 }
 
 #[test]
-fn no_two_devices_share_a_place() {
-    for (bus, counts) in [
-        (Bus::Pcie, [11, 15, 11, 8]),
-        (Bus::Pci, [5, 10, 5, 0]),
-        (Bus::Mmio, [5, 10, 4, 0]),
+fn more_than_there_is_room_for_to_keep_drops_what_has_gone() {
+    let disks = |from: usize, to: usize| -> String {
+        let one = |index| format!("[disk.d{index:02}]\nfile.path = 'd{index}'\n");
+        (from..to).map(one).collect()
+    };
+    for board in ["q35", "pc"] {
+        let text = |disks: String| format!("machine.type = '{board}'\n{disks}");
+        let first = machine(&text(disks(0, 15))).unwrap();
+        let second = text(disks(1, 16));
+        let second = machine_kept(&second, &facts(), &first.positions).unwrap();
+        assert_eq!(lspci(&first)["d01"], lspci(&second)["d01"]);
+        // All of them are others.
+        let third = text(disks(20, 35));
+        let third = machine_kept(&third, &facts(), &second.positions).unwrap();
+        assert_eq!(lspci(&third).len(), lspci(&first).len(), "{board}");
+        let many = machine_kept(&text(disks(0, 40)), &facts(), &second.positions).unwrap_err();
+        assert!(many.to_string().contains("40 "), "{many}");
+    }
+}
+
+#[test]
+fn a_slot_that_the_profile_names_is_not_kept_for_what_has_gone() {
+    let both = machine("[disk.a]\nfile.path = 'a'\n[disk.b]\nfile.path = 'b'\n").unwrap();
+    assert_eq!(both.positions.get("pcie", "disk.b"), Some(17));
+    let text = "[disk.a]\nfile.path = 'a'\n[disk.c]\nfile.path = 'c'\naddress = '11'\n";
+    let other = machine_kept(text, &facts(), &both.positions).unwrap();
+    let places = lspci(&other);
+    assert_eq!(places["c"], "00:11.0");
+    assert_eq!(places["a"], lspci(&both)["a"]);
+}
+
+#[test]
+fn another_board_begins_anew() {
+    let text = |board: &str| format!("machine.type = '{board}'\n[disk.a]\nfile.path = 'a'\n");
+    let one = machine(&text("q35")).unwrap();
+    let other = machine_kept(&text("pc"), &facts(), &one.positions).unwrap();
+    assert_eq!(lspci(&other), lspci(&machine(&text("pc")).unwrap()));
+    // And back: it is as it was.
+    let back = machine_kept(&text("q35"), &facts(), &other.positions).unwrap();
+    assert_eq!(lspci(&back), lspci(&one));
+}
+
+#[test]
+fn disks_and_controllers_leave_each_other_where_they_are() {
+    for (disks, controllers) in [(1, 1), (7, 7), (8, 7), (12, 3)] {
+        let disks = (0..disks).map(|at| format!("[disk.d{at:02}]\nfile.path = 'd{at}'\n"));
+        let controllers = (0..controllers).map(|at| format!("[controller.c{at}]\n"));
+        let text: String = disks.chain(controllers).collect();
+        let machine = machine(&text).unwrap();
+        let places = lspci(&machine);
+        // `lspci` has looked that nothing meets.
+        assert!(places.contains_key("c0"), "{places:?}");
+        let ports: Vec<RootPort> = Slots::of(&machine).root_ports().collect();
+        assert!(ports.iter().any(|port| port.addr() == "0x17.0x0"));
+    }
+}
+
+#[test]
+fn a_full_machine_has_a_place_for_each() {
+    let many = |count: usize, text: &str| -> String {
+        let one = |at: usize| text.replace('@', &format!("{at:02}"));
+        (0..count).map(one).collect()
+    };
+    for (board, [nics, disks, shares]) in [
+        ("q35", [11, 15, 11]),
+        ("pc", [5, 10, 5]),
+        ("microvm", [5, 10, 4]),
     ] {
-        for (own, gpu) in [(0, None), (0x1ff, Some(2)), (7, Some(4)), (0x1ff, None)] {
-            if bus == Bus::Mmio && own > 0 {
-                continue;
-            }
-            let counts = if bus == Bus::Pci && own > 0 {
-                [2, 5, 3, 0]
-            } else {
-                counts
-            };
-            let slots = Slots {
-                bus,
-                counts,
-                controllers: 0,
-                old_cards: 0,
-                own,
-                gpu,
-                hot: false,
-            };
-            let own = |index| {
-                slots.host(GuestPlace::Own {
-                    index,
-                    function: 0,
-                    multifunction: false,
+        let text = format!(
+            "machine.type = '{board}'\n{}{}{}",
+            many(nics, "[network.n@]\nuser = {}\n"),
+            many(disks, "[disk.d@]\nfile.path = 'd@'\n"),
+            many(shares, "[share.s@]\npath = '/srv'\n"),
+        );
+        let machine = machine(&text).unwrap();
+        if board == "microvm" {
+            let args = command_line(&machine).shown();
+            let buses: Vec<&String> = args.iter().filter(|arg| arg.contains("mmio-bus")).collect();
+            let different: BTreeSet<String> = buses
+                .iter()
+                .map(|arg| {
+                    let value: Value = serde_json::from_str(arg).unwrap();
+                    value["bus"].as_str().unwrap().to_owned()
                 })
-            };
-            let mut places: Vec<String> = (0..counts[0])
-                .map(|n| slots.nic(n))
-                .chain((0..counts[1]).map(|n| slots.disk(n)))
-                .chain((0..counts[2]).map(|n| slots.share(n)))
-                .chain([slots.single(Single::Serial), slots.single(Single::Scsi)])
-                .chain(
-                    (bus != Bus::Mmio)
-                        .then(|| slots.single(Single::Display))
-                        .filter(|_| gpu != Some(2)),
-                )
-                .chain((0..small(slots.own_end())).map(own))
-                .chain(gpu.map(|slot| {
-                    slots.host(GuestPlace::Root {
-                        slot,
-                        function: 0,
-                        multifunction: false,
-                    })
-                }))
-                .map(|place| {
-                    // A slot and its first function are one place.
-                    let addr = place
-                        .addr
-                        .map(|addr| addr.trim_end_matches(".0x0").to_owned());
-                    format!("{} {addr:?}", place.bus)
-                })
-                .chain(slots.root_ports().map(|port| {
-                    format!(
-                        "{} {:?}",
-                        slots.root(),
-                        Some(port.addr().trim_end_matches(".0x0"))
-                    )
-                }))
                 .collect();
-            let all = places.len();
-            places.sort();
-            places.dedup();
-            assert_eq!(places.len(), all, "{slots:?}");
+            assert_eq!(different.len(), buses.len());
+        } else {
+            assert!(lspci(&machine).len() >= nics + disks + shares);
         }
+        let more = machine_kept(
+            &format!("{text}[network.more]\nuser = {{}}\n"),
+            &facts(),
+            &machine.positions,
+        );
+        assert!(more.is_err(), "{board}");
     }
 }
 
@@ -134,5 +237,18 @@ fn first_ports_have_slots_of_their_own() {
     assert_eq!(addr(7), "0x17.0x0");
     assert_eq!(addr(14), "0x17.0x7");
     assert!(PORTS[1].get(7).is_first_of_slot() && !PORTS[1].get(8).is_first_of_slot());
-    assert!(PORTS[1].get(14).number < PORTS[2].get(0).number);
+    // Every port has an address of its own, whatever it is for.
+    let numbers = PORTS
+        .iter()
+        .flat_map(|kind| (0..small(kind.max())).map(|at| kind.get(at)));
+    let addrs: Vec<String> = numbers.map(|port| port.addr()).collect();
+    assert_eq!(addrs.iter().collect::<BTreeSet<_>>().len(), addrs.len());
+    assert_eq!(
+        late_port(PortKind::Disk, &[16], &BTreeSet::new()).map(port_slot),
+        Some(0x11)
+    );
+    assert_eq!(
+        RootPort::new(late_port(PortKind::Disk, &[73], &BTreeSet::new()).unwrap()).addr(),
+        "0x1d.0x1"
+    );
 }

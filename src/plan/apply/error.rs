@@ -71,6 +71,7 @@ fn step_text(step: &Step) -> String {
         Step::MakeDir { path, .. } => format!("cannot prepare the directory {}", path.display()),
         Step::Lock { .. } => "cannot take the guest's lock".to_owned(),
         Step::CopyFile { to, .. } => format!("cannot make {}", to.display()),
+        Step::KeepPlaces { .. } => "cannot keep where the guest's devices sit".to_owned(),
         Step::CreateOverlay { path, .. } => format!("cannot make the overlay {}", path.display()),
         Step::CreateTap { name, .. } => format!("cannot make the tap `{name}`"),
         Step::Listen { path } => format!("cannot make the socket {}", path.display()),

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::Plan;
 use super::step::{Node, Owner, Step};
 use crate::host::links::LinkFacts;
-use crate::machine::{Firmware, Machine, NicBackend, RunAs, Tpm};
+use crate::machine::{Firmware, Machine, NicBackend, Positions, RunAs, Tpm};
 use crate::profile::schema::HookWhen;
 use crate::qemu::command::{CommandLine, FdSource};
 
@@ -29,6 +29,10 @@ pub fn build(machine: Machine, command: CommandLine, links: &LinkFacts) -> Plan 
         make_dir(&machine.state_dir, true),
         make_dir(&machine.state_dir.join("log"), true),
     ];
+    steps.push(Step::KeepPlaces {
+        path: Positions::file(&machine.state_dir),
+        places: machine.positions.clone(),
+    });
     // Taken back last of all but the directories.
     steps.extend(hooks(&machine, HookWhen::PostStop, true));
     steps.extend(hooks(&machine, HookWhen::PreStart, false));

@@ -164,6 +164,8 @@ fn by_hand(step: &Step) -> Vec<String> {
             let (from, to) = (path(from), path(to));
             vec![format!("[ -e {to} ] || install -m {mode:04o} {from} {to}")]
         }
+        // Only mvm reads it.
+        Step::KeepPlaces { .. } => Vec::new(),
         Step::CreateOverlay {
             path: overlay,
             backing,
@@ -291,6 +293,9 @@ pub fn describe(step: &Step) -> String {
                 from.display(),
                 to.display()
             )
+        }
+        Step::KeepPlaces { path, .. } => {
+            format!("keep where the guest's devices sit in {}", path.display())
         }
         Step::CreateOverlay {
             path,

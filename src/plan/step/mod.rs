@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::handover::{ConsoleRef, Extent, Provision};
 use crate::hook::Hook;
 use crate::ids::{Bdf, PciRef, UsbPort};
+use crate::machine::Positions;
 use crate::profile::schema::DiskFormat;
 use crate::sidecar::Sidecar;
 use crate::units::Size;
@@ -41,6 +42,13 @@ pub enum Step {
         to: PathBuf,
         /// The copy's mode.
         mode: u32,
+    },
+    /// Keeps where the guest's devices sit, for its next starts.
+    KeepPlaces {
+        /// The file.
+        path: PathBuf,
+        /// Where they sit.
+        places: Positions,
     },
     /// Makes a throw-away qcow2 overlay with `qemu-img`.
     CreateOverlay {
@@ -379,6 +387,7 @@ impl Step {
             Self::MakeDir { keep: true, .. }
             | Self::Lock { .. }
             | Self::CopyFile { .. }
+            | Self::KeepPlaces { .. }
             | Self::RunHook { .. }
             | Self::EndSidecar { .. }
             | Self::RemoveFile { .. }

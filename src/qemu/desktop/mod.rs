@@ -23,9 +23,14 @@ use crate::machine::slots::{BRIDGE, Behind, desktop_ports};
 pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
     let desktop = &machine.desktop;
     display::add(args, machine);
-    if desktop.has_bridge() && context.board.bus() != crate::machine::Bus::Mmio {
+    let bridged = desktop.has_bridge() || context.slots.keeps_bridge();
+    if bridged && context.board.bus() != crate::machine::Bus::Mmio {
         let bridge = Object::device(drivers::bridge(context.board), BRIDGE)
-            .at(context.slots.bridge(context.board));
+            .at(context.slots.bridge(context.board))
+            .set_some(
+                "multifunction",
+                context.slots.bridge_hides_others().then_some(true),
+            );
         args.device(match context.board {
             // It shares the numbers of chassis with the root ports of other boards; pc has none of those.
             crate::machine::BoardKind::Pc => bridge.set("chassis_nr", 1),
