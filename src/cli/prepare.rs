@@ -113,10 +113,13 @@ impl Wanted {
     pub(super) fn plan(&self, context: &Context, name: &GuestName) -> Result<Plan, Failure> {
         let settings = Settings::load(&context.dirs)?;
         let layer = &with_defaults(&self.profile.layer, &settings);
-        let facts = HostFacts::read(
-            &Roots::host(Some(context.dirs.cache.clone())),
-            &needs(layer, &settings),
-        );
+        let needs = needs(layer, &settings);
+        let mut facts = HostFacts::read(&Roots::host(Some(context.dirs.cache.clone())), &needs);
+        if needs.displays {
+            facts
+                .ports
+                .extend(guest::conflicts::display_ports(&context.dirs, name));
+        }
         let folders = settings.image_folders(&context.dirs);
         let images = images::look(machine::wanted(layer), &folders);
         let kept = machine::Positions::read(&context.dirs.guest_state(name))?;

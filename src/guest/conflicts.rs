@@ -14,6 +14,7 @@ use super::{RunDir, asleep, holders, presence, state};
 use crate::dirs::Dirs;
 use crate::error::{ExitCode, Hint};
 use crate::ids::GuestName;
+use crate::machine::ports::{Exclusive, exclusive};
 use crate::machine::{Addition, Firmware, Forward, Machine, NicBackend};
 use crate::ops::{OpsError, lock};
 use crate::plan::Plan;
@@ -249,6 +250,25 @@ fn awake(dirs: &Dirs, ours: &Machine) -> Result<(), Conflict> {
     forwards(ours).try_for_each(|(_, forward)| try_port(dirs, forward))
 }
 
+/// The ports that other guests' displays are to have, whether or not they listen yet.
+pub fn display_ports(dirs: &Dirs, us: &GuestName) -> Vec<u16> {
+    let there = presence::list(dirs).unwrap_or_default().into_iter();
+    let alive = there.filter(|(name, there)| name != us && there.is_alive());
+    let plans = alive.filter_map(|(name, _)| {
+        // One that cannot be read is told when the two are compared.
+        state::read::<Other>(&RunDir::new(dirs, &name).plan()).ok()?
+    });
+    let machines: Vec<Machine> = plans.map(|other| other.machine).collect();
+    let ends = machines.iter().flat_map(exclusive);
+    ends.filter_map(|(_, end)| match end {
+        Exclusive::Port {
+            udp: false, port, ..
+        } => Some(port),
+        Exclusive::Port { .. } | Exclusive::Path(_) => None,
+    })
+    .collect()
+}
+
 fn forwards(machine: &Machine) -> impl Iterator<Item = (&str, &Forward)> {
     machine.nics.iter().flat_map(|nic| {
         let forwards = match &nic.backend {
@@ -264,12 +284,6 @@ fn taps(machine: &Machine) -> impl Iterator<Item = &str> {
         NicBackend::Tap { name, .. } => Some(name.as_str()),
         _ => None,
     })
-}
-
-/// The ends of consoles and channels that only one guest can have.
-fn ends(machine: &Machine) -> impl Iterator<Item = (String, String)> {
-    let ends = crate::machine::ports::ends(machine);
-    ends.filter_map(|(what, end)| Some((what, end.exclusive()?)))
 }
 
 /// The files that a machine opens, and whether it writes to them.
@@ -338,10 +352,10 @@ fn compare(ours: &Machine, name: &GuestName, theirs: &Machine) -> Result<(), Con
             guest: guest(),
         });
     }
-    for (our, end) in ends(ours) {
-        if let Some((their, _)) = ends(theirs).find(|(_, other)| *other == end) {
+    for (our, end) in exclusive(ours) {
+        if let Some((their, _)) = exclusive(theirs).find(|(_, other)| other.meets(&end)) {
             return Err(Conflict::End {
-                end,
+                end: end.to_string(),
                 ours: our,
                 theirs: their,
                 guest: guest(),

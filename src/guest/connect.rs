@@ -19,8 +19,9 @@ use super::lifecycle::{Input, News};
 use super::saved::image::{self, ImageError};
 use super::threads::{self, ThreadsError};
 use super::{RunDir, agent, console};
-use crate::machine::Machine;
+use crate::ids::Id;
 use crate::machine::memory::Hugepages;
+use crate::machine::{Machine, NicBackend};
 use crate::ops::sysfs::Place;
 use crate::ops::{OpsError, hugepages, socket};
 use crate::plan::build::devices::user;
@@ -78,6 +79,8 @@ pub(crate) struct Wanted {
     user: User,
     threads: threads::Wanted,
     displays: Displays,
+    /// Sockets at which QEMU waits for others before it greets, and the cards that they are for.
+    switches: Vec<(Id, PathBuf)>,
 }
 
 impl Wanted {
@@ -94,6 +97,13 @@ impl Wanted {
                 .map(|console| console.id.to_string())
                 .collect()
         };
+        let switches = machine.nics.iter().filter_map(|nic| match &nic.backend {
+            NicBackend::VhostUser {
+                socket,
+                server: true,
+            } => Some((nic.id.clone(), socket.clone())),
+            _ => None,
+        });
         Self {
             consoles: ids(false),
             ptys: ids(true),
@@ -103,11 +113,25 @@ impl Wanted {
             user: user(machine),
             threads: threads::Wanted::of(machine),
             displays: Displays::of(machine),
+            switches: switches.collect(),
         }
     }
 }
 
 impl Wanted {
+    async fn greeted(&self, run: &RunDir) -> Result<(Qmp, Events), ConnectError> {
+        greet(run)
+            .await
+            .map_err(|error| match (error, self.switches.first()) {
+                (QmpError::NoGreeting { after }, Some((nic, socket))) => ConnectError::NoSwitch {
+                    after,
+                    nic: nic.clone(),
+                    socket: socket.clone(),
+                },
+                (error, _) => error.into(),
+            })
+    }
+
     /// The guest's huge pages are QEMU's now, and no others are kept free for it. Nobody waits for that: the host's
     /// lock may be held for long.
     fn has_memory(&self, run: &RunDir) {
@@ -159,6 +183,19 @@ pub(crate) enum ConnectError {
     /// Its threads are not where they are to be.
     #[error(transparent)]
     Threads(#[from] ThreadsError),
+    /// QEMU waits for the program that a card's packets go to.
+    #[error(
+        "QEMU has waited {after:?} for the program that `network.{nic}` leads to: nothing connects to {}",
+        socket.display()
+    )]
+    NoSwitch {
+        /// How long.
+        after: Duration,
+        /// The card.
+        nic: Id,
+        /// Where it listens.
+        socket: PathBuf,
+    },
     /// It is loaded and must not go on, as that cannot be written down.
     #[error(transparent)]
     Mark(#[from] AsleepError),
@@ -221,7 +258,7 @@ pub(crate) async fn connect(
             (qmp, events)
         }
         Way::New => {
-            let (qmp, events) = greet(run).await?;
+            let (qmp, events) = wanted.greeted(run).await?;
             wanted.has_memory(run);
             wanted.threads.make(&qmp, process).await?;
             if let Some(memory) = wanted.memory {
@@ -232,7 +269,7 @@ pub(crate) async fn connect(
             (qmp, events)
         }
         Way::Load(asleep) => {
-            let (qmp, events) = greet(run).await?;
+            let (qmp, events) = wanted.greeted(run).await?;
             wanted.has_memory(run);
             wanted.threads.make(&qmp, process).await?;
             go_on(&qmp, run, *asleep).await?;

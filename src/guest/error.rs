@@ -7,6 +7,7 @@ use super::asleep::AsleepError;
 use super::conflicts::Conflict;
 use super::explain::Explained;
 use crate::error::{ExitCode, Hint, Report};
+use crate::machine::ports::SPICE;
 use crate::ops::OpsError;
 use crate::ops::wakesources::WakeError;
 use crate::plan::apply::ApplyError;
@@ -94,6 +95,7 @@ impl StartError {
     pub fn is_lost_race(&self) -> bool {
         match self {
             Self::Apply(error) => error.is_lost_race(),
+            Self::Conflict(Conflict::End { ours, .. }) => ours == SPICE,
             _ => false,
         }
     }

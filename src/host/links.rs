@@ -22,6 +22,9 @@ pub enum LinkKind {
         /// Whether it was made with `IFF_MULTI_QUEUE`.
         #[serde(default)]
         multi_queue: bool,
+        /// The largest packet, in bytes.
+        #[serde(default)]
+        mtu: Option<u32>,
     },
     /// A bridge.
     Bridge,
@@ -46,6 +49,10 @@ impl LinkFacts {
                     LinkKind::Tap {
                         vnet_hdr: flags & IFF_VNET_HDR != 0,
                         multi_queue: flags & IFF_MULTI_QUEUE != 0,
+                        mtu: sysfs
+                            .read_u64(format!("class/net/{name}/mtu"))
+                            .ok()
+                            .and_then(|mtu| mtu.try_into().ok()),
                     }
                 } else {
                     LinkKind::Other
@@ -87,6 +94,7 @@ mod tests {
         let net = dir.path().join("class/net");
         for (device, file, text) in [
             ("tap0", "tun_flags", "0x5102\n"),
+            ("tap0", "mtu", "9000\n"),
             ("tap1", "tun_flags", "0x1002\n"),
             ("tun0", "tun_flags", "0x1001\n"),
             ("br0", "bridge/forward_delay", "0\n"),
@@ -104,6 +112,7 @@ mod tests {
         let tap = |both| LinkKind::Tap {
             vnet_hdr: both,
             multi_queue: both,
+            mtu: both.then_some(9000),
         };
         assert_eq!(links.get("tap0"), Some(tap(true)));
         assert_eq!(links.get("tap1"), Some(tap(false)));

@@ -159,6 +159,12 @@ pub fn wanted(layer: &Layer) -> Vec<&str> {
     for pci in layer.pci.iter().flat_map(|pcis| pcis.values()) {
         wanted.extend(pci.rom.as_deref());
     }
+    if let Some(display) = &layer.display {
+        let vnc = display.vnc.iter();
+        wanted.extend(vnc.filter_map(|vnc| vnc.password_file.as_deref()));
+        let spice = display.spice.iter();
+        wanted.extend(spice.filter_map(|spice| spice.password_file.as_deref()));
+    }
     wanted.extend(super::hooks::wanted(layer));
     wanted.extend(layer.gpu.iter().filter_map(|gpu| gpu.rom.as_deref()));
     wanted.extend(layer.rng.iter().filter_map(|rng| rng.source.as_deref()));

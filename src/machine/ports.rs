@@ -1,16 +1,19 @@
 //! Consoles, channels and the agent: what is connected by character devices.
 
 mod end;
+mod exclusive;
 
 use serde::{Deserialize, Serialize};
 
-use super::{BoardKind, Desktop, Machine, ResolveError};
+use super::desktop::Address;
+use super::{BoardKind, Desktop, Machine, NicBackend, ResolveError};
 use crate::error::{ExitCode, Hint};
 use crate::host::images::Images;
 use crate::ids::Id;
 use crate::profile::schema::{ConsoleDevice, Layer};
 pub use end::End;
 use end::Said;
+pub use exclusive::Exclusive;
 
 /// A console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -374,17 +377,54 @@ pub(super) fn backends(machine: &Machine) -> impl Iterator<Item = (String, &'sta
 
 /// Whether each end is one port's.
 pub(super) fn check(machine: &Machine) -> Result<(), PortError> {
-    let mut seen: Vec<(String, String)> = Vec::new();
-    for (what, end) in ends(machine) {
-        let Some(end) = end.exclusive() else { continue };
-        if let Some((first, _)) = seen.iter().find(|(_, other)| *other == end) {
+    let mut seen: Vec<(String, Exclusive)> = Vec::new();
+    for (what, end) in exclusive(machine) {
+        if let Some((first, _)) = seen.iter().find(|(_, other)| other.meets(&end)) {
             return Err(PortError::EndTwice {
                 first: first.clone(),
                 second: what,
-                end,
+                end: end.to_string(),
             });
         }
         seen.push((what, end));
     }
     Ok(())
+}
+
+/// How the server of SPICE is called there.
+pub const SPICE: &str = "SPICE";
+
+/// What leads to things of the host that only one port of one guest can have: consoles, channels, cards whose
+/// switch connects to a socket of QEMU's, displays with a port of their own.
+pub fn exclusive(machine: &Machine) -> impl Iterator<Item = (String, Exclusive<'_>)> {
+    let ends = ends(machine).filter_map(|(what, end)| Some((what, Exclusive::of(end)?)));
+    let cards = machine.nics.iter().filter_map(|nic| match &nic.backend {
+        NicBackend::VhostUser {
+            socket,
+            server: true,
+        } => Some((format!("network `{}`", nic.id), Exclusive::Path(socket))),
+        _ => None,
+    });
+    let desktop = &machine.desktop;
+    let spice = desktop.spice.iter().map(|spice| (SPICE, &spice.server));
+    let vnc = desktop.vnc.iter().map(|vnc| ("VNC", &vnc.server));
+    let displays = spice
+        .chain(vnc)
+        .filter_map(|(what, server)| match &server.address {
+            // One of a range is QEMU's choice.
+            Address::Tcp {
+                host,
+                port,
+                to: None,
+            } => Some((
+                what.to_owned(),
+                Exclusive::Port {
+                    udp: false,
+                    address: host,
+                    port: *port,
+                },
+            )),
+            Address::Tcp { .. } | Address::Unix(_) => None,
+        });
+    ends.chain(cards).chain(displays)
 }

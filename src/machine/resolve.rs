@@ -208,6 +208,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         },
         &mut notes,
     )?;
+    desktop::has_passwords(&desktop, images)?;
     ports::beside(&channels, &desktop)?;
     let mut machine = Machine {
         name: name.clone(),

@@ -274,6 +274,7 @@ pub(crate) fn facts() -> HostFacts {
                 LinkKind::Tap {
                     vnet_hdr: true,
                     multi_queue: false,
+                    mtu: Some(1500),
                 },
             ),
         ])),

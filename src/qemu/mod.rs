@@ -16,9 +16,12 @@ mod live;
 mod memory;
 mod net;
 mod overrides;
+#[cfg(test)]
+mod places_tests;
 mod ports;
 mod smbios;
 mod storage;
+pub(crate) use storage::shared_limiter;
 mod tpm;
 
 use args::{Args, Object};

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::Context;
 use super::args::{Args, Object, Options};
-use crate::ids::PciSlot;
+use crate::ids::{Id, PciSlot};
 use crate::machine::drivers::{self, Virtio};
 use crate::machine::slots::shares_slot;
 use crate::machine::{BoardKind, Disk, Machine, Throttle};
@@ -22,9 +22,14 @@ pub(super) fn iothreads(args: &mut Args, machine: &Machine) {
 }
 
 /// The name of the object that holds the limits of a disk: those of a group are mvm's own, as others use it too.
+/// The object that holds the limits of a group.
+pub(crate) fn shared_limiter(group: &Id) -> String {
+    format!("mvm-throttle-{group}")
+}
+
 fn limiter(disk: &Disk, throttle: &Throttle) -> String {
     match &throttle.group {
-        Some(group) => format!("mvm-throttle-{group}"),
+        Some(group) => shared_limiter(group),
         None => format!("throttle-{}", disk.id),
     }
 }

@@ -100,3 +100,41 @@ fn a_locked_image_is_explained() {
     env.mvm("start demo --disk locked.qcow2").exits(0);
     env.mvm("kill demo").exits(0);
 }
+
+#[test]
+fn displays_have_ports_of_their_own() {
+    let Some(env) = TestEnv::with_demo() else {
+        return;
+    };
+    env.write(
+        "config/profiles/seen.toml",
+        "extends = ['demo']\n[display]\ntype = 'spice'\n[video.v]\nmodel = 'std'\n\
+         [boot]\nkernel = ''\ninitrd = ''\nappend = ''\n",
+    );
+    let names = ["a", "b", "c"];
+    let starts = names.map(|name| {
+        let mut command = env.command(&["start", "seen", "--name", name]);
+        command.spawn().expect("mvm starts")
+    });
+    for mut start in starts {
+        assert!(start.wait().expect("it ends").success());
+    }
+    let mut uris = names.map(|name| env.mvm(&format!("display {name}")).exits(0).stdout);
+    uris.sort();
+    assert!(uris[0] != uris[1] && uris[1] != uris[2], "{uris:?}");
+    let (_, port) = uris[0].trim().rsplit_once(':').expect("a port");
+    env.run(&[
+        "start",
+        "seen",
+        "--name",
+        "d",
+        "--set",
+        &format!("display.spice.port={port}"),
+    ])
+    .exits(1)
+    .says(&format!("the TCP port 127.0.0.1:{port} is guest `"))
+    .says("SPICE");
+    for name in names {
+        env.mvm(&format!("kill {name}")).exits(0);
+    }
+}

@@ -272,7 +272,7 @@ fn a_password_is_asked_for_and_is_on_no_command_line() {
     let Some(env) = TestEnv::with_demo() else {
         return;
     };
-    let password = env.write("password", "hushhush\n");
+    let password = env.path("password");
     env.write(
         "config/profiles/shut.toml",
         format!(
@@ -281,6 +281,10 @@ fn a_password_is_asked_for_and_is_on_no_command_line() {
             password.display()
         ),
     );
+    // What is not there is told before anything is done.
+    let ran = env.mvm("run shut --dry-run").exits(4);
+    ran.says("`display.vnc.password-file`").says("umask 077");
+    env.write("password", "hushhush\n");
     env.mvm("start shut")
         .exits(0)
         .says("VNC listens on every network of this host, unencrypted");

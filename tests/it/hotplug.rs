@@ -157,6 +157,38 @@ fn disks_and_cards_on_virt() {
 }
 
 #[test]
+fn the_limits_of_a_group_go_with_its_last_disk() {
+    let Some(env) = world("x86_64") else { return };
+    env.run(&["start", "hot", "--name", "a"]).exits(0);
+    let disk = |name: &str, limit: u32| {
+        let image = fs::copy(env.image("data.raw"), env.image(format!("{name}.raw")));
+        image.expect("an image");
+        let text = format!(
+            "[disk.{name}]\nfile = {{ path = '{name}.raw', format = 'raw' }}\n\
+             throttle = {{ group = 'slow', iops-total = {limit} }}\n"
+        );
+        let path = env.write(format!("{name}.toml"), text);
+        env.run(&["attach", "a", "--device", &path.to_string_lossy()])
+            .exits(0);
+    };
+    let limit = || {
+        let asked = json!({ "path": "/objects/mvm-throttle-slow", "property": "limits" });
+        let ran = env.run(&["qmp", "a", "qom-get", &asked.to_string()]);
+        (ran.code == 0).then(|| ran.json()["iops-total"].clone())
+    };
+    disk("one", 100);
+    disk("two", 100);
+    env.mvm("wait a --for agent --timeout 2m").exits(0);
+    env.mvm("detach a one").exits(0);
+    assert_eq!(limit(), Some(json!(100)));
+    env.mvm("detach a two").exits(0);
+    assert_eq!(limit(), None);
+    disk("three", 200);
+    assert_eq!(limit(), Some(json!(200)));
+    env.mvm("kill a").exits(0);
+}
+
+#[test]
 fn what_cannot_come_or_go_says_why() {
     let Some(env) = world("x86_64") else { return };
     env.write("one.toml", "[memory]\nsize = '1G'\n");

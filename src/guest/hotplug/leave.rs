@@ -15,6 +15,7 @@ use crate::machine::Addition;
 use crate::ops::Host;
 use crate::plan::is_for;
 use crate::plan::journal::{self, Entry, Leases};
+use crate::qemu::shared_limiter;
 
 /// How often QEMU is asked again about what takes it a moment.
 const EVERY: Duration = Duration::from_millis(100);
@@ -284,6 +285,15 @@ impl Hotplug {
         for made in record.made.iter().rev().filter(back_ends) {
             if let Err(error) = remove(qmp, made).await {
                 wrong.push(error.to_string());
+            }
+        }
+        // The limits of a group go with its last disk, or the next one would have those instead of its own. QEMU keeps
+        // them as long as there is another.
+        let disks = record.addition.disks.iter();
+        for group in disks.filter_map(|disk| disk.options.throttle.as_ref()?.group.as_ref()) {
+            let id = json!({ "id": shared_limiter(group) });
+            if let Err(error) = qmp.call("object-del", Some(id)).await {
+                tracing::debug!(%error, "the limits of `{group}` stay");
             }
         }
         let machine = self.plan()?.machine;

@@ -17,9 +17,10 @@ pub use shmem::Shmem;
 pub use sound::Audio;
 pub use video::Video;
 
+use super::files::{FileError, find, shown};
 use super::host_devices::HostDevices;
 use super::{Board, BoardKind, RunAs};
-use crate::host::{HostFacts, QemuCaps};
+use crate::host::{HostFacts, Images, QemuCaps};
 use crate::ids::Id;
 use crate::profile::schema::{
     AudioBackend, DisplayType, InputBus, Layer, UsbControllerTable, UsbModel, UsbRedirectTable,
@@ -140,6 +141,26 @@ impl Desktop {
             inputs.map(|input| &input.id).collect(),
         ]
     }
+}
+
+/// Whether the files are there that have passwords.
+pub(super) fn has_passwords(desktop: &Desktop, images: &Images) -> Result<(), FileError> {
+    let vnc = desktop.vnc.iter().map(|vnc| ("vnc", &vnc.server));
+    let spice = desktop.spice.iter().map(|spice| ("spice", &spice.server));
+    for (kind, server) in vnc.chain(spice) {
+        if let Some(path) = &server.password {
+            let text = path.display().to_string();
+            let fix = || {
+                Some(format!(
+                    "`(umask 077; head -c 6 /dev/urandom | base64 > {})` makes one",
+                    shown(path)
+                ))
+            };
+            let what = format!("`display.{kind}.password-file`");
+            find(images, &what, &text, fix)?;
+        }
+    }
+    Ok(())
 }
 
 /// The name of a port for devices of a SPICE viewer's host.

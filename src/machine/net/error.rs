@@ -171,6 +171,18 @@ pub enum NetError {
         "network `{0}`: `mtu` is told to virtio cards and set on taps that mvm makes, and this is neither"
     )]
     NobodyTold(Id),
+    /// A tap that is there and has another MTU.
+    #[error("network `{id}`: `mtu = {asked}`, and the tap {name}, which is there, has {has}")]
+    TapMtu {
+        /// The network.
+        id: Id,
+        /// What was asked for.
+        asked: u32,
+        /// The tap.
+        name: String,
+        /// What it has.
+        has: u32,
+    },
     /// A tap that has one queue.
     #[error("network `{id}`: `queues = {queues}`, and the tap {name} was made with one queue")]
     TapQueues {
@@ -220,6 +232,9 @@ impl Hint for NetError {
             Self::NoBridge { name, .. } => vec![format!(
                 "`ip link add {name} type bridge` makes one, `ip link set {name} up` starts it"
             )],
+            Self::TapMtu { asked, name, .. } => {
+                vec![format!("`ip link set {name} mtu {asked}` changes it")]
+            }
             Self::TapQueues { name, .. } => vec![format!(
                 "`ip tuntap add dev {name} mode tap vnet_hdr multi_queue` makes one with more"
             )],
@@ -235,6 +250,7 @@ impl Hint for NetError {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::NotATap { .. }
+            | Self::TapMtu { .. }
             | Self::TapQueues { .. }
             | Self::NoBridge { .. }
             | Self::NoTun { .. }

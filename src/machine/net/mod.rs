@@ -63,7 +63,7 @@ fn nic(
     let options = options::options(id, table, model, board, images)?;
     let backend = match (&table.user, &table.tap, &table.vhost_user) {
         (Some(user), None, None) => user_backend(id, user)?,
-        (None, Some(tap), None) => tap_backend(id, tap, model, options.queues, facts)?,
+        (None, Some(tap), None) => tap_backend(id, tap, model, &options, facts)?,
         (None, None, Some(other)) => vhost_user_backend(id, other, model, images)?,
         (None, None, None) => return Err(NetError::NoBackend(id.clone()).into()),
         _ => return Err(NetError::TwoBackends(id.clone()).into()),
@@ -183,7 +183,7 @@ fn tap_backend(
     id: &Id,
     tap: &TapNet,
     model: NicModel,
-    queues: Option<u32>,
+    options: &NicOptions,
     facts: &HostFacts,
 ) -> Result<NicBackend, NetError> {
     let name = tap
@@ -199,13 +199,28 @@ fn tap_backend(
         }
     }
     match facts.links.get(&name) {
-        Some(LinkKind::Tap { multi_queue, .. }) => {
-            if let Some(queues) = queues.filter(|_| !multi_queue) {
+        Some(LinkKind::Tap {
+            multi_queue, mtu, ..
+        }) => {
+            if let Some(queues) = options.queues.filter(|_| !multi_queue) {
                 return Err(NetError::TapQueues {
                     id: id.clone(),
                     queues,
                     name,
                 });
+            }
+            let asked = options.mtu.map(u32::from);
+            if let (Some(asked), Some(has)) = (asked, mtu) {
+                // A virtio card is told to send less than its tap takes; any other takes what the tap takes.
+                let fits = asked == has || (model == NicModel::Virtio && asked < has);
+                if !fits {
+                    return Err(NetError::TapMtu {
+                        id: id.clone(),
+                        asked,
+                        name,
+                        has,
+                    });
+                }
             }
         }
         Some(_) => {

@@ -79,24 +79,6 @@ impl End {
             Self::File { .. } => "file",
         }
     }
-
-    /// What only one port of one guest can have, in words.
-    pub fn exclusive(&self) -> Option<String> {
-        match self {
-            Self::Host(path) | Self::File { path, .. } => Some(path.display().to_string()),
-            Self::Unix {
-                path, listen: true, ..
-            } => Some(path.display().to_string()),
-            Self::Tcp {
-                port, listen: true, ..
-            } => Some(format!("the TCP port {port}")),
-            Self::Udp {
-                local_port: Some(port),
-                ..
-            } => Some(format!("the UDP port {port}")),
-            _ => None,
-        }
-    }
 }
 
 impl std::fmt::Display for End {

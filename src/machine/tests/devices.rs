@@ -150,6 +150,11 @@ fn networks_have_rules() {
     let tap = "tap.name = \"mytap\"";
     assert!(message(&two(tap, tap)).contains("mytap"));
     assert!(message("[network.a]\ntap.name = \"eth0\"").contains("not a tap"));
+    // A tap that is there has its own MTU.
+    let mtu = |more: &str| format!("[network.a]\n{tap}\n{more}");
+    assert!(message(&mtu("mtu = 9000")).contains("mytap, which is there, has 1500"));
+    machine(&mtu("mtu = 1400")).unwrap();
+    assert!(message(&mtu("mtu = 1400\nmodel = \"e1000\"")).contains("1500"));
     assert!(message("[network.a]\ntap.name = \"0123456789abcdef\"").contains("15"));
     let bridge = "[network.a]\ntap = { name = \"new\", bridge = \"eth0\" }";
     assert!(message(bridge).contains("no bridge eth0"));
