@@ -133,7 +133,6 @@ async fn a_monitor_negotiated_and_left_goes_on_recording() {
         return;
     };
     let (qmp, mut events) = qemu.connect().await;
-    qemu.wait_for("ev.sock").await;
     let greeting = negotiate_and_leave(&qemu.path("ev.sock"), SECONDS)
         .await
         .unwrap();

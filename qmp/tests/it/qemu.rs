@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mvm_qmp::{Events, Qmp};
+use mvm_qmp::{Events, Qmp, QmpError};
 
 pub(crate) const SECONDS: Duration = Duration::from_secs(20);
 
@@ -67,20 +67,19 @@ impl Qemu {
         self.dir.path()
     }
 
-    /// Waits for the socket, then connects.
+    /// Connects as soon as it listens. Its other sockets are there then, too. Nobody knocks before: a client that comes
+    /// and goes at once may take the next one's first command along.
     pub(crate) async fn connect(&self) -> (Qmp, Events) {
-        self.wait_for("qmp.sock").await;
-        Qmp::connect(&self.path("qmp.sock"), SECONDS).await.unwrap()
-    }
-
-    pub(crate) async fn wait_for(&self, name: &str) {
+        let path = self.path("qmp.sock");
         for _ in 0..2000 {
-            if mvm_qmp::connect(&self.path(name)).await.is_ok() {
-                return;
+            match Qmp::connect(&path, SECONDS).await {
+                Err(QmpError::Connect { .. }) => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                connected => return connected.unwrap(),
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("QEMU made no {name}");
+        panic!("QEMU made no {}", path.display());
     }
 
     /// Whether it ends by itself.

@@ -53,7 +53,6 @@ pub(crate) async fn plain() -> Option<Shared> {
 #[tokio::test]
 async fn a_conversation_goes_as_with_qemu_itself() {
     let Some(shared) = plain().await else { return };
-    shared.qemu.wait_for("direct.sock").await;
     let mut direct = Raw::connect(&shared.qemu.path("direct.sock")).await;
     let mut through = Raw::connect(&shared.path).await;
     let requests: &[&[u8]] = &[
