@@ -282,6 +282,19 @@ impl Host {
         );
     }
 
+    /// Presses those keys of the host's keyboard together.
+    #[track_caller]
+    pub(crate) fn press(&self, keys: &[&str]) {
+        let keys: Vec<Value> = keys
+            .iter()
+            .map(|key| json!({ "type": "qcode", "data": key }))
+            .collect();
+        let mut qmp = self.qmp.lock().expect("no panic inside");
+        qmp.ask("send-key", json!({ "keys": keys }));
+        // It holds them for a tenth of a second.
+        std::thread::sleep(Duration::from_millis(500));
+    }
+
     /// Runs a command that starts that guest, and waits for the shell on its console. An emulated KVM is not
     /// without faults: a guest that panics in an interrupt is started once more.
     #[track_caller]

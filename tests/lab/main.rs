@@ -48,6 +48,7 @@ mod guest;
 mod host;
 mod hosts;
 mod hotplug;
+mod input;
 mod inside;
 mod iommufd;
 mod kernel;
