@@ -53,7 +53,7 @@ fn a_keyboard_of_the_host_goes_to_its_guest_and_back() {
          [boot]\nkernel = \"/images/x86_64-full/vmlinux\"\ninitrd = \"/images/x86_64-full/initrd\"\n\
          append = \"console=ttyS0 quiet\"\n\
          [network.lan]\nnone = {{}}\n\
-         [input.host]\nevdev = {{ path = \"{keyboard}\", grab-all = true }}\n\
+         [input.host]\ndevice = \"evdev\"\nevdev = {{ path = \"{keyboard}\", grab-all = true }}\n\
          [input.keys]\ndevice = \"keyboard\"\nbus = \"virtio\"\nEND"
     ));
     let before = host.snapshot();
