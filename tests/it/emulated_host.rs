@@ -25,7 +25,7 @@ fn qemu_a_kvm_that_works_is_found_healthy_and_chosen() {
         "--initrd",
         &file("initrd"),
         "--append",
-        "console=ttyS0 quiet mitigations=off",
+        "console=ttyS0 quiet no_timer_check mitigations=off",
         "--set",
         "machine.accel=tcg",
         "--set",
