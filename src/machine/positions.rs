@@ -177,7 +177,8 @@ impl Positions {
             }
         };
         for (row, names) in units(machine) {
-            fits &= self.lay(&row, names, usize::from(u8::MAX));
+            let max = slots::units(machine, &row);
+            fits &= self.lay(&row, names, max);
         }
         for (row, names) in behind(machine) {
             fits &= self.lay(row, names, slots::BEHIND_MAX);

@@ -50,7 +50,7 @@ pub(crate) use asked::taken;
 pub use asked::{AddressError, shares_slot};
 pub(super) use asked::{asked_slots, check_asked};
 pub use check::SlotError;
-pub(super) use check::{check, row_max};
+pub(super) use check::{check, row_max, units};
 pub use ports::RootPort;
 use ports::{BRIDGE_PORT, FREE, PORTS};
 pub(super) use ports::{PortKind, first_port, late_port, port_slot};

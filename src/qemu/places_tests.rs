@@ -154,6 +154,36 @@ fn more_than_there_is_room_for_to_keep_drops_what_has_gone() {
 }
 
 #[test]
+fn disks_keep_their_ports_of_controllers_as_long_as_there_are_enough() {
+    let disks = |names: &str| -> String {
+        let one = |name| format!("[disk.{name}]\nfile.path = '{name}'\nbus = 'sata'\n");
+        names.chars().map(one).collect()
+    };
+    let port = |machine: &Machine, id: &str| {
+        let args = command_line(machine).shown();
+        let json = args.iter().filter_map(|arg| serde_json::from_str(arg).ok());
+        let mut devices = json.filter(|one: &Value| one["driver"] == "ide-hd");
+        let device = devices.find(|one| one["id"] == id).unwrap();
+        device["bus"].as_str().unwrap().to_owned()
+    };
+    let first = machine(&disks("bcd")).unwrap();
+    let kept = |names: &str, before: &Machine| {
+        machine_kept(&disks(names), &facts(), &before.positions).unwrap()
+    };
+    let second = kept("acd", &first);
+    assert_eq!([port(&second, "c"), port(&second, "a")], ["ide.1", "ide.3"]);
+    // There are six: what has gone gives way, and the others stay.
+    let third = kept("acdefg", &second);
+    assert_eq!([port(&third, "c"), port(&third, "a")], ["ide.1", "ide.3"]);
+    let mut ports: Vec<String> = "acdefg"
+        .chars()
+        .map(|id| port(&third, &id.to_string()))
+        .collect();
+    ports.sort();
+    assert_eq!(ports.join(" "), "ide.0 ide.1 ide.2 ide.3 ide.4 ide.5");
+}
+
+#[test]
 fn a_slot_that_the_profile_names_is_not_kept_for_what_has_gone() {
     let both = machine("[disk.a]\nfile.path = 'a'\n[disk.b]\nfile.path = 'b'\n").unwrap();
     assert_eq!(lspci(&both)["mvm-port-17"], "00:11.0");

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::error::{ExitCode, Hint};
 use crate::machine::host_devices::GuestPlace;
-use crate::machine::{BoardKind, Bus, Machine};
+use crate::machine::{BoardKind, Bus, Controller, Machine};
 use crate::profile::schema::DiskBus;
 
 /// Devices of the host, in an error. Functions of one slot count as one.
@@ -65,6 +65,20 @@ pub(in crate::machine) fn row_max(machine: &Machine) -> usize {
                 (inputs, _) => 1 + inputs,
             };
             MMIO_NAMED.saturating_sub(taken)
+        }
+    }
+}
+
+/// How many disks there can be on a bus or controller, by the name of its row.
+pub(in crate::machine) fn units(machine: &Machine, row: &str) -> usize {
+    match row {
+        "sata" => SATA_PORTS,
+        "ide" => IDE_UNITS,
+        _ => {
+            let mut controllers = machine.controllers.iter();
+            let named = row.strip_prefix("controller.");
+            let named = controllers.find(|one| Some(one.id.as_str()) == named);
+            named.map_or(SCSI_TARGETS, Controller::targets)
         }
     }
 }
