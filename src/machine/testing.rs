@@ -329,8 +329,8 @@ pub(crate) fn dirs() -> Dirs {
     Dirs::new(0, &|_| None)
 }
 
-/// Facts that say of every file that `layer` names that it is there: folders for shares, block devices
-/// under `/dev`, qcow2 by its name, all else regular and raw.
+/// Facts that say of every file that `layer` names that it is there: folders for shares, block devices and
+/// few others under `/dev`, qcow2 by its name, all else regular and raw.
 pub(crate) fn images(layer: &Layer, dirs: &Dirs) -> Images {
     let folder = dirs.images();
     let shares: Vec<&str> = layer
@@ -345,7 +345,7 @@ pub(crate) fn images(layer: &Layer, dirs: &Dirs) -> Images {
         .map(|(number, text)| {
             let kind = match text {
                 _ if shares.contains(&text) => FileKind::Dir,
-                "/dev/urandom" => FileKind::Char,
+                "/dev/urandom" | "/dev/hwrng" | "/dev/ttyS0" => FileKind::Char,
                 _ if text.starts_with("/dev/") => FileKind::Block,
                 _ => FileKind::File,
             };

@@ -4,6 +4,8 @@ pub mod apply;
 mod attachment;
 pub mod build;
 #[cfg(test)]
+mod effects_tests;
+#[cfg(test)]
 mod group_tests;
 pub mod journal;
 pub mod render;

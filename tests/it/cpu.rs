@@ -354,7 +354,7 @@ fn threads_are_scheduled_in_real_time() {
     env.write(
         "config/machines/quick.toml",
         "[machine]\narch = \"x86_64\"\naccel = \"tcg\"\n[cpu]\ncount = 2\n[memory]\nsize = \"64M\"\n\
-         [scheduler]\nvcpu = { policy = \"rr\" }\nemulator = { policy = \"fifo\", priority = 3 }\n\
+         [scheduler]\nvcpu = { policy = \"rr\", priority = 2 }\nemulator = { policy = \"fifo\", priority = 3 }\n\
          iothread = { policy = \"fifo\", priority = 2 }\n[iothread.io]\n",
     );
     env.mvm("start quick")
@@ -367,13 +367,13 @@ fn threads_are_scheduled_in_real_time() {
         (thread.policy, thread.priority)
     };
     for (number, id) in &processors {
-        assert_eq!(how(*id), (RR, 1), "processor {number}");
+        assert_eq!(how(*id), (RR, 2), "processor {number}");
     }
     assert_eq!(how(pid), (FIFO, 3));
     assert_eq!(how(iothreads(&env, "quick")["io"]), (FIFO, 2));
     let shown = env.mvm("show quick").exits(0).stdout;
     assert!(
-        shown.contains("processors rr 1, I/O threads fifo 2, the rest of QEMU fifo 3"),
+        shown.contains("processors rr 2, I/O threads fifo 2, the rest of QEMU fifo 3"),
         "{shown}"
     );
     env.mvm("kill quick").exits(0);
@@ -390,7 +390,7 @@ fn threads_are_scheduled_in_real_time() {
     if has_program("setpriv") {
         finish(weak)
             .exits(4)
-            .says("`scheduler.vcpu` asks for the priority 1 in real time, and this user may have no thread")
+            .says("`scheduler.vcpu` asks for the priority 2 in real time, and this user may have no thread")
             .says("LimitRTPRIO=");
     }
     assert!(env.row("quick").is_null());

@@ -410,7 +410,7 @@ fn a_watchdog_that_bites_is_seen_and_answered() {
     const BITE: &str = "rmmod i6300esb; modprobe i6300esb heartbeat=2; echo 1 >/dev/watchdog";
     let first = boot(
         &env,
-        "--set watchdog.action=pause --set lifecycle.restart=on-crash",
+        "--set watchdog.model=i6300esb --set watchdog.action=pause --set lifecycle.restart=on-crash",
     );
     let mut events = Events::of(&env, "events --format json --timeout 280s");
     events.until(|line| is_state(line, "demo", "running"));

@@ -180,8 +180,11 @@ fn a_guest_that_cannot_sleep_says_why() {
     env.mvm("pause n").exits(0);
     env.mvm("suspend n").exits(1).says("mvm resume n");
     env.mvm("kill n").exits(0);
-    env.mvm("start demo --name t").exits(0);
+    env.mvm("start demo --name t --set power.suspend-timeout=0s")
+        .exits(0);
     env.mvm("hibernate t").exits(1).says("no disk");
+    // The agent answers, and has no time at all.
+    env.mvm("suspend t").exits(1).says("does not sleep after 0");
     env.mvm("kill t").exits(0);
 }
 

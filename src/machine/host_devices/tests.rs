@@ -392,6 +392,20 @@ fn addresses_end_where_the_iommu_does() {
 }
 
 #[test]
+fn what_is_parked_is_said_of_each_device() {
+    let parks = |text: &str, devices: &DeviceFacts| made(text, devices).host_devices[0].park;
+    for (text, devices) in [
+        ("[pci.x]\naddress = '00:14.3'", intel()),
+        ("[gpu]\nvf = 1", intel()),
+        ("[gpu]\nmdev = 'i915-GVTg_V5_8'", read("intel-i915-gvtg")),
+        ("[mdev.x]\ntype = 'i915-GVTg_V5_8'", read("intel-i915-gvtg")),
+    ] {
+        assert!(!parks(text, &devices), "{text}");
+        assert!(parks(&format!("{text}\npark = true"), &devices), "{text}");
+    }
+}
+
+#[test]
 fn iommufd_is_for_who_asks() {
     use crate::host::qemu::{Properties, PropertyKind};
     use crate::ids::Arch;

@@ -34,6 +34,7 @@ fn disks_are_what_the_profile_says() {
         [iothread.none]
         enabled = false
         [controller.fast]
+        type = "scsi"
         queues = 3
         queue-size = 128
         max-sectors = 2048
