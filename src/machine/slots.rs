@@ -38,11 +38,13 @@
 
 mod asked;
 mod check;
+mod numbers;
 mod ports;
+mod usb;
 
 use super::host_devices::GuestPlace;
 use super::positions::Positions;
-use super::{BoardKind, Bus, HostDeviceKind, Machine};
+use super::{BoardKind, Bus, Machine};
 use crate::ids::PciSlot;
 use crate::profile::schema::DiskBus;
 #[cfg(test)]
@@ -51,9 +53,12 @@ pub use asked::{AddressError, shares_slot};
 pub(super) use asked::{asked_slots, check_asked};
 pub use check::SlotError;
 pub(super) use check::{check, row_max, units};
+use numbers::Numbers;
 pub use ports::RootPort;
 use ports::{BRIDGE_PORT, FREE, PORTS};
 pub(super) use ports::{PortKind, first_port, late_port, port_slot};
+use usb::usb_hosts;
+pub use usb::{desktop_ports, has_usb, usb_port};
 
 /// Devices that a guest has at most one of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,24 +140,6 @@ pub const FREE_PORT: &str = "{port:";
 const OWN_ROW: usize = 4;
 /// More than any kind of device can have on any board.
 const ROW: usize = 24;
-
-/// A set of ports' numbers.
-#[derive(Debug, Clone, Copy, Default)]
-struct Numbers([u128; 2]);
-
-impl Numbers {
-    fn insert(&mut self, number: u8) {
-        self.0[usize::from(number >> 7)] |= 1 << (number & 0x7f);
-    }
-
-    fn contains(self, number: u8) -> bool {
-        self.0[usize::from(number >> 7)] & (1 << (number & 0x7f)) != 0
-    }
-
-    fn iter(self) -> impl Iterator<Item = u8> {
-        (0..=u8::MAX).filter(move |number| self.contains(*number))
-    }
-}
 
 /// The places of a machine's devices.
 #[derive(Debug, Clone, Copy)]
@@ -540,41 +527,6 @@ pub(super) fn old_cards(machine: &Machine) -> impl Iterator<Item = &super::Nic> 
 /// Whether a disk has a place that mvm chooses.
 pub fn has_place(disk: &super::Disk) -> bool {
     own(disk.bus) && disk.options.address.is_none()
-}
-
-/// How many USB devices of the host there are.
-fn usb_hosts(machine: &Machine) -> usize {
-    let devices = machine.host_devices.iter();
-    devices
-        .filter(|device| matches!(device.kind, HostDeviceKind::Usb(_)))
-        .count()
-}
-
-/// Whether the guest has the USB controller, whose ports count from 1.
-pub fn has_usb(machine: &Machine) -> bool {
-    usb_hosts(machine) > 0
-        || machine.disks.iter().any(|disk| disk.bus == DiskBus::Usb)
-        || machine.desktop.usb.asked
-        || machine.desktop.on_usb() > 0
-}
-
-/// The port of a USB device of the host, from the last down: disks have the first ones.
-pub fn usb_port(machine: &Machine, index: usize) -> usize {
-    usize::from(machine.desktop.usb.ports).saturating_sub(index)
-}
-
-/// The ports of the desktop's USB devices, in their order: from the middle on to both sides, so that neither
-/// another disk nor another device of the host moves them.
-pub fn desktop_ports(machine: &Machine) -> Vec<(String, usize)> {
-    let ports = usize::from(machine.desktop.usb.ports);
-    let disks = machine.disks.iter().filter(|disk| disk.bus == DiskBus::Usb);
-    let first_free = disks.count() + 1;
-    let last_free = ports.saturating_sub(usb_hosts(machine));
-    let middle = ports / 2 + 1;
-    let mut free: Vec<usize> = (first_free..=last_free).collect();
-    free.sort_by_key(|port| (port.abs_diff(middle), *port));
-    // `check` lets no more devices through than there are ports.
-    machine.desktop.usb_devices().zip(free).collect()
 }
 
 /// `check` keeps numbers far below 255.

@@ -17,10 +17,12 @@ if cargo nextest --version >/dev/null 2>&1; then
     run() { cargo nextest run --locked --no-fail-fast "$@"; }
     run_all() { run --workspace; }
     run_lab() { run --test lab --ignore-default-filter -E 'test(/(^|::)ci_/)'; }
+    run_live() { run --lib -E 'test(/(^|::)live::/)'; }
 else
     run() { cargo test --locked --no-fail-fast "$@"; }
     run_all() { run --workspace --lib --bins --test it && run -p mvm-qmp; }
     run_lab() { run --test lab -- ci_; }
+    run_live() { run --lib -- live::; }
 fi
 
 step "build"
@@ -44,6 +46,7 @@ if [ -n "$qemu10" ]; then
     # Debian 13's own QEMU is 10: that was the first run.
     if [ "$MVM_QEMU_X86_64" != "$(command -v qemu-system-x86_64)" ]; then
         step "tests with guests, $("$MVM_QEMU_X86_64" --version | head -n 1)"
+        run_live || status=1
         run --test it || status=1
         run -p mvm-qmp || status=1
     fi
