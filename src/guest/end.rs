@@ -26,6 +26,12 @@ pub(crate) struct End {
     pub(crate) log_from: u64,
 }
 
+fn write_down(run: &RunDir, ended: &Ended) {
+    if let Err(error) = state::write(&run.last(), ended) {
+        tracing::warn!(%error, path = %run.last().display(), "cannot write down how it ended");
+    }
+}
+
 /// A life that is over, its devices given back.
 pub(crate) struct Gone {
     /// How it ended.
@@ -56,9 +62,7 @@ impl Gone {
         if let Next::GivenUp(tries) = next {
             self.ended.add(&given_up(tries));
         }
-        if let Err(error) = state::write(&run.last(), &self.ended) {
-            tracing::warn!(%error, path = %run.last().display(), "cannot write down how it ended");
-        }
+        write_down(run, &self.ended);
         self.why = Some(error);
         self.again = match next {
             Next::Again(again) => Some(again),
@@ -143,6 +147,8 @@ impl End {
             Some(_) => undo.into_iter().filter(|entry| !kept(entry)).collect(),
             None => undo,
         };
+        // Whoever finds no guest any more looks here for how it ended.
+        write_down(run, &ended);
         let left = journal::roll_back(&Host::sharing(run.host()), &undo, Some(&run.journal()));
         let mut left: Vec<String> = left.iter().map(journal::in_words).collect();
         if again.is_some() && left.is_empty() {
@@ -155,9 +161,7 @@ impl End {
                 ended.add("not started anew");
             }
             ended.add(&format!("not taken back: {}", left.join("; ")));
-        }
-        if let Err(error) = state::write(&run.last(), &ended) {
-            tracing::warn!(%error, path = %run.last().display(), "cannot write down how it ended");
+            write_down(run, &ended);
         }
         drop(held);
         let state = outcome.farewell.state();

@@ -28,7 +28,10 @@ fn world() -> Option<TestEnv> {
              [env]\nMVM_TEST_WORD = \"two words\"\n\
              [disk.data]\nfile = {{ path = \"data.img\", format = \"raw\" }}\n\
              [override.data]\nphysical_block_size = 4096\n\
+             [hook.end]\nwhen = \"post-stop\"\n\
+             command = [\"sh\", \"-c\", 'cp \"$MVM_STATE_DIR/last.json\" \"$0\"', \"{}\"]\n\
              {}",
+            env.path("end").display(),
             hooks.concat()
         ),
     );
@@ -79,6 +82,9 @@ fn what_the_profile_says_reaches_qemu_the_guest_and_the_host() {
         noted(&env) == lines(&["pre-start", "started"])
     });
     env.mvm("stop demo --timeout 60s").exits(0);
+    // How it ended is written down before anything is taken back: who finds no guest any more can look.
+    let end = fs::read_to_string(env.path("end")).expect("it was there");
+    assert!(end.contains("guest-shutdown"), "{end}");
     let all = ["pre-start", "started", "stopped", "post-stop"];
     assert_eq!(noted(&env), lines(&all));
 

@@ -70,7 +70,7 @@ impl Events {
     }
 
     /// Its lines up to the first that is so.
-    fn until(&mut self, so: impl Fn(&Value) -> bool) -> Vec<Value> {
+    fn until(&mut self, mut so: impl FnMut(&Value) -> bool) -> Vec<Value> {
         let stdout = self.0.stdout.as_mut().expect("it was piped");
         let mut lines = Vec::new();
         // One byte at a time is what keeps the rest for the next call.
@@ -317,7 +317,13 @@ fn events_of_all_guests_are_followed_and_several_are_waited_for() {
     env.mvm("start demo --name other").exits(0);
     env.mvm("wait demo other --for running --timeout 60s")
         .exits(0);
-    events.until(|line| is_state(line, "demo", "running"));
+    // From then on it listens to both.
+    let mut there = [false, false];
+    events.until(|line| {
+        there[0] |= is_state(line, "demo", "running");
+        there[1] |= is_state(line, "other", "running");
+        there == [true, true]
+    });
 
     env.mvm("pause other").exits(0);
     let any = env.mvm("wait demo other --any --for paused,suspended --timeout 30s");

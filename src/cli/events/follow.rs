@@ -76,6 +76,10 @@ impl Known {
         if seen.life == Life::Supervised && !self.old && self.listen(seen).await {
             return !self.tell.is_closed();
         }
+        // A start makes its directory before it takes its locks.
+        if seen.life == Life::Gone && seen.state.is_none() && self.state.is_empty() {
+            return true;
+        }
         let state = seen.state_name();
         if state == self.state {
             return true;
