@@ -40,7 +40,7 @@ mkdir -p "$tmp/out" "$tmp/pkg"
 unpack "$tmp/pkg" $(apt_get_debs $debs)
 cat >"$tmp/grub.cfg" <<'EOF'
 set timeout=0
-linux /vmlinuz console=ttyS0 quiet no_timer_check
+linux /vmlinuz console=ttyS0 quiet no_timer_check nohz=off highres=off
 initrd /initrd
 boot
 EOF

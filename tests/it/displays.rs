@@ -143,7 +143,7 @@ fn a_booted_guest_is_seen_by_vnc_and_spice_and_takes_keys() {
     env.write(
         "config/profiles/seen.toml",
         "extends = ['demo']\n[display]\ntype = ['vnc', 'spice']\n[video.v]\nmodel = 'std'\n\
-         [boot]\nappend = 'console=tty0 console=ttyS0 loglevel=7 panic=-1 no_timer_check'\n",
+         [boot]\nappend = 'console=tty0 console=ttyS0 loglevel=7 panic=-1 no_timer_check nohz=off highres=off'\n",
     );
     env.mvm("start seen").exits(0);
     env.mvm("wait seen --for agent --timeout 120s").exits(0);

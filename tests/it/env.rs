@@ -231,7 +231,7 @@ impl TestEnv {
              [machine]\ntype = \"pc\"\n\
              [cpu]\ncount = 1\n\
              [memory]\nsize = \"512M\"\n\
-             [boot]\nkernel = \"kernel\"\ninitrd = \"initrd\"\nappend = \"console=ttyS0 no_timer_check\"\n\
+             [boot]\nkernel = \"kernel\"\ninitrd = \"initrd\"\nappend = \"console=ttyS0 no_timer_check nohz=off highres=off\"\n\
              [network.lan]\nnone = {}\n\
              [agent]\nenabled = true\n\
              [disk.root]\nfile = { path = \"rootfs.ext4\", format = \"raw\" }\n\

@@ -23,7 +23,7 @@ fn world() -> Option<TestEnv> {
         "config/machines/demo.toml",
         format!(
             "extends = [\"demo\"]\n\
-             [boot]\nappend = \"console=ttyS0 quiet no_timer_check intel_iommu=on\"\n\
+             [boot]\nappend = \"console=ttyS0 quiet no_timer_check nohz=off highres=off intel_iommu=on\"\n\
              [iommu]\nmodel = \"intel\"\ncaching-mode = true\ndevice-iotlb = true\n\
              [env]\nMVM_TEST_WORD = \"two words\"\n\
              [disk.data]\nfile = {{ path = \"data.img\", format = \"raw\" }}\n\

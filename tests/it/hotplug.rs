@@ -25,7 +25,7 @@ fn world(arch: &str) -> Option<TestEnv> {
         format!(
             "[machine]\narch = '{arch}'\ntype = '{machine}'\naccel = 'tcg'\n\
              [cpu]\ncount = 1\n[memory]\nsize = '512M'\n[agent]\n\
-             [boot]\nkernel = '{from}/kernel'\ninitrd = '{from}/initrd'\nappend = 'console={console} quiet no_timer_check'\n\
+             [boot]\nkernel = '{from}/kernel'\ninitrd = '{from}/initrd'\nappend = 'console={console} quiet no_timer_check nohz=off highres=off'\n\
              [network.lan]\nuser = {{}}\n",
             from = from.display()
         ),

@@ -16,7 +16,7 @@ pub(crate) fn machine(env: &TestEnv, name: &str, more: &str) {
         "extends = [\"demo\"]\n\
          [cpu]\ncount = 1\n\
          [memory]\nsize = \"256M\"\n\
-         [boot]\nappend = \"console=ttyS0 quiet no_timer_check mvm.swap=/dev/vda\"\n\
+         [boot]\nappend = \"console=ttyS0 quiet no_timer_check nohz=off highres=off mvm.swap=/dev/vda\"\n\
          [disk.swap]\nfile = {{ path = \"{swap}\", format = \"raw\" }}\n{more}"
     );
     env.write(format!("config/machines/{name}.toml"), text);
