@@ -134,6 +134,7 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         },
     )?;
     crowd(&mut notes, memory, &ram, cpu.count, facts);
+    notes.extend(ram::cut_cluster(&ram.numa, &cpu, board.kind));
     let (agent, channels) = ports::channels(layer, images)?;
     let devices = host_devices::resolve(
         host_devices::Asked {

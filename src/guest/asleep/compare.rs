@@ -152,7 +152,21 @@ fn accel(machine: &Machine) -> String {
 
 fn topology(machine: &Machine) -> String {
     let cpu = &machine.cpu;
-    format!("{}/{}/{}", cpu.sockets, cpu.cores, cpu.threads)
+    let parts = [
+        ("sockets", cpu.sockets),
+        ("dies", cpu.dies),
+        ("clusters", cpu.clusters),
+        ("cores", cpu.cores),
+        ("threads", cpu.threads),
+    ];
+    // Not every board has dies and clusters.
+    let said = parts
+        .iter()
+        .filter(|(part, count)| *count > 1 || !matches!(*part, "dies" | "clusters"));
+    let said: Vec<String> = said
+        .map(|(part, count)| format!("{count} {part}"))
+        .collect();
+    said.join(" × ")
 }
 
 /// The number is a part of what the guest sees.
@@ -354,11 +368,16 @@ mod tests {
         is.memory = "2G".parse().unwrap();
         is.balloon = !was.balloon;
         is.consoles.clear();
+        is.cpu.dies = 2;
         let told = differences(&was, &is);
-        assert_eq!(told.len(), 3, "{told:?}");
-        assert!(told[0].starts_with("memory is 2G and was "), "{told:?}");
-        assert_eq!(told[1], "console `main` is missing");
-        assert_eq!(told[2], "the balloon is new");
+        assert_eq!(told.len(), 4, "{told:?}");
+        assert_eq!(
+            told[0],
+            "the topology is 1 sockets × 2 dies × 1 cores × 1 threads and was 1 sockets × 1 cores × 1 threads"
+        );
+        assert!(told[1].starts_with("memory is 2G and was "), "{told:?}");
+        assert_eq!(told[2], "console `main` is missing");
+        assert_eq!(told[3], "the balloon is new");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod error;
 mod numa;
 
+pub(in crate::machine) use numa::cut_cluster;
+
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};

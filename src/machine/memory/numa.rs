@@ -3,7 +3,7 @@
 use super::error::MemoryError;
 use super::{Around, NumaNode, host_nodes};
 use crate::ids::Id;
-use crate::machine::BoardKind;
+use crate::machine::{BoardKind, Cpu};
 use crate::profile::schema::{Layer, NumaTable};
 use crate::units::Size;
 
@@ -123,6 +123,33 @@ fn cpus(tables: &[(&Id, &NumaTable)], count: u32) -> Result<Vec<Vec<(u32, u32)>>
         Some((cpu, _)) => Err(MemoryError::CpuNowhere(cpu)),
         None => Ok(all),
     }
+}
+
+/// A note where nodes share a cluster. Boards of Arm have Linux read caches and clusters in ACPI's PPTT: it then
+/// finds a scheduling domain that is in two nodes. QEMU 10 warns of it, and 7.2 does not.
+pub(in crate::machine) fn cut_cluster(
+    nodes: &[NumaNode],
+    cpu: &Cpu,
+    board: BoardKind,
+) -> Option<String> {
+    let size = cpu.cores.saturating_mul(cpu.threads).max(1);
+    let owner = |cpu: u32| {
+        let has = |node: &&NumaNode| node.cpus.iter().any(|(a, b)| (*a..=*b).contains(&cpu));
+        nodes.iter().find(has).map(|node| &node.id)
+    };
+    let across = |first: &u32| {
+        let one = owner(*first)?;
+        let other = (*first..first.saturating_add(size)).filter_map(owner);
+        Some((one, other.into_iter().find(|id| *id != one)?))
+    };
+    let starts = (0..cpu.count).step_by(size as usize);
+    let (one, other) = (board == BoardKind::Virt)
+        .then(|| starts.into_iter().find_map(|first| across(&first)))
+        .flatten()?;
+    Some(format!(
+        "the NUMA nodes `{one}` and `{other}` have processors of one cluster: Linux expects that a cluster is in \
+         one node (give each node its own with `cpu.sockets` or `cpu.clusters`)"
+    ))
 }
 
 fn distances(

@@ -29,6 +29,27 @@ fn told(text: &str) -> String {
 }
 
 #[test]
+fn nodes_of_one_cluster_are_told_on_arm() {
+    let notes = |arch: &str, cpu: &str| {
+        let nodes = "[numa.a]\nmemory = '512M'\n[numa.b]\nmemory = '512M'";
+        let text = format!(
+            "machine.arch = '{arch}'\n[cpu]\ncount = 4\n{cpu}\n[memory]\nsize = '1G'\n{nodes}"
+        );
+        let notes = made(&text).unwrap().notes;
+        let note = notes.into_iter().find(|note| note.contains("cluster"));
+        note.unwrap_or_default()
+    };
+    let note = notes("aarch64", "");
+    assert!(
+        note.starts_with("the NUMA nodes `a` and `b` have processors of one cluster"),
+        "{note}"
+    );
+    assert_eq!(notes("aarch64", "sockets = 2"), "");
+    assert_eq!(notes("aarch64", "clusters = 2"), "");
+    assert_eq!(notes("x86_64", ""), "");
+}
+
+#[test]
 fn plain_memory_is_qemus_own() {
     assert_eq!(made("").unwrap().ram.backend, None);
     let ram = made("memory.merge = false\nmemory.locked = true\nmemory.dump = true")
