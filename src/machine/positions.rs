@@ -4,17 +4,17 @@
 //! one that comes later takes a place behind all others, so that no bridge of an earlier one gets another bus number,
 //! and the place of one that goes is kept for it. What is kept is a file in the guest's state directory.
 
+mod rows;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::host_devices::GuestPlace;
 use super::slots::{self, PortKind};
 use super::{Bus, Machine};
 use crate::error::{ExitCode, Hint};
-use crate::ids::Id;
-use crate::profile::schema::DiskBus;
+use rows::{Kind, behind, hosts, kinds, unit_row, units, videos};
 
 /// The file in the guest's state directory.
 const FILE: &str = "places.json";
@@ -29,6 +29,8 @@ const PCI: &str = "pci";
 const PCI_HOST: &str = "pci-host";
 /// The row of virtio-mmio.
 const MMIO: &str = "mmio";
+/// The row of video devices: functions of one slot.
+const VIDEO: &str = "video";
 /// The bridge, among the ports.
 const BRIDGE: &str = "bridge";
 
@@ -55,21 +57,6 @@ impl Hint for PositionsError {
 
     fn exit_code(&self) -> ExitCode {
         ExitCode::Failed
-    }
-}
-
-/// The devices of one kind, in their order.
-struct Kind {
-    port: PortKind,
-    names: Vec<String>,
-}
-
-impl Kind {
-    fn of<'a>(port: PortKind, word: &str, ids: impl Iterator<Item = &'a Id>) -> Self {
-        Self {
-            port,
-            names: ids.map(|id| format!("{word}.{id}")).collect(),
-        }
     }
 }
 
@@ -183,6 +170,7 @@ impl Positions {
         for (row, names) in behind(machine) {
             fits &= self.lay(row, names, slots::BEHIND_MAX);
         }
+        fits &= self.lay_videos(videos(machine));
         (self, fits)
     }
 
@@ -203,6 +191,24 @@ impl Positions {
             }
         }
         fits
+    }
+
+    /// Functions of a slot are seen only where the first is there: it is not kept for one that has gone.
+    fn lay_videos(&mut self, names: Vec<String>) -> bool {
+        let places = self.0.entry(VIDEO.to_owned()).or_default();
+        let has_first = |name: &String| places.get(name) == Some(&0);
+        if !names.iter().any(has_first) {
+            places.retain(|_, at| *at != 0);
+            // Rather one that is new than one that would move.
+            let new = names.iter().find(|name| !places.contains_key(*name));
+            if let Some(first) = new.or(names.first()) {
+                places.insert(first.clone(), 0);
+            }
+        }
+        if places.is_empty() {
+            self.0.remove(VIDEO);
+        }
+        self.lay(VIDEO, names, slots::VIDEO_MAX)
     }
 
     /// Devices of the host on conventional PCI have numbers of their own, from the top; how many slots they take.
@@ -326,6 +332,13 @@ impl Positions {
         self.get(PORTS, BRIDGE)
     }
 
+    /// The functions of video devices.
+    pub(super) fn videos(&self, machine: &Machine) -> Vec<u8> {
+        let numbers = videos(machine).into_iter();
+        let numbers = numbers.map(|name| self.get(VIDEO, &name));
+        numbers.map(|at| at.unwrap_or(u8::MAX)).collect()
+    }
+
     /// The number of what sits behind the bridge.
     pub(super) fn behind(&self, machine: &Machine) -> [Vec<u8>; 3] {
         behind(machine).map(|(row, names)| {
@@ -333,76 +346,4 @@ impl Positions {
             numbers.map(|at| at.unwrap_or(u8::MAX)).collect()
         })
     }
-}
-
-/// Cards, disks, shares, controllers whose places mvm chooses.
-fn kinds(machine: &Machine) -> [Kind; 4] {
-    let disks = machine.disks.iter().filter(|disk| slots::has_place(disk));
-    let controllers = machine.controllers.iter();
-    let controllers = controllers.filter(|one| one.address.is_none());
-    [
-        Kind::of(
-            PortKind::Card,
-            "network",
-            slots::cards(machine).map(|nic| &nic.id),
-        ),
-        Kind::of(PortKind::Disk, "disk", disks.map(|disk| &disk.id)),
-        Kind::of(
-            PortKind::Share,
-            "share",
-            machine.shares.iter().map(|share| &share.id),
-        ),
-        Kind::of(
-            PortKind::Controller,
-            "controller",
-            controllers.map(|one| &one.id),
-        ),
-    ]
-}
-
-/// The devices of the host that have slots, by the index that they have in the profile's order. Functions of one
-/// slot are one.
-fn hosts(machine: &Machine) -> impl Iterator<Item = (u8, String)> {
-    let devices = machine.host_devices.iter();
-    devices.filter_map(|device| match device.guest.place? {
-        GuestPlace::Own {
-            index, function: 0, ..
-        } => Some((index, format!("host.{}", device.id))),
-        GuestPlace::Own { .. } | GuestPlace::Root { .. } => None,
-    })
-}
-
-/// The row of a disk whose place is a number on its controller.
-fn unit_row(disk: &super::Disk) -> Option<String> {
-    if let Some(controller) = &disk.options.controller {
-        return Some(format!("controller.{controller}"));
-    }
-    let row = match disk.bus {
-        DiskBus::Scsi => "scsi",
-        DiskBus::Sata => "sata",
-        DiskBus::Ide => "ide",
-        // Ports of USB are others' as well, and there are two floppy drives.
-        DiskBus::Usb | DiskBus::Floppy | DiskBus::Virtio | DiskBus::Nvme => return None,
-    };
-    Some(row.to_owned())
-}
-
-fn units(machine: &Machine) -> BTreeMap<String, Vec<String>> {
-    let mut rows: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for disk in &machine.disks {
-        if let Some(row) = unit_row(disk) {
-            let names = rows.entry(row).or_default();
-            names.push(format!("disk.{}", disk.id));
-        }
-    }
-    rows
-}
-
-fn behind(machine: &Machine) -> [(&'static str, Vec<String>); 3] {
-    let mut words = ["audio", "shmem", "input"].into_iter();
-    machine.desktop.behind().map(|ids| {
-        let word = words.next().unwrap_or_default();
-        let names = ids.into_iter().map(|id| format!("{word}.{id}"));
-        (word, names.collect())
-    })
 }

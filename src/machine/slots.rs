@@ -126,6 +126,8 @@ pub const BRIDGE: &str = "mvm-pci";
 const BEHIND: [u8; 3] = [0x01, 0x08, 0x10];
 /// How many of each there can be.
 pub(super) const BEHIND_MAX: usize = 8;
+/// How many video devices there can be: functions of a slot.
+pub(in crate::machine) const VIDEO_MAX: usize = 8;
 /// The first transport of virtio keyboards and pointers.
 const MMIO_FIRST_INPUT: u8 = MMIO_FIRST_NAMED + 1;
 
@@ -149,6 +151,8 @@ pub struct Slots {
     numbers: [[u8; ROW]; 5],
     /// The numbers of what is behind the bridge: sound, shared memory, virtio keyboards and pointers.
     behind: [[u8; ROW]; 3],
+    /// The functions of video devices.
+    videos: [u8; ROW],
     /// The root ports.
     ports: Numbers,
     /// Those of them that devices of the host have.
@@ -173,6 +177,7 @@ impl Slots {
             bus,
             numbers: positions.numbers(machine).map(row),
             behind: positions.behind(machine).map(row),
+            videos: row(positions.videos(machine)),
             ports: Numbers::default(),
             of_host: Numbers::default(),
             old_cards: Numbers::default(),
@@ -288,13 +293,18 @@ impl Slots {
     /// The place of a video device; the index counts those that have one.
     pub fn video(self, index: usize) -> Place {
         let first = self.single(Single::Display);
-        match (index, self.bus) {
+        match (at(&self.videos, index), self.bus) {
             (0, _) | (_, Bus::Mmio) => first,
-            _ => Place {
-                addr: first.addr.map(|addr| format!("{addr}.{index:#x}")),
+            (function, _) => Place {
+                addr: first.addr.map(|addr| format!("{addr}.{function:#x}")),
                 ..first
             },
         }
+    }
+
+    /// Whether the video device with that index has functions of its slot behind it.
+    pub fn video_hides_others(self, index: usize, count: usize) -> bool {
+        self.bus != Bus::Mmio && count > 1 && at(&self.videos, index) == 0
     }
 
     /// The place of the bridge to conventional PCI.

@@ -195,6 +195,38 @@ fn a_slot_that_the_profile_names_is_not_kept_for_what_has_gone() {
 }
 
 #[test]
+fn a_display_stays_when_others_come_and_the_first_function_is_never_empty() {
+    let with = |ids: &str, before: &Machine| {
+        let one = |id| {
+            format!(
+                "[video.{id}]\nmodel = 'virtio-gpu'\nprimary = {}\n",
+                id == 'm'
+            )
+        };
+        let text: String = ids.chars().map(one).collect();
+        machine_kept(&text, &facts(), &before.positions).unwrap()
+    };
+    let places = |machine: &Machine, ids: &str| -> Vec<String> {
+        let places = lspci(machine);
+        ids.chars()
+            .map(|id| places[&id.to_string()].clone())
+            .collect()
+    };
+    let one = with("m", &machine("").unwrap());
+    assert_eq!(places(&one, "m"), ["00:01.0"]);
+    // One before it in the alphabet.
+    let two = with("am", &one);
+    assert_eq!(places(&two, "am"), ["00:01.1", "00:01.0"]);
+    let three = with("abm", &two);
+    assert_eq!(places(&three, "abm"), ["00:01.1", "00:01.2", "00:01.0"]);
+    // The first goes: what is new takes its function rather than one that would have to move.
+    let other = with("abz", &three);
+    assert_eq!(places(&other, "abz"), ["00:01.1", "00:01.2", "00:01.0"]);
+    let rest = with("ab", &other);
+    assert_eq!(places(&rest, "ab"), ["00:01.0", "00:01.2"]);
+}
+
+#[test]
 fn another_board_begins_anew() {
     let text = |board: &str| format!("machine.type = '{board}'\n[disk.a]\nfile.path = 'a'\n");
     let one = machine(&text("q35")).unwrap();

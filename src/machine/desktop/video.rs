@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Around, DesktopError};
 use crate::ids::Id;
+use crate::machine::slots::VIDEO_MAX;
 use crate::machine::{BoardKind, Bus, HostDeviceKind};
 use crate::profile::schema::{Layer, VideoModel, VideoTable};
 use crate::units::Size;
@@ -12,8 +13,6 @@ use crate::units::Size;
 pub const GPU_ID: &str = "mvm-gpu";
 /// The name of the one that a guest with a display has by itself.
 pub const DEFAULT_ID: &str = "video0";
-/// Functions of the display's slot.
-const MOST: usize = 8;
 /// `VIRTIO_GPU_MAX_SCANOUTS`
 const MOST_OUTPUTS: u32 = 16;
 
@@ -193,7 +192,11 @@ pub(super) fn videos(
         }
     }
     let pci = videos.iter().filter(|video| video.has_place()).count();
-    let most = if board == BoardKind::Microvm { 1 } else { MOST };
+    let most = if board == BoardKind::Microvm {
+        1
+    } else {
+        VIDEO_MAX
+    };
     if pci > most {
         return Err(DesktopError::TooMany {
             count: pci,

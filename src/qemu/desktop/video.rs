@@ -1,7 +1,7 @@
 //! Video devices.
 
+use crate::machine::Machine;
 use crate::machine::desktop::video::Value;
-use crate::machine::{Bus, Machine};
 use crate::qemu::Context;
 use crate::qemu::args::{Args, Object};
 
@@ -11,7 +11,7 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
         .video
         .iter()
         .filter(|video| video.has_place());
-    let several = placed.count() > 1;
+    let count = placed.count();
     let mut index = 0;
     for video in &machine.desktop.video {
         let driver = video.driver(context.board);
@@ -26,8 +26,8 @@ pub(super) fn add(args: &mut Args, machine: &Machine, context: Context) {
         };
         let device = if video.has_place() {
             let place = context.slots.video(index);
+            let first = context.slots.video_hides_others(index, count);
             index += 1;
-            let first = index == 1 && several && context.board.bus() != Bus::Mmio;
             device
                 .at(place)
                 .set_some("multifunction", first.then_some(true))
