@@ -69,6 +69,9 @@ fn check(flag: &Flag, value: &str, guests: &[String]) -> Result<(), Failure> {
             if let Some(near) = did_you_mean(named, guests.iter().map(String::as_str)) {
                 report = report.hint(format!("did you mean `{near}`?"));
             }
+            if flag.name == "device" {
+                report = report.hint(format!("a file of that name: `--device ./{value}`"));
+            }
             Err(report
                 .hint(format!("these are: {}", guests.join(", ")))
                 .into())

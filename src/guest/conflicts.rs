@@ -1,162 +1,29 @@
 //! What two guests cannot both have, found before anything is touched.
 
+mod error;
+
 use std::fs;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
 use super::{RunDir, asleep, holders, presence, state};
 use crate::dirs::Dirs;
-use crate::error::{ExitCode, Hint};
 use crate::ids::GuestName;
 use crate::machine::ports::{Exclusive, exclusive};
 use crate::machine::{Addition, Firmware, Forward, Machine, NicBackend};
 use crate::ops::{OpsError, lock};
 use crate::plan::Plan;
 
+pub use error::Conflict;
+
 /// For other starts to be prepared; each takes some milliseconds.
 const GATE: Duration = Duration::from_secs(30);
-
-/// Something that only one can have.
-#[derive(Debug, thiserror::Error)]
-pub enum Conflict {
-    /// A forwarded port of the host.
-    #[error("{protocol} port {port} of this host ({address}) is taken by {by}")]
-    Port {
-        /// TCP or UDP.
-        protocol: &'static str,
-        /// The address.
-        address: Ipv4Addr,
-        /// The port.
-        port: u16,
-        /// Who has it.
-        by: String,
-    },
-    /// A port that this user may not have.
-    #[error("{protocol} port {port} of this host ({address}) cannot be had")]
-    PortRefused {
-        /// TCP or UDP.
-        protocol: &'static str,
-        /// The address.
-        address: Ipv4Addr,
-        /// The port.
-        port: u16,
-        /// Why not.
-        source: io::Error,
-    },
-    /// An address of a network card.
-    #[error("the MAC address {mac} of network card `{nic}` is guest `{guest}`'s")]
-    Mac {
-        /// The address.
-        mac: String,
-        /// The card that wants it.
-        nic: String,
-        /// Who has it.
-        guest: String,
-    },
-    /// A context id.
-    #[error("the vsock context id {cid} is guest `{guest}`'s")]
-    Cid {
-        /// The id.
-        cid: u32,
-        /// Who has it.
-        guest: String,
-    },
-    /// An image that one of the two writes to.
-    #[error("{} is in use by guest `{guest}`", path.display())]
-    Image {
-        /// The image.
-        path: PathBuf,
-        /// Who has it.
-        guest: String,
-    },
-    /// An image in which a guest lies that is hibernated, or counts on as it is saved.
-    #[error("{} is in use by guest `{guest}`, which {}", path.display(), kind.in_words())]
-    Asleep {
-        /// The image.
-        path: PathBuf,
-        /// Who has it.
-        guest: String,
-        /// How it sleeps.
-        kind: asleep::Kind,
-    },
-    /// A tap device.
-    #[error("the tap `{name}` is guest `{guest}`'s")]
-    Tap {
-        /// The device.
-        name: String,
-        /// Who has it.
-        guest: String,
-    },
-    /// The other end of a console or channel.
-    #[error("{end} is guest `{guest}`'s: its {theirs} leads there, as {ours} is to")]
-    End {
-        /// The end.
-        end: String,
-        /// What leads there.
-        ours: String,
-        /// What of the other guest does.
-        theirs: String,
-        /// Who has it.
-        guest: String,
-    },
-    /// Other starts take very long.
-    #[error("another guest's start has not come to its QEMU for {} s", GATE.as_secs())]
-    Gate,
-    /// The other guests cannot be looked at.
-    #[error(transparent)]
-    Ops(#[from] OpsError),
-}
-
-impl Hint for Conflict {
-    fn hints(&self) -> Vec<String> {
-        let hint = match self {
-            Self::Port { by, .. } => match guest_in(by) {
-                Some(guest) => {
-                    format!("forward another port of the host, or end it: `mvm stop {guest}`")
-                }
-                None => "forward another port of the host, or end that process".to_owned(),
-            },
-            Self::PortRefused { port, .. } if *port < 1024 => {
-                "ports below 1024 are root's: forward a higher one".to_owned()
-            }
-            Self::PortRefused { .. } => "forward another port of the host".to_owned(),
-            Self::Mac { nic, .. } => {
-                format!("leave out `mac` in [network.{nic}]: each guest then gets one of its own")
-            }
-            Self::Cid { .. } => {
-                "leave out `cid` in [vsock]: each guest then gets one of its own".to_owned()
-            }
-            Self::Image { guest, .. } => format!(
-                "give each guest an image of its own, let both have it read-only or `ephemeral`, or end the other: `mvm stop {guest}`"
-            ),
-            Self::Asleep { guest, .. } => format!(
-                "let it go on and shut it down: `mvm start {guest}`, `mvm stop {guest}`; or give up what it had open: `--discard-hibernation`"
-            ),
-            Self::Tap { .. } => "give each guest a tap of its own".to_owned(),
-            Self::End { .. } => "give each guest an end of its own".to_owned(),
-            Self::Gate => "`mvm list` shows what is starting".to_owned(),
-            Self::Ops(error) => return error.hints(),
-        };
-        vec![hint]
-    }
-
-    fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Ops(error) => error.exit_code(),
-            _ => ExitCode::Failed,
-        }
-    }
-}
-
-fn guest_in(by: &str) -> Option<&str> {
-    by.strip_prefix("guest `")?.split('`').next()
-}
 
 /// Lets one start at a time compare itself with the others, until its own plan is there to be seen.
 ///
@@ -362,12 +229,39 @@ fn compare(ours: &Machine, name: &GuestName, theirs: &Machine) -> Result<(), Con
             });
         }
     }
+    if let Some(path) = other_owner(ours, theirs) {
+        return Err(Conflict::Evdev {
+            path: path.to_owned(),
+            guest: guest(),
+        });
+    }
     match shared_image(ours, theirs) {
         Some(path) => Err(Conflict::Image {
             path: path.to_owned(),
             guest: guest(),
         }),
         None => Ok(()),
+    }
+}
+
+/// A keyboard or pointer of the host that both have, each by a user of its own. It would come back to the wrong one.
+fn other_owner<'a>(ours: &'a Machine, theirs: &Machine) -> Option<&'a Path> {
+    fn nodes(machine: &Machine) -> impl Iterator<Item = &Path> {
+        let inputs = machine.desktop.inputs.iter();
+        inputs.filter_map(|input| Some(input.evdev.as_ref()?.path.as_path()))
+    }
+    let user = |machine: &Machine| machine.run_as.as_ref().map(|user| user.uid);
+    if user(ours) == user(theirs) {
+        return None;
+    }
+    nodes(ours).find(|our| nodes(theirs).any(|their| same_node(our, their)))
+}
+
+/// A device may have several names: links of udev's.
+fn same_node(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
     }
 }
 
@@ -452,4 +346,56 @@ fn inodes(table: &str, forward: &Forward) -> Vec<u64> {
             (local.ends_with(&port) && (forward.udp || state == "0A")).then_some(inode)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
+    use super::*;
+    use crate::guest::testguest::Place;
+    use crate::machine::desktop::input::{Evdev, Input};
+    use crate::machine::run_as::RunAs;
+    use crate::profile::schema::{InputBus, InputDevice};
+
+    #[test]
+    fn a_keyboard_of_the_host_has_one_owner() {
+        let place = Place::new();
+        let with = |name: &str, node: &str, uid: Option<u32>| {
+            let mut machine = place.plan(name).machine;
+            machine.disks.clear();
+            machine.firmware = Firmware::Builtin;
+            machine.vsock = None;
+            machine.nics.clear();
+            machine.run_as = uid.map(|uid| RunAs {
+                name: format!("user{uid}"),
+                uid,
+                gid: uid,
+                groups: Vec::new(),
+            });
+            machine.desktop.inputs = vec![Input {
+                id: "keys".parse().unwrap(),
+                device: InputDevice::Evdev,
+                bus: InputBus::Usb,
+                evdev: Some(Evdev {
+                    path: node.into(),
+                    grab_all: None,
+                    repeat: None,
+                    hotkey: None,
+                }),
+            }];
+            machine
+        };
+        let other = "b".parse().unwrap();
+        let of = |ours: &Machine, theirs: &Machine| compare(ours, &other, theirs);
+        let one = with("a", "/dev/input/event900", Some(7));
+        let told = of(&one, &with("b", "/dev/input/event900", Some(8))).unwrap_err();
+        assert_eq!(
+            told.to_string(),
+            "/dev/input/event900 is given to the user of guest `b`, and a node has one owner"
+        );
+        of(&with("a", "/dev/input/event900", None), &one).unwrap_err();
+        // Guests of one user take turns with it.
+        of(&one, &with("b", "/dev/input/event900", Some(7))).unwrap();
+        of(&one, &with("b", "/dev/input/event901", Some(8))).unwrap();
+    }
 }
