@@ -5,7 +5,7 @@ use crate::error::{ExitCode, Hint, did_you_mean};
 use crate::host::QemuCaps;
 use crate::host::qemu::PropertyKind;
 use crate::ids::Arch;
-use crate::profile::schema::{ClockTable, CpuCache, CpuTable};
+use crate::profile::schema::{ClockTable, CpuCache, CpuTable, Irqchip};
 
 /// Features that are keys of their own, or that QEMU's check of features is.
 const KEYS: &[(&str, &str)] = &[
@@ -88,6 +88,8 @@ pub(super) struct Around<'a> {
     pub(super) arch: Arch,
     /// The accelerator.
     pub(super) accel: AccelKind,
+    /// Where KVM's interrupt controllers are, where it was said.
+    pub(super) irqchip: Option<Irqchip>,
     /// QEMU.
     pub(super) caps: &'a QemuCaps,
 }
@@ -159,6 +161,11 @@ pub(super) fn add(
         if !kvm {
             notes.push(without_kvm("`clock.tsc-frequency`"));
         }
+    }
+    // KVM offers it and then does without the local APIC that it is for: QEMU aborts.
+    let hidden = table.hide_hypervisor == Some(true);
+    if x86 && kvm && whole && !hidden && around.irqchip == Some(Irqchip::Off) {
+        options.push(switch("kvm-asyncpf-int", false));
     }
     for (name, on) in table.features.iter().flatten() {
         feature(name, around)?;

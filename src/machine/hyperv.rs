@@ -1,10 +1,11 @@
 //! What KVM offers Windows guests in the way of Hyper-V. What needs what is in QEMU's `docs/system/i386/hyperv.rst`.
 
+use super::cpu_options::Around;
 use super::{AccelKind, Cpu};
 use crate::error::{ExitCode, Hint};
 use crate::host::CpuFacts;
 use crate::ids::Arch;
-use crate::profile::schema::HypervTable;
+use crate::profile::schema::{HypervTable, Irqchip};
 
 /// The fewest tries for a spinlock: Hyper-V's interface knows no less.
 const LEAST_SPINLOCKS: u32 = 4095;
@@ -44,6 +45,11 @@ pub enum HypervError {
     /// Nested guests of Intel's kind on another's processor.
     #[error("`hyperv.evmcs` is for Intel's processors, and this host's is {0}")]
     Evmcs(String),
+    /// The interrupts of Hyper-V's timers and messages go through KVM's local APICs.
+    #[error(
+        "`hyperv.synic` needs the local APICs of the kernel, which `machine.irqchip = \"off\"` does without"
+    )]
+    NoApics,
 }
 
 fn keys(missing: &[&str]) -> String {
@@ -61,6 +67,9 @@ impl Hint for HypervError {
                 "set {} = true as well; libvirt's name for `time` is the timer `hypervclock`",
                 keys(missing)
             )],
+            Self::NoApics => {
+                vec!["leave `machine.irqchip` out, or let it be `split`".to_owned()]
+            }
             _ => Vec::new(),
         }
     }
@@ -96,8 +105,7 @@ fn switches(table: &HypervTable) -> [(&'static str, Option<bool>); 14] {
 /// Adds them to the model.
 pub(super) fn add(
     table: &HypervTable,
-    arch: Arch,
-    accel: AccelKind,
+    around: Around,
     host: &CpuFacts,
     cpu: &mut Cpu,
     notes: &mut Vec<String>,
@@ -134,10 +142,10 @@ pub(super) fn add(
     if options.is_empty() {
         return Ok(());
     }
-    if arch != Arch::X86_64 {
+    if around.arch != Arch::X86_64 {
         return Err(HypervError::OnlyX86);
     }
-    if accel != AccelKind::Kvm {
+    if around.accel != AccelKind::Kvm {
         // QEMU takes them there, but for one, and the guest sees none of them.
         notes.push(
             "`[hyperv]` is left out: only KVM has it, and the guest runs with TCG".to_owned(),
@@ -146,6 +154,9 @@ pub(super) fn add(
     }
     if on("evmcs") && !host.vendor.is_empty() && host.vendor != "GenuineIntel" {
         return Err(HypervError::Evmcs(host.vendor.clone()));
+    }
+    if on("synic") && around.irqchip == Some(Irqchip::Off) {
+        return Err(HypervError::NoApics);
     }
     for option in options {
         cpu.model.push_str(&option);

@@ -164,26 +164,15 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
     };
     let mut cpu = limit.apply(&cpu_table, cpu)?;
     let clock_table = layer.clock.clone().unwrap_or_default();
-    cpu_options::add(
-        &cpu_table,
-        &clock_table,
-        cpu_options::Around {
-            arch,
-            accel: accel.chosen,
-            caps,
-        },
-        &mut cpu,
-        &mut notes,
-    )?;
-    let hyperv = layer.hyperv.clone().unwrap_or_default();
-    hyperv::add(
-        &hyperv,
+    let around = cpu_options::Around {
         arch,
-        accel.chosen,
-        &facts.cpu,
-        &mut cpu,
-        &mut notes,
-    )?;
+        accel: accel.chosen,
+        irqchip: board.irqchip,
+        caps,
+    };
+    cpu_options::add(&cpu_table, &clock_table, around, &mut cpu, &mut notes)?;
+    let hyperv = layer.hyperv.clone().unwrap_or_default();
+    hyperv::add(&hyperv, around, &facts.cpu, &mut cpu, &mut notes)?;
     let threads = threads::threads(
         layer,
         threads::Around {

@@ -53,6 +53,7 @@ mod inside;
 mod iommufd;
 mod kernel;
 mod killed;
+mod kvm;
 mod mdev;
 mod outer;
 mod pci;
@@ -66,6 +67,7 @@ mod syscalls;
 mod tracer;
 #[path = "../hosts/mod.rs"]
 mod trees;
+mod uinput;
 mod units;
 mod user;
 mod vfs;

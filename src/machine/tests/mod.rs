@@ -66,6 +66,32 @@ fn kvm_is_taken_where_it_is_healthy() {
 }
 
 #[test]
+fn without_apics_in_the_kernel_there_is_no_more_than_qemu_can_start() {
+    let mut facts = facts();
+    facts.kvm.state = KvmState::Healthy;
+    let model = |text: &str| machine_on(text, &facts).map(|machine| machine.cpu.model);
+    let off = "machine.irqchip = \"off\"\n";
+    assert_eq!(model(off).unwrap(), "host,kvm-asyncpf-int=off");
+    // Where KVM does not offer it anyway.
+    for (text, wanted) in [
+        ("cpu.hide-hypervisor = true", "host,kvm=off"),
+        ("cpu.model = \"qemu64\"", "qemu64"),
+    ] {
+        assert_eq!(model(&format!("{off}{text}")).unwrap(), wanted);
+    }
+    assert_eq!(model("machine.irqchip = \"split\"").unwrap(), "host");
+
+    let synic = "hyperv = { vpindex = true, synic = true }\n";
+    let report: Report = machine_on(&format!("{off}{synic}"), &facts)
+        .unwrap_err()
+        .into();
+    assert_eq!(report.code, ExitCode::Profile);
+    assert!(report.chain[0].contains("local APICs"), "{report}");
+    let split = format!("machine.irqchip = \"split\"\n{synic}");
+    assert_eq!(model(&split).unwrap(), "host,hv-vpindex=on,hv-synic=on");
+}
+
+#[test]
 fn kvm_that_is_asked_for_and_no_good_is_an_error_with_the_reason() {
     let report = error("machine.accel = \"kvm\"");
     assert_eq!(report.code, ExitCode::Host);
