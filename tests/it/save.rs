@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::env::{TestEnv, eventually, kill};
+use crate::power::{awake, counts, start};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -23,37 +24,6 @@ fn machine(env: &TestEnv, name: &str, more: &str) {
          [disk.data]\nfile = {{ path = \"{disk}\", format = \"raw\" }}\n{more}"
     );
     env.write(format!("config/machines/{name}.toml"), text);
-}
-
-/// Starts it, and something in it that counts; it is told by its process id.
-fn start(env: &TestEnv, name: &str) -> String {
-    env.mvm(&format!("start {name}")).exits(0);
-    awake(env, name);
-    let said = env.type_in(
-        name,
-        "(n=0; while :; do n=$((n+1)); echo $n >/tmp/m; mv /tmp/m /tmp/n; sleep 0.2; done) & echo pid=$!.",
-    );
-    let (_, pid) = said.split_once("pid=").expect("its process id");
-    pid.split('.').next().expect("the number").to_owned()
-}
-
-#[track_caller]
-fn awake(env: &TestEnv, name: &str) {
-    env.mvm(&format!("wait {name} --for agent --timeout 2m"))
-        .exits(0);
-}
-
-/// The process is the same one, and goes on counting.
-#[track_caller]
-fn counts(env: &TestEnv, name: &str, pid: &str) {
-    awake(env, name);
-    let said = env.type_in(
-        name,
-        &format!(
-            "kill -0 {pid} && a=$(cat /tmp/n); sleep 2; [ $(cat /tmp/n) -gt $a ] && echo 'goes on'"
-        ),
-    );
-    assert!(said.contains("goes on"), "{said}");
 }
 
 fn json(env: &TestEnv, path: &str) -> Value {
