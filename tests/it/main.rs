@@ -1,6 +1,7 @@
 //! Tests through the `mvm` command: one binary, because linking is what takes the time.
 
 mod agent;
+mod agent_files;
 mod commands;
 mod conflicts;
 mod cpu;

@@ -4,6 +4,7 @@ pub mod display;
 mod error;
 pub mod input;
 mod local;
+mod servers;
 pub mod shmem;
 pub mod sound;
 pub mod video;
@@ -202,12 +203,12 @@ pub(super) fn desktop(
     let types = display::types(&table);
     let has = |kind| types.contains(&kind);
     let vnc = if has(DisplayType::Vnc) {
-        Some(display::vnc(&table, around, notes)?)
+        Some(servers::vnc(&table, around, notes)?)
     } else {
         None
     };
     let spice = if has(DisplayType::Spice) {
-        Some(display::spice(&table, around, notes)?)
+        Some(servers::spice(&table, around, notes)?)
     } else {
         None
     };

@@ -18,6 +18,7 @@ use crate::units::Span;
 pub use cpu::*;
 pub use desktop::*;
 pub use devices::*;
+pub use display::*;
 pub use hooks::*;
 pub use memory::*;
 pub use net::*;
@@ -46,6 +47,7 @@ macro_rules! table {
 mod cpu;
 mod desktop;
 mod devices;
+mod display;
 mod hooks;
 mod memory;
 mod net;
