@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::slots::{self, PortKind};
 use super::{Bus, Machine};
 use crate::error::{ExitCode, Hint};
-use rows::{Kind, behind, hosts, kinds, unit_row, units, videos};
+use rows::{Kind, behind, hosts, kinds, names, unit_row, units, videos, wanted};
 
 /// The file in the guest's state directory.
 const FILE: &str = "places.json";
@@ -60,9 +60,19 @@ impl Hint for PositionsError {
     }
 }
 
-/// The lowest number from that one on that no place of the row has.
-fn lowest(from: u8, places: &BTreeMap<String, u8>) -> Option<u8> {
-    (from..=u8::MAX).find(|at| places.values().all(|taken| taken != at))
+/// Takes the highest number of one that has gone, if it fits.
+fn gone(
+    places: &mut BTreeMap<String, u8>,
+    is_there: impl Fn(&String) -> bool,
+    fits: impl Fn(&u8) -> bool,
+) -> Option<u8> {
+    let left = places
+        .iter()
+        .filter(|(name, at)| !is_there(name) && fits(at));
+    let (name, at) = left.max_by_key(|(_, at)| **at)?;
+    let (name, at) = (name.clone(), *at);
+    places.remove(&name);
+    Some(at)
 }
 
 impl Positions {
@@ -84,10 +94,32 @@ impl Positions {
             }
             Err(source) => return Err(PositionsError { path, source }),
         };
-        serde_json::from_str(&text).map_err(|error| PositionsError {
-            path,
-            source: error.into(),
-        })
+        let read: Result<Self, _> = serde_json::from_str(&text);
+        let checked = read.map_err(std::io::Error::from).and_then(|read| {
+            let wrong = read.wrong().map(std::io::Error::other);
+            wrong.map_or(Ok(read), Err)
+        });
+        checked.map_err(|source| PositionsError { path, source })
+    }
+
+    /// What mvm cannot have written, if there is such a thing.
+    fn wrong(&self) -> Option<String> {
+        let row = |row: &str| self.0.get(row).into_iter().flatten();
+        let pcie = |name: &str| matches!(name, PORTS | CARDS);
+        let others = self.0.keys().filter(|name| !pcie(name));
+        let together = others.map(|name| row(name).collect());
+        let together = together.chain([row(PORTS).chain(row(CARDS)).collect::<Vec<_>>()]);
+        for places in together {
+            let mut owners: BTreeMap<u8, &String> = BTreeMap::new();
+            for (name, at) in places {
+                if let Some(other) = owners.insert(*at, name) {
+                    return Some(format!("`{other}` and `{name}` have the same place"));
+                }
+            }
+        }
+        let mut ports = row(PORTS).chain(row(CARDS));
+        let (name, at) = ports.find(|(_, at)| !slots::is_port(at))?;
+        Some(format!("`{name}` has the place {at}, which no board has"))
     }
 
     /// The file's text.
@@ -123,84 +155,80 @@ impl Positions {
     /// The same with a place for each device of the machine: those that have one keep it.
     #[must_use]
     pub(crate) fn laid(&self, machine: &Machine) -> Self {
-        // What has gone keeps its place as long as there is room for all that is there.
-        for kept in [self.clone(), self.of_present(machine)] {
-            let (laid, fits) = kept.lay_all(machine);
-            if fits {
-                return laid;
-            }
-        }
-        // Where that is not enough either, `slots::check` tells.
-        Self::default().lay_all(machine).0
+        self.lay_all(machine).0
     }
 
-    /// Without those that the machine has not.
-    fn of_present(&self, machine: &Machine) -> Self {
-        let present = Self::default().lay_all(machine).0;
-        let rows = self.0.iter().filter_map(|(row, places)| {
-            let present = present.0.get(row)?;
-            let mut places = places.clone();
-            places.retain(|name, _| present.contains_key(name));
-            Some((row.clone(), places))
-        });
-        Self(rows.collect())
-    }
-
-    /// Lays every row, and tells whether all devices found places.
-    fn lay_all(mut self, machine: &Machine) -> (Self, bool) {
+    /// The same, and whether a device that has a place sits elsewhere now, as there is no room behind it for another.
+    pub(super) fn lay_all(&self, machine: &Machine) -> (Self, bool) {
+        let mut all = self.clone();
         let kinds = kinds(machine);
-        let mut fits = match machine.board.kind.bus() {
-            Bus::Pcie => self.lay_ports(machine, kinds),
-            bus @ (Bus::Pci | Bus::Mmio) => {
-                let row = if bus == Bus::Pci { PCI } else { MMIO };
-                let names = kinds.into_iter().flat_map(|kind| kind.names).collect();
-                let hosts = if bus == Bus::Pci {
-                    self.lay_hosts(machine)
-                } else {
-                    0
-                };
-                let max = slots::row_max(machine).saturating_sub(hosts);
-                self.lay(row, names, max)
-            }
+        let mut moved = match machine.board.kind.bus() {
+            Bus::Pcie => all.lay_ports(machine, &kinds),
+            Bus::Pci => all.lay_pci(machine, &kinds),
+            Bus::Mmio => all.lay(
+                MMIO,
+                &names(&kinds),
+                slots::row_max(machine),
+                &BTreeSet::new(),
+            ),
+        };
+        let mut lay = |row: &str, names: &[String], max| {
+            moved |= all.lay(row, names, max, &BTreeSet::new());
         };
         for (row, names) in units(machine) {
-            let max = slots::units(machine, &row);
-            fits &= self.lay(&row, names, max);
+            lay(&row, &names, slots::units(machine, &row));
         }
         for (row, names) in behind(machine) {
-            fits &= self.lay(row, names, slots::BEHIND_MAX);
+            lay(row, &names, slots::BEHIND_MAX);
         }
-        fits &= self.lay_videos(videos(machine));
-        (self, fits)
+        moved |= all.lay_videos(&videos(machine));
+        (all, moved)
     }
 
-    /// The lowest free numbers of a row for those that have none; whether there was room.
-    fn lay(&mut self, row: &str, names: Vec<String>, max: usize) -> bool {
+    /// Numbers of a row for those that have none: the lowest free ones, and where there are none, those of devices
+    /// that have gone. `asked` are not to be had. Tells whether others had to move.
+    fn lay(&mut self, row: &str, names: &[String], max: usize, asked: &BTreeSet<u8>) -> bool {
         if names.is_empty() {
-            return true;
+            return false;
         }
         let places = self.0.entry(row.to_owned()).or_default();
-        let mut fits = true;
-        for name in names {
-            let at = places.get(&name).copied().or_else(|| lowest(0, places));
-            match at.filter(|at| usize::from(*at) < max) {
-                Some(at) => {
-                    places.insert(name, at);
-                }
-                None => fits = false,
+        // What has gone waits for no number that is another's by now, and that the profile gives to others.
+        places.retain(|name, at| names.contains(name) || !asked.contains(at));
+        let fits = |at: &u8| usize::from(*at) < max && !asked.contains(at);
+        for name in names
+            .iter()
+            .filter(|name| !places.contains_key(*name))
+            .collect::<Vec<_>>()
+        {
+            let free = (0..=u8::MAX)
+                .filter(fits)
+                .find(|at| places.values().all(|taken| taken != at));
+            let at = free.or_else(|| gone(places, |name| names.contains(name), fits));
+            if let Some(at) = at {
+                places.insert(name.clone(), at);
             }
         }
-        fits
+        let placed = |name: &String| places.get(name).is_some_and(|at| usize::from(*at) < max);
+        if names.iter().all(placed) {
+            return false;
+        }
+        // In order, as at a first start; where that is not enough either, `slots::check` tells.
+        places.clear();
+        let free = (0..u8::MAX).filter(|at| usize::from(*at) < max && !asked.contains(at));
+        places.extend(names.iter().cloned().zip(free));
+        true
     }
 
     /// Functions of a slot are seen only where the first is there: it is not kept for one that has gone.
-    fn lay_videos(&mut self, names: Vec<String>) -> bool {
+    fn lay_videos(&mut self, names: &[String]) -> bool {
         let places = self.0.entry(VIDEO.to_owned()).or_default();
+        let mut moved = false;
         let has_first = |name: &String| places.get(name) == Some(&0);
         if !names.iter().any(has_first) {
             places.retain(|_, at| *at != 0);
             // Rather one that is new than one that would move.
             let new = names.iter().find(|name| !places.contains_key(*name));
+            moved = new.is_none() && !names.is_empty();
             if let Some(first) = new.or(names.first()) {
                 places.insert(first.clone(), 0);
             }
@@ -208,16 +236,37 @@ impl Positions {
         if places.is_empty() {
             self.0.remove(VIDEO);
         }
-        self.lay(VIDEO, names, slots::VIDEO_MAX)
+        moved | self.lay(VIDEO, names, slots::VIDEO_MAX, &BTreeSet::new())
     }
 
-    /// Devices of the host on conventional PCI have numbers of their own, from the top; how many slots they take.
-    fn lay_hosts(&mut self, machine: &Machine) -> usize {
+    /// Conventional PCI: devices of the host have numbers of their own, from the top.
+    fn lay_pci(&mut self, machine: &Machine, kinds: &[Kind; 4]) -> bool {
+        let names = names(kinds);
+        let (asked, asked_of_hosts) = slots::asked_numbers(machine);
+        let max = slots::row_max(machine);
+        let before = self.0.get(PCI_HOST).cloned();
+        let mut hosts_have = self.lay_hosts(machine, &asked_of_hosts);
+        let ends = names.iter().filter_map(|name| self.get(PCI, name));
+        let end = ends.map(|at| usize::from(at) + 1).max().unwrap_or(0);
+        if end.max(names.len()) + hosts_have > max {
+            // Without what is kept for those that have gone.
+            let present: BTreeSet<String> = hosts(machine).map(|(_, name)| name).collect();
+            let mut kept = before.unwrap_or_default();
+            kept.retain(|name, _| present.contains(name));
+            self.0.insert(PCI_HOST.to_owned(), kept);
+            hosts_have = self.lay_hosts(machine, &asked_of_hosts);
+        }
+        self.lay(PCI, &names, max.saturating_sub(hosts_have), &asked)
+    }
+
+    /// How many slots they take.
+    fn lay_hosts(&mut self, machine: &Machine, asked: &BTreeSet<u8>) -> usize {
         let mut end = 0;
         for (index, name) in hosts(machine) {
             let places = self.0.entry(PCI_HOST.to_owned()).or_default();
             // The first is the GPU's.
-            let free = || lowest(index.min(1), places);
+            let mut numbers = (index.min(1)..=u8::MAX).filter(|at| !asked.contains(at));
+            let free = || numbers.find(|at| places.values().all(|taken| taken != at));
             let at = places.get(&name).copied().or_else(free).unwrap_or(u8::MAX);
             places.insert(name, at);
             end = end.max(usize::from(at) + 1);
@@ -225,7 +274,8 @@ impl Positions {
         end
     }
 
-    fn lay_ports(&mut self, machine: &Machine, kinds: [Kind; 4]) -> bool {
+    /// PCI Express: a root port each, behind all others where there are some already.
+    fn lay_ports(&mut self, machine: &Machine, kinds: &[Kind; 4]) -> bool {
         let old: BTreeSet<String> = slots::old_cards(machine)
             .map(|nic| format!("network.{}", nic.id))
             .collect();
@@ -242,54 +292,60 @@ impl Positions {
                 to.insert(name.clone(), at);
             }
         }
-        let hosts: Vec<(u8, String)> = hosts(machine).collect();
-        let bridge = machine.desktop.has_bridge().then(|| BRIDGE.to_owned());
-        let wanted = bridge.into_iter().map(|name| (PortKind::Bridge, 0, name));
-        let hosts = hosts.into_iter();
-        let hosts = hosts.map(|(index, name)| (PortKind::Host, index, name));
-        let kinds = kinds.into_iter().flat_map(|kind| {
-            let names = kind.names.into_iter();
-            names.map(move |name| (kind.port, 0, name))
-        });
-        let wanted: Vec<(PortKind, u8, String)> = wanted.chain(kinds).chain(hosts).collect();
+        let wanted = wanted(machine, kinds, &old);
         // Slots that the profile gives to others are not kept for what has gone.
         let asked = slots::asked_slots(machine);
         let there: BTreeSet<&String> = wanted.iter().map(|(_, _, name)| name).collect();
+        let board = machine.board.kind;
         for row in [&mut ports, &mut cards] {
-            row.retain(|name, at| there.contains(name) || !asked.contains(&slots::port_slot(*at)));
+            row.retain(|name, at| {
+                there.contains(name) || !asked.contains(&slots::port_slot(*at, board))
+            });
         }
 
-        let mut fits = true;
-        for (kind, index, name) in wanted {
-            let kind = if old.contains(&name) {
-                PortKind::OldCard
-            } else {
-                kind
-            };
-            if ports.contains_key(&name) || cards.contains_key(&name) {
+        let (mut fits, mut moved) = (true, false);
+        for (kind, index, name) in &wanted {
+            if ports.contains_key(name) || cards.contains_key(name) {
                 continue;
             }
             let taken: Vec<u8> = ports.values().chain(cards.values()).copied().collect();
-            let late = if first {
-                None
-            } else {
-                slots::late_port(kind, &taken, &asked)
+            let row = match kind {
+                PortKind::OldCard => &mut cards,
+                _ => &mut ports,
             };
-            match late.or_else(|| slots::first_port(kind, index, &taken)) {
-                Some(at) if kind == PortKind::OldCard => cards.insert(name, at),
-                Some(at) => ports.insert(name, at),
-                None => {
-                    fits = false;
-                    None
+            let mut at = None;
+            if !first {
+                let late = slots::late_port(*kind, &taken, &asked);
+                // A port is there for one that has gone, and takes another as well: no bus gets another number.
+                at = late.or_else(|| {
+                    gone(
+                        row,
+                        |name| there.contains(name),
+                        |at| *at != slots::BRIDGE_PORT,
+                    )
+                });
+            }
+            if at.is_none() {
+                moved |= !first;
+                at = slots::first_port(*kind, *index, &taken, &asked);
+            }
+            match at {
+                Some(at) => {
+                    row.insert(name.clone(), at);
                 }
-            };
+                None => fits = false,
+            }
+        }
+        if !fits && !first {
+            // In order, as at a first start; where that is not enough either, `slots::check` tells.
+            return Self::lay_ports(self, machine, kinds) | true;
         }
         for (row, places) in [(PORTS, ports), (CARDS, cards)] {
             if !places.is_empty() {
                 self.0.insert(row.to_owned(), places);
             }
         }
-        fits
+        moved
     }
 
     /// The ports that there are, with the names of what has them; `old` for what sits there without a port.

@@ -24,6 +24,8 @@ use crate::units::{Size, Span};
 const MICROVM_TCG: &str = "on a busy host a kernel may not find its clock on microvm without KVM, \
      and stop after `tsc: Marking TSC unstable`; q35 has more clocks";
 
+/// There was no room left behind the devices that have places.
+const MOVED: &str = "devices of the guest sit elsewhere than at its last start: the board has no place left behind them";
 /// Ports that are kept free when the profile does not say.
 const HOTPLUG_PORTS: u8 = 4;
 /// How long a graceful stop may take when the profile does not say.
@@ -259,7 +261,11 @@ pub fn resolve(inputs: &Inputs) -> Result<Machine, ResolveError> {
         state_dir,
     };
     ids(&machine)?;
-    machine.positions = kept.laid(&machine);
+    let (positions, moved) = kept.lay_all(&machine);
+    machine.positions = positions;
+    if moved {
+        machine.notes.push(MOVED.to_owned());
+    }
     slots::check(&machine)?;
     slots::check_asked(&machine)?;
     ports::check(&machine)?;

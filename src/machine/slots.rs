@@ -50,13 +50,13 @@ use crate::profile::schema::DiskBus;
 #[cfg(test)]
 pub(crate) use asked::taken;
 pub use asked::{AddressError, shares_slot};
-pub(super) use asked::{asked_slots, check_asked};
+pub(super) use asked::{asked_numbers, asked_slots, check_asked};
 pub use check::SlotError;
 pub(super) use check::{check, row_max, units};
 use numbers::Numbers;
 pub use ports::RootPort;
-use ports::{BRIDGE_PORT, FREE, PORTS};
-pub(super) use ports::{PortKind, first_port, late_port, port_slot};
+pub(super) use ports::{BRIDGE_PORT, PortKind, first_port, is_port, late_port, port_slot};
+use ports::{FREE, PORTS};
 use usb::usb_hosts;
 pub use usb::{desktop_ports, has_usb, usb_port};
 

@@ -141,15 +141,130 @@ fn more_than_there_is_room_for_to_keep_drops_what_has_gone() {
     for board in ["q35", "pc"] {
         let text = |disks: String| format!("machine.type = '{board}'\n{disks}");
         let first = machine(&text(disks(0, 15))).unwrap();
-        let second = text(disks(1, 16));
-        let second = machine_kept(&second, &facts(), &first.positions).unwrap();
-        assert_eq!(lspci(&first)["d01"], lspci(&second)["d01"]);
-        // All of them are others.
-        let third = text(disks(20, 35));
-        let third = machine_kept(&third, &facts(), &second.positions).unwrap();
-        assert_eq!(lspci(&third).len(), lspci(&first).len(), "{board}");
-        let many = machine_kept(&text(disks(0, 40)), &facts(), &second.positions).unwrap_err();
+        // One stays, and all others are new ones each time.
+        let mut before = first.clone();
+        for round in 1..5 {
+            let all = disks(0, 1) + &disks(round * 20, round * 20 + 14);
+            let now = machine_kept(&text(all), &facts(), &before.positions).unwrap();
+            assert_eq!(lspci(&now)["d00"], lspci(&first)["d00"], "{board} {round}");
+            assert!(!now.notes.iter().any(|note| note.contains("elsewhere")));
+            before = now;
+        }
+        let many = machine_kept(&text(disks(0, 40)), &facts(), &before.positions).unwrap_err();
         assert!(many.to_string().contains("40 "), "{many}");
+    }
+}
+
+/// Each start with another card for once, as often as one likes: the buses keep their numbers.
+#[test]
+fn devices_for_once_move_nothing_however_many_there_were() {
+    let always = "[network.lan]\nuser = {}\n[network.wan]\nuser = {}\n[disk.root]\nfile.path = 'r'\n\
+                  [disk.cd]\nfile.path = 'c'\nbus = 'sata'\n";
+    let mut before = machine(always).unwrap();
+    let places = |machine: &Machine| {
+        let places = lspci(machine);
+        ["lan", "wan", "root"].map(|id| places[id].clone())
+    };
+    let first = places(&before);
+    for round in 0..40 {
+        let once = format!(
+            "{always}[network.n{round:02}]\nuser = {{}}\n[disk.s{round:02}]\nfile.path = 's'\nbus = 'sata'\n"
+        );
+        let now = machine_kept(&once, &facts(), &before.positions).unwrap();
+        assert_eq!(places(&now), first, "round {round}");
+        assert!(!now.notes.iter().any(|note| note.contains("elsewhere")));
+        before = now;
+    }
+}
+
+/// As many as there are slots: what comes then moves others, and that is said.
+#[test]
+fn devices_that_move_are_told_of() {
+    let cards = |count: usize| -> String {
+        let one = |index| format!("[network.n{index:02}]\nuser = {{}}\n");
+        (0..count).map(one).collect()
+    };
+    let told = |machine: &Machine| {
+        let mut notes = machine.notes.iter();
+        notes.any(|note| note.starts_with("devices of the guest sit elsewhere"))
+    };
+    let disk = "[disk.z]\nfile.path = 'z'\n";
+    let mut machine = machine_kept(disk, &facts(), &machine(disk).unwrap().positions).unwrap();
+    let mut moved_at = None;
+    for count in 1..=11 {
+        let shares: String = (0..count)
+            .map(|index| format!("[share.s{index:02}]\npath = '/'\n"))
+            .collect();
+        let text = format!("{disk}{}{shares}", cards(count));
+        let now = machine_kept(&text, &facts(), &machine.positions).unwrap();
+        let same = lspci(&now)["z"] == lspci(&machine)["z"];
+        assert_eq!(told(&now), !same, "{count}");
+        if told(&now) && moved_at.is_none() {
+            moved_at = Some(count);
+        }
+        machine = now;
+    }
+    assert!(moved_at.is_some());
+}
+
+#[test]
+fn a_slot_that_the_profile_names_is_left_out_on_pc() {
+    let text = |more: &str| {
+        format!(
+            "machine.type = 'pc'\n[disk.root]\nfile.path = 'r'\n[disk.y]\nfile.path = 'y'\naddress = '0x0d'\n{more}"
+        )
+    };
+    let first = machine(&text("")).unwrap();
+    let second = machine_kept(
+        &text("[disk.n]\nfile.path = 'n'\n"),
+        &facts(),
+        &first.positions,
+    )
+    .unwrap();
+    let (one, two) = (lspci(&first), lspci(&second));
+    assert_eq!([&one["root"], &one["y"]], [&two["root"], &two["y"]]);
+    assert_eq!(two["n"], "00:0e.0");
+}
+
+#[test]
+fn a_bridge_that_is_kept_for_nothing_gives_way_on_virt() {
+    let with = |text: &str, before: &Machine| {
+        machine_kept(
+            &format!("machine.arch = 'aarch64'\n{text}"),
+            &facts(),
+            &before.positions,
+        )
+    };
+    let none = machine("machine.arch = 'aarch64'\n").unwrap();
+    let sound = with("[audio.a]\nbackend = 'none'\n", &none).unwrap();
+    let disk = "[disk.d]\nfile.path = 'd'\naddress = '2'\n";
+    assert_eq!(lspci(&with(disk, &sound).unwrap())["d"], "00:02.0");
+}
+
+#[test]
+fn a_file_that_mvm_has_not_written_is_told_of() {
+    let dir = tempfile::tempdir().unwrap();
+    for (text, told) in [
+        (
+            r#"{"pcie": {"network.lan": 0, "network.wan": 0}}"#,
+            "`network.lan` and `network.wan` have the same place",
+        ),
+        (
+            r#"{"pcie": {"network.lan": 16}, "pcie-cards": {"network.wan": 16}}"#,
+            "have the same place",
+        ),
+        (
+            r#"{"pcie": {"network.lan": 12}}"#,
+            "`network.lan` has the place 12, which no board has",
+        ),
+        (r#"{"sata": {"disk.a": 1, "disk.b": 1}}"#, "the same place"),
+        ("[]", "invalid type"),
+    ] {
+        std::fs::write(dir.path().join("places.json"), text).unwrap();
+        let error = Positions::read(dir.path()).unwrap_err();
+        let report: crate::error::Report = error.into();
+        assert!(report.chain.join(": ").contains(told), "{report}");
+        assert!(report.hints[0].starts_with("remove it"), "{report}");
     }
 }
 

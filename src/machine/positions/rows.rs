@@ -1,7 +1,8 @@
 //! The devices of a machine by the rows of their places, with the names that a place is kept under.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::BRIDGE;
 use crate::ids::Id;
 use crate::machine::desktop::video::Video;
 use crate::machine::host_devices::GuestPlace;
@@ -47,6 +48,31 @@ pub(super) fn kinds(machine: &Machine) -> [Kind; 4] {
             controllers.map(|one| &one.id),
         ),
     ]
+}
+
+/// The names of all.
+pub(super) fn names(kinds: &[Kind; 4]) -> Vec<String> {
+    let names = kinds.iter().flat_map(|kind| &kind.names);
+    names.cloned().collect()
+}
+
+/// What is to have a port, in the order of a first start. `old` are the cards that sit where a port would be.
+pub(super) fn wanted(
+    machine: &Machine,
+    kinds: &[Kind; 4],
+    old: &BTreeSet<String>,
+) -> Vec<(PortKind, u8, String)> {
+    let bridge = machine.desktop.has_bridge().then(|| BRIDGE.to_owned());
+    let bridge = bridge.into_iter().map(|name| (PortKind::Bridge, 0, name));
+    let hosts = hosts(machine).map(|(index, name)| (PortKind::Host, index, name));
+    let kinds = kinds.iter().flat_map(|kind| {
+        let names = kind.names.iter();
+        names.map(|name| match old.contains(name) {
+            true => (PortKind::OldCard, 0, name.clone()),
+            false => (kind.port, 0, name.clone()),
+        })
+    });
+    bridge.chain(kinds).chain(hosts).collect()
 }
 
 /// The devices of the host that have slots, by the index that they have in the profile's order. Functions of one

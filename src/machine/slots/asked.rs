@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Place, Single, Slots, has_place, has_usb, places};
+use super::check::has_gpu;
+use super::{PCI_FIRST_NAMED, PCI_LAST, Place, Single, Slots, has_place, has_usb, places};
 use crate::error::{ExitCode, Hint};
 use crate::ids::PciSlot;
 use crate::machine::desktop::Video;
@@ -121,6 +122,22 @@ fn asked(machine: &Machine) -> Vec<(String, PciSlot)> {
 /// The slots that the profile gives to devices.
 pub(in crate::machine) fn asked_slots(machine: &Machine) -> BTreeSet<u8> {
     asked(machine).iter().map(|(_, slot)| slot.slot).collect()
+}
+
+/// The same on conventional PCI, as numbers of the devices that count from the first slot, and of those of the host,
+/// which count from the last.
+pub(in crate::machine) fn asked_numbers(machine: &Machine) -> (BTreeSet<u8>, BTreeSet<u8>) {
+    let top = if has_gpu(machine) {
+        PCI_LAST - 1
+    } else {
+        PCI_LAST
+    };
+    let asked = asked_slots(machine);
+    let from_first = asked
+        .iter()
+        .filter_map(|slot| slot.checked_sub(PCI_FIRST_NAMED));
+    let from_last = asked.iter().filter_map(|slot| top.checked_sub(*slot));
+    (from_first.collect(), from_last.collect())
 }
 
 /// Where on the root bus that place is.
@@ -248,7 +265,8 @@ mod tests {
         assert!(refused(&disk("a", "1f")).contains("the board"));
         assert!(refused(&disk("a", "1e")).contains("a port"));
         let pc = |rest: &str| format!("machine.type = \"pc\"\n{rest}[disk.z]\nfile.path = \"z\"\n");
-        assert!(refused(&pc(&disk("a", "0xc"))).contains("disk `z`"));
+        // What has no place yet makes way.
+        assert!(machine(&pc(&disk("a", "0xc"))).is_ok());
         assert!(machine(&pc(&disk("a", "0xd"))).is_ok());
         let two = |one: &str, two: &str| format!("{}{}", disk("a", one), disk("b", two));
         assert!(refused(&two("0x6", "0x6")).contains("taken by disk `a`"));

@@ -2,7 +2,8 @@
 
 use super::ports::{FREE, OWN, PORTS};
 use super::{
-    BEHIND_MAX, MMIO_FIRST_NAMED, MMIO_LAST, PCI_FIRST_NAMED, cards, has_place, places, usb_hosts,
+    BEHIND_MAX, MMIO_FIRST_NAMED, MMIO_LAST, PCI_FIRST_NAMED, asked_numbers, cards, has_place,
+    places, usb_hosts,
 };
 use crate::error::{ExitCode, Hint};
 use crate::machine::host_devices::GuestPlace;
@@ -84,7 +85,7 @@ pub(in crate::machine) fn units(machine: &Machine, row: &str) -> usize {
 }
 
 /// Whether a device of the host has a slot of the root bus.
-fn has_gpu(machine: &Machine) -> bool {
+pub(super) fn has_gpu(machine: &Machine) -> bool {
     places(machine).any(|place| matches!(place, GuestPlace::Root { .. }))
 }
 
@@ -119,6 +120,15 @@ pub(in crate::machine) fn check(machine: &Machine) -> Result<(), SlotError> {
     let controllers = controllers.filter(|one| one.address.is_none()).count();
     let all = nics + disks + shares + controllers;
     let own = own_end(machine);
+    // Those that the profile gives to others.
+    let (asked, _) = asked_numbers(machine);
+    let asked = asked
+        .iter()
+        .filter(|at| usize::from(**at) < row_max(machine));
+    let row_max = row_max(machine).saturating_sub(match board.bus() {
+        Bus::Pci => asked.count(),
+        Bus::Pcie | Bus::Mmio => 0,
+    });
     match board.bus() {
         Bus::Pcie => {
             fits(nics, "network cards", PORTS[0].max())?;
@@ -139,17 +149,17 @@ pub(in crate::machine) fn check(machine: &Machine) -> Result<(), SlotError> {
         Bus::Pci if own > 0 || has_gpu(machine) => fits(
             all + own,
             "network cards, virtio and NVMe disks, shares, controllers and PCI devices of the host",
-            row_max(machine),
+            row_max,
         )?,
         Bus::Pci => fits(
             all,
             "network cards, virtio and NVMe disks, shares and controllers",
-            row_max(machine),
+            row_max,
         )?,
         Bus::Mmio => fits(
             all,
             "network cards, virtio disks, shares and controllers",
-            row_max(machine),
+            row_max,
         )?,
     }
     for (ids, what) in machine.desktop.behind().iter().zip(BEHIND) {

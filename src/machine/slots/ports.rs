@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use crate::machine::BoardKind;
+
 /// A root port that a device sits behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootPort {
@@ -118,9 +120,11 @@ pub(super) const FREE: usize = 3;
 /// Which of them are for devices of the host.
 pub(super) const OWN: usize = 4;
 /// The number of the bridge to conventional PCI where it was from the start; it is no root port.
-pub(super) const BRIDGE_PORT: u8 = 95;
+pub(in crate::machine) const BRIDGE_PORT: u8 = 95;
 /// Where that is, at the latest.
 const BRIDGE_SLOT: u8 = 0x0b;
+/// And on virt.
+const BRIDGE_SLOT_VIRT: u8 = 0x02;
 /// The number of the first of those that are for what came after the first start, eight to a slot.
 const LATE: u8 = 96;
 /// The slots that those can be in; what is kept free comes after them.
@@ -160,8 +164,23 @@ fn at(number: u8) -> (u8, u8) {
 }
 
 /// The slot of the port with that number.
-pub(in crate::machine) fn port_slot(number: u8) -> u8 {
-    at(number).0
+pub(in crate::machine) fn port_slot(number: u8, board: BoardKind) -> u8 {
+    match board {
+        BoardKind::Virt if number == BRIDGE_PORT => BRIDGE_SLOT_VIRT,
+        _ => at(number).0,
+    }
+}
+
+/// Whether a device can have that number.
+pub(in crate::machine) fn is_port(number: &u8) -> bool {
+    let late = number
+        .checked_sub(LATE)
+        .map(|late| LATE_SLOTS.start() + late / 8);
+    let of = |ports: &Ports| ports.numbers().contains(number);
+    let free = of(&PORTS[FREE]);
+    *number == BRIDGE_PORT
+        || late.is_some_and(|slot| LATE_SLOTS.contains(&slot))
+        || (!free && PORTS.iter().any(of))
 }
 
 /// The port behind which the others of its slot hide.
@@ -200,28 +219,38 @@ pub(in crate::machine) fn late_port(
     (LATE_SLOTS.contains(&slot) && function < 7).then(|| number(slot, function + 1))
 }
 
-/// The first free one of a kind; the `index` counts devices of the host, of which the GPU is the first.
-pub(in crate::machine) fn first_port(kind: PortKind, index: u8, taken: &[u8]) -> Option<u8> {
-    let free = |number: &u8| taken.iter().all(|other| at(*other) != at(*number));
-    let of = |ports: &Ports| ports.numbers().find(free);
-    match kind {
-        PortKind::Bridge => Some(BRIDGE_PORT),
-        PortKind::Card => of(&PORTS[0]),
-        PortKind::OldCard => {
-            let cards = &PORTS[0];
-            let mut numbers = cards.numbers();
-            numbers.find(|number| free(number) && *number != cards.number + cards.single)
+/// The first free one of a kind, if possible outside of the slots that the profile gives to others; the `index` counts
+/// devices of the host, of which the GPU is the first.
+pub(in crate::machine) fn first_port(
+    kind: PortKind,
+    index: u8,
+    taken: &[u8],
+    asked: &BTreeSet<u8>,
+) -> Option<u8> {
+    let is_free = |number: &u8| taken.iter().all(|other| at(*other) != at(*number));
+    let find = |free: &dyn Fn(&u8) -> bool| {
+        let of = |ports: &Ports| ports.numbers().find(free);
+        match kind {
+            PortKind::Bridge => Some(BRIDGE_PORT),
+            PortKind::Card => of(&PORTS[0]),
+            PortKind::OldCard => {
+                let cards = &PORTS[0];
+                let mut numbers = cards.numbers();
+                numbers.find(|number| free(number) && *number != cards.number + cards.single)
+            }
+            PortKind::Disk => of(&PORTS[1]),
+            PortKind::Share => of(&PORTS[2]),
+            // From the end down, behind the first port of their slot, so that neither they nor disks move each other.
+            PortKind::Controller => {
+                let hidden = PORTS[1].numbers().rev().take(7);
+                hidden.into_iter().find(free)
+            }
+            PortKind::Host => {
+                let mut numbers = PORTS[OWN].numbers().skip(index.min(1).into());
+                numbers.find(free)
+            }
         }
-        PortKind::Disk => of(&PORTS[1]),
-        PortKind::Share => of(&PORTS[2]),
-        // From the end down, behind the first port of their slot, so that neither they nor disks move each other.
-        PortKind::Controller => {
-            let hidden = PORTS[1].numbers().rev().take(7);
-            hidden.into_iter().find(free)
-        }
-        PortKind::Host => {
-            let mut numbers = PORTS[OWN].numbers().skip(index.min(1).into());
-            numbers.find(free)
-        }
-    }
+    };
+    // Without another the profile is refused, with the name of what is there.
+    find(&|number| is_free(number) && !asked.contains(&at(*number).0)).or_else(|| find(&is_free))
 }

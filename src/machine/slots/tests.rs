@@ -20,7 +20,8 @@ fn first_ports_have_slots_of_their_own() {
     let addrs: Vec<String> = numbers.map(|port| port.addr()).collect();
     assert_eq!(addrs.iter().collect::<BTreeSet<_>>().len(), addrs.len());
     assert_eq!(
-        late_port(PortKind::Disk, &[16], &BTreeSet::new()).map(port_slot),
+        late_port(PortKind::Disk, &[16], &BTreeSet::new())
+            .map(|number| port_slot(number, BoardKind::Q35)),
         Some(0x11)
     );
     assert_eq!(
