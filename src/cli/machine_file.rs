@@ -91,8 +91,10 @@ fn machine_version(context: &Context, layer: &Layer) -> Result<Option<(String, S
     };
     let facts = HostFacts::read(&Roots::host(Some(context.dirs.cache.clone())), &needs);
     let Some(QemuFacts::Found(caps)) = facts.qemu.get(&arch) else {
+        let which = own.map_or_else(String::new, |path| format!(" ({path})"));
         output::note(&format!(
-            "there is no working QEMU for {arch} here: the file names no version of the machine type"
+            "note: there is no working QEMU for {arch} here{which}: the file names no version of the machine type. \
+             `machine.type` there can, once there is one: `{short}` may mean newer hardware after an upgrade of QEMU"
         ));
         return Ok(None);
     };

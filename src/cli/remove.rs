@@ -192,7 +192,7 @@ fn show(remains: &Remains) {
             ""
         };
         output::note(&format!(
-            "  {} with its UEFI variables and logs{asleep}",
+            "  {} with its UEFI variables, the places of its devices and logs{asleep}",
             path.display()
         ));
     }

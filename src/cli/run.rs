@@ -1,5 +1,6 @@
 //! `mvm run`
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -163,6 +164,7 @@ pub(super) fn supervise(
     on_ready: impl Fn(Time) -> OnReady,
 ) -> Result<(GuestName, Ended), Failure> {
     let mut races = 0;
+    let mut told = BTreeSet::new();
     for _ in 0..100 {
         let name = wanted.name(context)?;
         if wanted.takes_devices() {
@@ -174,7 +176,13 @@ pub(super) fn supervise(
                 "note: {name} runs already, without a supervisor: it gets one and goes on as it was started"
             ));
         } else {
-            for note in &plan.machine.notes {
+            // Another try has the same ones to say.
+            for note in plan
+                .machine
+                .notes
+                .iter()
+                .filter(|note| told.insert((*note).clone()))
+            {
                 output::note(&format!("note: {note}"));
             }
             if !wanted.options().discard_hibernation {

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{RunDir, asleep, holders, presence, state};
 use crate::dirs::Dirs;
 use crate::ids::GuestName;
-use crate::machine::ports::{Exclusive, exclusive};
+use crate::machine::ports::{Exclusive, SPICE, exclusive};
 use crate::machine::{Addition, Firmware, Forward, Machine, NicBackend};
 use crate::ops::{OpsError, lock};
 use crate::plan::Plan;
@@ -221,7 +221,13 @@ fn compare(ours: &Machine, name: &GuestName, theirs: &Machine) -> Result<(), Con
     }
     for (our, end) in exclusive(ours) {
         if let Some((their, _)) = exclusive(theirs).find(|(_, other)| other.meets(&end)) {
+            let chosen = ours
+                .desktop
+                .spice
+                .as_ref()
+                .is_some_and(|spice| spice.any_port);
             return Err(Conflict::End {
+                again: chosen && our == SPICE,
                 end: end.to_string(),
                 ours: our,
                 theirs: their,

@@ -120,16 +120,19 @@ impl Wanted {
 
 impl Wanted {
     async fn greeted(&self, run: &RunDir) -> Result<(Qmp, Events), ConnectError> {
-        greet(run)
-            .await
-            .map_err(|error| match (error, self.switches.first()) {
-                (QmpError::NoGreeting { after }, Some((nic, socket))) => ConnectError::NoSwitch {
+        greet(run).await.map_err(|error| match error {
+            QmpError::NoGreeting { after } if !self.switches.is_empty() => {
+                let waits = self
+                    .switches
+                    .iter()
+                    .map(|(nic, socket)| format!("`network.{nic}` at {}", socket.display()));
+                ConnectError::NoSwitch {
                     after,
-                    nic: nic.clone(),
-                    socket: socket.clone(),
-                },
-                (error, _) => error.into(),
-            })
+                    waits: waits.collect(),
+                }
+            }
+            error => error.into(),
+        })
     }
 
     /// The guest's huge pages are QEMU's now, and no others are kept free for it. Nobody waits for that: the host's
@@ -185,16 +188,14 @@ pub(crate) enum ConnectError {
     Threads(#[from] ThreadsError),
     /// QEMU waits for the program that a card's packets go to.
     #[error(
-        "QEMU has waited {after:?} for the program that `network.{nic}` leads to: nothing connects to {}",
-        socket.display()
+        "QEMU does not answer after {after:?}. It waits for the program of a card with `server` to connect ({}): start that program",
+        waits.join(", ")
     )]
     NoSwitch {
         /// How long.
         after: Duration,
-        /// The card.
-        nic: Id,
-        /// Where it listens.
-        socket: PathBuf,
+        /// The cards, and where QEMU listens for them.
+        waits: Vec<String>,
     },
     /// It is loaded and must not go on, as that cannot be written down.
     #[error(transparent)]

@@ -7,7 +7,6 @@ use super::asleep::AsleepError;
 use super::conflicts::Conflict;
 use super::explain::Explained;
 use crate::error::{ExitCode, Hint, Report};
-use crate::machine::ports::SPICE;
 use crate::ops::OpsError;
 use crate::ops::wakesources::WakeError;
 use crate::plan::apply::ApplyError;
@@ -95,7 +94,7 @@ impl StartError {
     pub fn is_lost_race(&self) -> bool {
         match self {
             Self::Apply(error) => error.is_lost_race(),
-            Self::Conflict(Conflict::End { ours, .. }) => ours == SPICE,
+            Self::Conflict(Conflict::End { again, .. }) => *again,
             _ => false,
         }
     }

@@ -173,7 +173,7 @@ fn answers(roots: &Roots, display: &str) -> bool {
 /// logind's records of its sessions: one file each, `KEY=value` lines.
 fn logind(roots: &Roots, told: &mut BTreeMap<u32, Told>) {
     let entries = fs::read_dir(roots.path("/run/systemd/sessions"));
-    let mut records: Vec<(bool, u32, Option<String>)> = Vec::new();
+    let mut records: Vec<(bool, u32, Option<String>, bool)> = Vec::new();
     for entry in entries.into_iter().flatten().flatten() {
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
         let field = |key: &str| {
@@ -187,17 +187,22 @@ fn logind(roots: &Roots, told: &mut BTreeMap<u32, Told>) {
         if field("CLASS").is_some_and(|class| class != "user") {
             continue;
         }
+        // Who comes by the network has no screen here, whatever he starts.
+        let graphical = matches!(field("TYPE").as_deref(), Some("x11" | "wayland" | "mir"));
+        let at_screen = graphical || field("SEAT").is_some_and(|seat| !seat.is_empty());
+        let remote = field("REMOTE").as_deref() == Some("1");
         records.push((
             field("ACTIVE").as_deref() != Some("1"),
             uid,
             field("DISPLAY"),
+            at_screen && !remote,
         ));
     }
     // Those on the screen first.
     records.sort();
-    for (_, uid, display) in records {
+    for (_, uid, display, known) in records {
         let told = told.entry(uid).or_default();
-        told.known = true;
+        told.known |= known;
         told.x11.extend(display);
     }
 }

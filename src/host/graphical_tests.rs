@@ -135,6 +135,12 @@ fn what_others_say_is_not_believed() {
     assert!(told(&tree));
     tree.file("run/systemd/sessions/1", "UID=1000\nCLASS=user\nACTIVE=1\n");
     assert!(!told(&tree));
-    tree.file("run/systemd/sessions/2", "UID=4242\nCLASS=user\nACTIVE=1\n");
+    tree.file(
+        "run/systemd/sessions/2",
+        "UID=4242\nCLASS=user\nACTIVE=1\nTYPE=tty\nREMOTE=1\n",
+    );
+    assert!(!told(&tree));
+    let local = "UID=4242\nCLASS=user\nACTIVE=1\nTYPE=tty\nSEAT=seat0\nREMOTE=0\n";
+    tree.file("run/systemd/sessions/3", local);
     assert!(told(&tree));
 }

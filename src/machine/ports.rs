@@ -393,6 +393,8 @@ pub(super) fn check(machine: &Machine) -> Result<(), PortError> {
 
 /// How the server of SPICE is called there.
 pub const SPICE: &str = "SPICE";
+/// And that of VNC.
+pub const VNC: &str = "VNC";
 
 /// What leads to things of the host that only one port of one guest can have: consoles, channels, cards whose
 /// switch connects to a socket of QEMU's, displays with a port of their own.
@@ -407,7 +409,7 @@ pub fn exclusive(machine: &Machine) -> impl Iterator<Item = (String, Exclusive<'
     });
     let desktop = &machine.desktop;
     let spice = desktop.spice.iter().map(|spice| (SPICE, &spice.server));
-    let vnc = desktop.vnc.iter().map(|vnc| ("VNC", &vnc.server));
+    let vnc = desktop.vnc.iter().map(|vnc| (VNC, &vnc.server));
     let displays = spice
         .chain(vnc)
         .filter_map(|(what, server)| match &server.address {

@@ -54,9 +54,9 @@ pub(super) use asked::{asked_numbers, asked_slots, check_asked};
 pub use check::SlotError;
 pub(super) use check::{check, row_max, units};
 use numbers::Numbers;
-pub use ports::RootPort;
 pub(super) use ports::{BRIDGE_PORT, PortKind, first_port, is_port, late_port, port_slot};
 use ports::{FREE, PORTS};
+pub use ports::{RootPort, is_free_port};
 use usb::usb_hosts;
 pub use usb::{desktop_ports, has_usb, usb_port};
 

@@ -21,12 +21,12 @@ pub(super) fn iothreads(args: &mut Args, machine: &Machine) {
     }
 }
 
-/// The name of the object that holds the limits of a disk: those of a group are mvm's own, as others use it too.
 /// The object that holds the limits of a group.
 pub(crate) fn shared_limiter(group: &Id) -> String {
     format!("mvm-throttle-{group}")
 }
 
+/// The object that holds the limits of a disk; that of a group is mvm's own, as others use it too.
 fn limiter(disk: &Disk, throttle: &Throttle) -> String {
     match &throttle.group {
         Some(group) => shared_limiter(group),

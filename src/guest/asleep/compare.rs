@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use crate::machine::desktop::video::GPU_ID;
+use crate::machine::slots::Slots;
 use crate::machine::{Disk, Firmware, HostDevice, HostDeviceKind, Machine};
 use crate::profile::schema::{Irqchip, Media};
 
@@ -99,6 +100,14 @@ pub(super) fn differences(was: &Machine, is: &Machine) -> Vec<String> {
         &was.hotplug_ports,
         &is.hotplug_ports,
     );
+    // A guest that knows more or fewer bridges has other numbers for its buses.
+    let ports = |machine: &Machine| -> Vec<String> {
+        let ports = Slots::of(machine).root_ports();
+        ports.map(|port| port.id()).collect()
+    };
+    if found.0.is_empty() && ports(was) != ports(is) {
+        found.0.push("its PCI Express ports are others".to_owned());
+    }
     found.value(
         "`qemu-args`",
         &was.qemu_args.join(" "),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::{GATE, asleep};
 use crate::error::{ExitCode, Hint};
+use crate::machine::ports::{SPICE, VNC};
 use crate::ops::OpsError;
 
 /// Something that only one can have.
@@ -80,10 +81,12 @@ pub enum Conflict {
         guest: String,
     },
     /// The other end of a console or channel.
-    #[error("{end} is guest `{guest}`'s: its {theirs} leads there, as {ours} is to")]
+    #[error("{ours}: {end} is guest `{guest}`'s ({theirs})")]
     End {
         /// The end.
         end: String,
+        /// Whether mvm chose it, and finds another one.
+        again: bool,
         /// What leads there.
         ours: String,
         /// What of the other guest does.
@@ -133,6 +136,10 @@ impl Hint for Conflict {
                 "let it go on and shut it down: `mvm start {guest}`, `mvm stop {guest}`; or give up what it had open: `--discard-hibernation`"
             ),
             Self::Tap { .. } => "give each guest a tap of its own".to_owned(),
+            Self::End { ours, .. } if matches!(ours.as_str(), SPICE | VNC) => format!(
+                "`display.{}.port` names another one; without it, mvm finds one that is free",
+                ours.to_lowercase()
+            ),
             Self::End { .. } => "give each guest an end of its own".to_owned(),
             Self::Evdev { guest, .. } => format!(
                 "guests that take turns with it run as the same user (`security.user`), or end the other: `mvm stop {guest}`"

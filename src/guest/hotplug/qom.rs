@@ -1,9 +1,12 @@
 //! What QEMU's object tree says about devices: it is right at once, whatever the guest makes of them.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use mvm_qmp::{Qmp, QmpError};
 use serde_json::{Value, json};
+
+use crate::machine::slots::is_free_port;
 
 /// Where devices with names are.
 const PERIPHERAL: &str = "/machine/peripheral";
@@ -43,10 +46,10 @@ pub(super) async fn free_ports(qmp: &Qmp) -> Result<Vec<String>, QmpError> {
             ports.push((number, id));
         }
     }
-    // Those kept for this have the highest numbers: the ports of devices that were detached are left to
-    // the last, as others of their kind may want to come back there.
-    ports.sort();
-    Ok(ports.into_iter().rev().map(|(_, id)| id).collect())
+    // Those kept for this first: the ports of devices that have gone are left to the last, as they may want to come
+    // back there.
+    ports.sort_by_key(|(number, _)| (!is_free_port(*number), Reverse(*number)));
+    Ok(ports.into_iter().map(|(_, id)| id).collect())
 }
 
 async fn has_children(qmp: &Qmp, bus: &str) -> Result<bool, QmpError> {

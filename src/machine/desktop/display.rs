@@ -85,6 +85,9 @@ pub struct Spice {
     pub gl: bool,
     /// The GPU.
     pub rendernode: Option<String>,
+    /// Whether mvm chose the port, and can choose another one.
+    #[serde(default)]
+    pub any_port: bool,
 }
 
 /// QEMU's one `-display`.

@@ -183,6 +183,9 @@ pub enum DesktopError {
     /// Nobody is there.
     #[error("{}", no_session(.0.as_deref()))]
     NoSession(Option<String>),
+    /// Only sessions that somebody says he has.
+    #[error("`display.local`: of the sessions on this host none was opened by a login at its screen ({})", .0.join(", "))]
+    UnknownSessions(Vec<String>),
     /// Which of them?
     #[error("several users have a graphical session: {}", .0.join(", "))]
     SeveralSessions(Vec<String>),
@@ -246,6 +249,10 @@ impl Hint for DesktopError {
                 "log in there first, or take `--display vnc` or `--display spice`".to_owned()
             }
             Self::SeveralSessions(_) => "`display.local.user` names one".to_owned(),
+            Self::UnknownSessions(users) => format!(
+                "`display.local.user = \"{}\"` takes that user's session all the same",
+                users.first().map_or("USER", String::as_str)
+            ),
             Self::OtherSession { session, .. } => {
                 format!("`security.user = \"{session}\"` runs QEMU as that user")
             }
@@ -265,6 +272,7 @@ impl Hint for DesktopError {
             | Self::RemoteGl(_)
             | Self::NoSoundServer { .. }
             | Self::NoSession(_)
+            | Self::UnknownSessions(_)
             | Self::SeveralSessions(_)
             | Self::OtherSession { .. }
             | Self::NoOption { .. } => ExitCode::Host,

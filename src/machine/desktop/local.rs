@@ -138,7 +138,12 @@ fn session(table: &LocalTable, around: &Around) -> Result<Session, DesktopError>
         (None, uid) => shown.iter().find(|session| session.uid == uid),
     };
     let Some(session) = found else {
-        return Err(DesktopError::NoSession(table.user.clone()));
+        let others = shown.iter().map(|session| session.user.clone());
+        return Err(match &table.user {
+            Some(user) => DesktopError::NoSession(Some(user.clone())),
+            None if shown.is_empty() || users.uid != 0 => DesktopError::NoSession(None),
+            None => DesktopError::UnknownSessions(others.collect()),
+        });
     };
     let uid = around.run_as.map_or(users.uid, |user| user.uid);
     // A display lets in its own user, and root.

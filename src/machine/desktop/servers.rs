@@ -135,6 +135,7 @@ pub(super) fn spice(
     if gl && !said.socket && caps.version < REMOTE_GL {
         return Err(DesktopError::RemoteGl(caps.version.to_string()));
     }
+    let any_port = !said.socket && !matches!(said.port, Some(DisplayPort::Number(_)));
     let server = said.server(around, notes, |host| {
         let port = match said.port {
             Some(DisplayPort::Number(port)) => port,
@@ -163,6 +164,7 @@ pub(super) fn spice(
         webdav: spice.webdav == Some(true),
         gl,
         rendernode: spice.rendernode,
+        any_port,
     })
 }
 

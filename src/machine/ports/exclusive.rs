@@ -1,7 +1,7 @@
 //! What of the host only one port of one guest can have.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use super::End;
@@ -66,7 +66,7 @@ impl<'a> Exclusive<'a> {
                 },
             ) => {
                 let (one, other) = (Address::of(address), Address::of(other));
-                let same = one == other || one == Address::Any || other == Address::Any;
+                let same = one == other || one.covers(&other) || other.covers(&one);
                 (udp, port) == (other_udp, other_port) && same
             }
             (Self::Path(_), Exclusive::Port { .. }) | (Self::Port { .. }, Exclusive::Path(_)) => {
@@ -83,7 +83,7 @@ impl fmt::Display for Exclusive<'_> {
             Self::Port { udp, address, port } => {
                 let protocol = if *udp { "UDP" } else { "TCP" };
                 match (Address::of(address), address.contains(':')) {
-                    (Address::Any, _) => write!(f, "the {protocol} port {port}"),
+                    (Address::Any | Address::AnyOf4, _) => write!(f, "the {protocol} port {port}"),
                     (_, true) => write!(f, "the {protocol} port [{address}]:{port}"),
                     (_, false) => write!(f, "the {protocol} port {address}:{port}"),
                 }
@@ -97,12 +97,24 @@ impl fmt::Display for Exclusive<'_> {
 enum Address<'a> {
     /// Every address; that of IPv6 takes those of IPv4 as well.
     Any,
+    /// Every one of IPv4.
+    AnyOf4,
     One(IpAddr),
     /// A name, which is not looked up.
     Name(&'a str),
 }
 
 impl<'a> Address<'a> {
+    /// Whether what arrives there can arrive here.
+    fn covers(&self, other: &Address) -> bool {
+        match self {
+            Self::Any => true,
+            // A name may be one of IPv4.
+            Self::AnyOf4 => !matches!(other, Address::One(IpAddr::V6(_))),
+            Self::One(_) | Self::Name(_) => false,
+        }
+    }
+
     fn of(text: &'a str) -> Self {
         match text {
             "" => return Self::Any,
@@ -110,6 +122,7 @@ impl<'a> Address<'a> {
             _ => {}
         }
         match text.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) => Self::AnyOf4,
             Ok(address) if address.is_unspecified() => Self::Any,
             Ok(address) => Self::One(address),
             Err(_) => Self::Name(text),
@@ -131,6 +144,7 @@ mod tests {
         let meets = |one, other| tcp(one, 5000).meets(&tcp(other, 5000));
         assert!(meets("127.0.0.1", "127.0.0.1"));
         assert!(meets("127.0.0.1", "0.0.0.0") && meets("::", "127.0.0.1") && meets("", "::1"));
+        assert!(meets("0.0.0.0", "::") && !meets("0.0.0.0", "::1") && meets("host", "0.0.0.0"));
         assert!(meets("localhost", "127.0.0.1") && meets("[::1]", "::1"));
         assert!(!meets("127.0.0.1", "127.0.0.2") && !meets("::1", "127.0.0.1"));
         assert!(!tcp("", 1).meets(&tcp("", 2)));

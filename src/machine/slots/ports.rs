@@ -202,6 +202,11 @@ pub(super) fn share_slot(one: u8, other: u8) -> bool {
     at(one).0 == at(other).0
 }
 
+/// Whether the port with that number is one of those that are kept free.
+pub fn is_free_port(number: u32) -> bool {
+    u8::try_from(number).is_ok_and(|number| PORTS[FREE].numbers().contains(&number))
+}
+
 /// A port behind all that are taken, so that the numbers of their buses stay, outside of the slots that the profile
 /// gives to others.
 pub(in crate::machine) fn late_port(
