@@ -130,7 +130,7 @@ impl ChoiceArgs {
     }
 
     /// What can be said for each guest by itself.
-    fn lists(&mut self) -> [(Flag, &mut Vec<String>); 18] {
+    fn lists(&mut self) -> [(Flag, &mut Vec<String>); 19] {
         let flag = |name, owned, switch| Flag {
             name,
             owned,
@@ -140,6 +140,7 @@ impl ChoiceArgs {
         let owned = |name| flag(name, true, false);
         let switch = |name| flag(name, false, true);
         [
+            (any("set"), &mut self.set),
             (any("variant"), &mut self.variant),
             (any("firmware"), &mut self.firmware),
             (any("display"), &mut self.display),

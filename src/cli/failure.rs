@@ -48,6 +48,18 @@ impl Failure {
         all.map_or(Ok(()), Err)
     }
 
+    /// The same, of one guest among several that a command is for.
+    #[must_use]
+    pub fn of_guest(mut self, name: &str) -> Self {
+        for report in &mut self.reports {
+            // Many say the name themselves.
+            if let Some(first) = report.chain.first_mut().filter(|text| !text.contains(name)) {
+                *first = format!("{name}: {first}");
+            }
+        }
+        self
+    }
+
     /// A failure whose reason the user knows already.
     pub fn told(code: ExitCode) -> Self {
         Self {

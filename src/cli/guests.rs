@@ -139,9 +139,12 @@ fn not_running(dirs: &Dirs, name: &str) -> Result<Failure, Failure> {
         )
         .hint(match asleep.kind {
             asleep::Kind::UsedUp => {
-                format!("`mvm start {name} --discard-hibernation` starts it anew")
+                format!(
+                    "`{} --discard-hibernation` starts it anew",
+                    asleep.start_command()
+                )
             }
-            _ => format!("`mvm start {name}` lets it go on where it was"),
+            _ => format!("`{}` lets it go on where it was", asleep.start_command()),
         });
         return Ok(report.into());
     }

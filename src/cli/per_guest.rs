@@ -38,10 +38,24 @@ pub(super) struct Flag {
 /// The guest that a value is for, and the rest.
 fn split<'a>(flag: &Flag, value: &'a str) -> (Option<&'a str>, &'a str) {
     match value.split_once('=') {
+        // Of a key and its value: `GUEST=KEY=VALUE`, and no key of a guest's own has an equals sign.
+        Some((guest, rest)) if flag.name == "set" => match rest.split_once('=') {
+            Some((key, _)) if guest.parse::<GuestName>().is_ok() && is_key(key) => {
+                (Some(guest), rest)
+            }
+            _ => (None, value),
+        },
         None if flag.switch && !matches!(value, "on" | "off") => (Some(value), "on"),
         Some((guest, rest)) if guest.parse::<GuestName>().is_ok() => (Some(guest), rest),
         _ => (None, value),
     }
+}
+
+/// Whether it looks like a key of a profile, as in `memory.size`.
+fn is_key(text: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_');
+    let part = |part: &str| !part.is_empty() && part.chars().all(fits);
+    text.contains('.') && text.split('.').all(part)
 }
 
 fn for_guest(flag: &Flag, value: &str, guest: &str) -> Option<String> {
@@ -131,6 +145,8 @@ mod tests {
             "--pci=windows11=network controller:2",
             "--display=vnc",
             "--memory=windows11=8G",
+            "--set=windows11=cpu.count=3",
+            "--set=boot.append=a=b.c",
         ];
         let all = given(&words, &["ubuntu", "/etc/x/windows11.toml"]);
         let all = all.expect("they are fine");
@@ -139,10 +155,14 @@ mod tests {
         };
         assert_eq!(ubuntu.gpu.as_deref(), Some("vf"));
         assert_eq!(ubuntu.usb, ["keyboard", "ethernet"]);
-        assert!(ubuntu.pci.is_empty() && ubuntu.set.is_empty());
+        assert!(ubuntu.pci.is_empty());
+        assert_eq!(ubuntu.set, ["boot.append=a=b.c"]);
         assert_eq!(windows.gpu.as_deref(), Some("vf:auto"));
         assert_eq!(windows.pci, ["network controller:2"]);
-        assert_eq!(windows.set, ["memory.size=\"8G\""]);
+        assert_eq!(
+            windows.set,
+            ["memory.size=\"8G\"", "cpu.count=3", "boot.append=a=b.c"]
+        );
         for one in [ubuntu, windows] {
             assert_eq!(one.display.as_deref(), Some("vnc"));
         }

@@ -40,7 +40,15 @@ impl Wanted {
         name: Option<&GuestName>,
         choices: &Choices,
     ) -> Result<Self, Failure> {
-        let profile = profile::load(&context.dirs, what, choices)?;
+        let profile = profile::load(&context.dirs, what, choices).map_err(|error| {
+            let report = Report::from(error);
+            match sleeper(context, what) {
+                Some(command) => report.hint(format!(
+                    "the guest `{what}` was started from a profile, and sleeps: `{command}` lets it go on, with the flags that it had"
+                )),
+                None => report,
+            }
+        })?;
         let own = || {
             // A file named by its path gives the name that it has without folder and ending.
             let stem = match what.rsplit_once('/') {
@@ -153,6 +161,13 @@ impl Wanted {
         let command = qemu::command_line(&machine);
         Ok(build::build(machine, command, &facts.links))
     }
+}
+
+/// How the guest of that name goes on, if it sleeps and was started from a profile.
+fn sleeper(context: &Context, name: &str) -> Option<String> {
+    let run = RunDir::new(&context.dirs, &GuestName::from_str(name).ok()?);
+    let asleep = asleep::read(&run).ok()??;
+    (asleep.machine.profile != name).then(|| asleep.start_command())
 }
 
 /// What QEMU says of the properties of these device types.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::guests::{self, Life, Seen};
 use super::output::{self, Format, FormatArg};
 use super::{Context, Failure, machine_file};
-use crate::guest::RunDir;
+use crate::guest::{RunDir, asleep};
 use crate::ids::GuestName;
 use crate::machine::{HostDevice, Machine};
 use crate::plan::{Plan, render};
@@ -118,16 +118,24 @@ fn of_stopped(name: &GuestName, context: &Context) -> Result<Value, Failure> {
     let state_dir = context.dirs.guest_state(name);
     let machine = machine_file::find(context, name);
     let run = RunDir::new(&context.dirs, name);
+    // One that cannot be read is told by whoever starts it.
+    let asleep = asleep::read(&run).ok().flatten();
     if machine.is_none() && !state_dir.is_dir() {
         // It says what there is instead.
         guests::find(&context.dirs, name.as_str())?;
     }
     Ok(json!({
         "name": name,
-        "state": "stopped",
+        "state": asleep.as_ref().map_or("stopped", |asleep| asleep.kind.as_str()),
         "pid": null,
-        "profile": machine.as_ref().map(|_| name),
-        "since": null,
+        "profile": match &asleep {
+            Some(asleep) => json!(asleep.machine.profile),
+            None => json!(machine.as_ref().map(|_| name)),
+        },
+        "since": asleep.as_ref().map(|asleep| asleep.at),
+        "message": asleep.as_ref().map(|asleep| {
+            format!("{}: `{}`", asleep.note(), asleep.start_command())
+        }),
         "sockets": {},
         "devices": null,
         "machine-file": machine,

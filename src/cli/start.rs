@@ -63,6 +63,9 @@ pub(super) struct StartArgs {
     /// This is the supervisor itself
     #[arg(long, hide = true)]
     supervisor: bool,
+    /// It is one of several: what is said names it
+    #[arg(long, hide = true)]
+    one_of_several: bool,
 }
 
 pub(super) fn run(args: &StartArgs, context: &Context) -> Result<(), Failure> {
@@ -73,7 +76,12 @@ pub(super) fn run(args: &StartArgs, context: &Context) -> Result<(), Failure> {
         ));
     }
     if args.supervisor {
-        return supervise(args, context);
+        let done = supervise(args, context);
+        let what = args.what.first().filter(|_| args.one_of_several);
+        return match what {
+            Some(what) => done.map_err(|failure| failure.of_guest(what)),
+            None => done,
+        };
     }
     let names = if args.all {
         stopped(context)?
@@ -100,7 +108,10 @@ pub(super) fn run(args: &StartArgs, context: &Context) -> Result<(), Failure> {
                 },
             )
         };
-        failures.extend(one.err());
+        failures.extend(one.err().map(|failure| match names.len() {
+            1 => failure,
+            _ => failure.of_guest(what),
+        }));
     }
     if !args.dry_run {
         match args.format.format {
@@ -125,7 +136,13 @@ fn options(args: &StartArgs) -> Options {
 /// The guests with a machine file that do not run.
 fn stopped(context: &Context) -> Result<Vec<String>, Failure> {
     let running = super::guests::running(&context.dirs)?;
-    let machines = profile::machines(&context.dirs)?.into_iter();
+    let machines = profile::machines(&context.dirs)?;
+    if machines.is_empty() {
+        output::note(
+            "note: no guest has a machine file: `mvm create ubuntu --profile ubuntu` makes one of a profile",
+        );
+    }
+    let machines = machines.into_iter();
     let names = machines.map(|machine| machine.name);
     Ok(names
         .filter(|name| !running.iter().any(|seen| seen.name.as_str() == name))
@@ -158,6 +175,9 @@ fn start(
     words.extend(laid_over);
     if let Some(name) = &args.name {
         words.extend(["--name".into(), name.as_str().into()]);
+    }
+    if args.all || args.what.len() > 1 {
+        words.push("--one-of-several".into());
     }
     words.extend(["--".into(), what.into()]);
     background::start(&words, context, args.timeout.duration())

@@ -11,8 +11,8 @@ use crate::guest::state::Condition;
 
 /// Wake a guest that sleeps
 ///
-/// Its clock is set afterwards, where it has an agent. A guest that is awake is left as it is; one that is
-/// hibernated goes on by `mvm start`.
+/// Its clock is set afterwards, where it has an agent. A guest that `mvm suspend` paused, as its
+/// profile says, goes on; one that is awake is left as it is; one that is hibernated goes on by `mvm start`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   mvm wakeup web
@@ -25,8 +25,8 @@ pub(super) struct WakeupArgs {
 pub(super) fn run(args: &WakeupArgs, context: &Context) -> Result<(), Failure> {
     let request = json!({ "do": "wakeup" });
     let sleeps = |seen: &guests::Seen| {
-        let state = seen.state.as_ref().map(|state| state.state);
-        state == Some(Condition::Suspended)
+        let state = seen.state.as_ref();
+        state.is_some_and(|state| state.state == Condition::Suspended || state.held)
     };
     args.targets
         .ask_those(context, &request, Duration::from_secs(40), sleeps)

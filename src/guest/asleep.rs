@@ -71,6 +71,16 @@ pub struct Asleep {
 }
 
 impl Asleep {
+    /// The command that lets it go on. A guest of a bare profile is known by that profile and its name.
+    pub fn start_command(&self) -> String {
+        let (name, profile) = (&self.machine.name, &self.machine.profile);
+        if profile == name.as_str() {
+            format!("mvm start {name}")
+        } else {
+            format!("mvm start {profile} --name {name}")
+        }
+    }
+
     /// What is told when it is started.
     pub fn note(&self) -> String {
         let name = &self.machine.name;

@@ -30,8 +30,8 @@ impl Sleeper {
         }
     }
 
-    /// Whether there is a keyboard with a key for sleep.
-    pub(crate) fn has_sleep_key(&self) -> bool {
+    /// Whether there is a keyboard, with a key for sleep among its keys.
+    pub(crate) fn has_keys(&self) -> bool {
         matches!(self.board, Some(BoardKind::Q35 | BoardKind::Pc))
     }
 

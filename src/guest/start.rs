@@ -226,6 +226,7 @@ fn first_state(run: &RunDir, machine: &Machine, resumed: bool) -> GuestState {
         lost: Vec::new(),
         wakeups: 0,
         hibernating: false,
+        held: false,
         saving: None,
         resumed,
         next_start: None,

@@ -98,6 +98,9 @@ pub struct GuestState {
     /// Whether it was asked to hibernate, and has not ended yet.
     #[serde(default)]
     pub hibernating: bool,
+    /// Whether it is paused in place of a sleep: what puts guests to sleep did it, and what wakes them undoes it.
+    #[serde(default)]
+    pub held: bool,
     /// What it did when it was held to be saved, while that is under way.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub saving: Option<Condition>,

@@ -149,6 +149,7 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
         life: Life::after(Before {
             wakeups: begin.state.wakeups,
             hibernating: begin.state.hibernating,
+            held: begin.state.held,
             resumes: begin.state.resumed,
             keeps: begin.keeps,
         }),
@@ -398,6 +399,7 @@ impl Supervisor {
             state.agent = self.life.agent();
             state.wakeups = self.life.wakeups();
             state.hibernating = self.life.hibernating();
+            state.held = self.life.held();
             state.saving = self.life.saving();
         });
         self.write_state();

@@ -151,6 +151,12 @@ fn q35_without_uefi_sleeps_once_and_then_falls_back() {
     awake(&env, "q");
     env.mvm("suspend q").exits(0).says("slept once");
     assert_eq!(env.row("q")["state"], "paused");
+    // What it was paused for is over, and that is no user's pause.
+    env.mvm("wakeup --all").exits(0);
+    assert_eq!(env.row("q")["state"], "running");
+    env.mvm("pause q").exits(0);
+    env.mvm("wakeup --all").exits(0);
+    env.mvm("wakeup q").exits(1).says("mvm resume q");
     env.mvm("resume q").exits(0);
     // A reset sets the registers anew.
     env.mvm("reset q").exits(0);

@@ -259,6 +259,7 @@ mod tests {
                 lost: Vec::new(),
                 wakeups: 0,
                 hibernating: false,
+                held: false,
                 saving: None,
                 resumed: false,
                 displays: std::collections::BTreeMap::new(),

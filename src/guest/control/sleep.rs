@@ -68,7 +68,7 @@ pub(super) async fn suspend(
             Sleep::Save => {
                 save::to_file(shared, out, request.timeout(disk.duration()), false).await
             }
-            Sleep::Pause => hold(shared).await,
+            Sleep::Pause => hold_instead(shared).await,
         };
         match done {
             Ok(mut value) => {
@@ -154,6 +154,10 @@ pub(super) async fn wakeup(shared: &mut Shared) -> Result<Value, Report> {
         Condition::Suspended => {}
         // What did not come back before may come now.
         Condition::Running => return awake(shared, Condition::Running).await,
+        Condition::Paused if shared.view.borrow().state.held => {
+            shared.qmp("cont").await?;
+            return reached(shared, Condition::Running).await;
+        }
         other => {
             let report = Report::new(
                 ExitCode::Failed,
@@ -251,6 +255,17 @@ fn in_words(way: Sleep) -> &'static str {
         Sleep::Save => "it cannot be saved",
         Sleep::Pause => "it cannot be paused",
     }
+}
+
+/// Paused in place of a sleep.
+async fn hold_instead(shared: &mut Shared) -> Result<Value, Awake> {
+    let held = hold(shared).await?;
+    shared.tell(Input::Held).await?;
+    // What wakes the guest looks at it.
+    shared
+        .see(SOON, |view| view.state.held || view.ended.is_some())
+        .await;
+    Ok(held)
 }
 
 async fn hold(shared: &mut Shared) -> Result<Value, Awake> {
@@ -361,7 +376,7 @@ async fn to_sleep(shared: &mut Shared, limit: Duration) -> Result<Value, Awake> 
 }
 
 async fn press_sleep(shared: &Shared) -> Result<(), Awake> {
-    if !shared.sleeper.has_sleep_key() {
+    if !shared.sleeper.has_keys() {
         return Err(unable(
             "its agent does not answer, and it has no key for it",
             Some("install qemu-guest-agent in the guest".to_owned()),

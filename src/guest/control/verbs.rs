@@ -212,19 +212,32 @@ async fn reset(shared: &mut Shared) -> Result<Value, Report> {
 async fn reboot(request: &Request, shared: &mut Shared) -> Result<Value, Report> {
     let name = shared.name();
     let limit = request.timeout(shared.stop_timeout);
-    let Some(agent) = ready_agent(shared)? else {
+    let agent = ready_agent(shared)?;
+    if agent.is_none() && !shared.sleeper.has_keys() {
         return Err(Report::new(
             ExitCode::Failed,
-            format!("guest `{name}` cannot be asked to reboot: its agent does not answer"),
+            format!(
+                "guest `{name}` cannot be asked to reboot: its agent does not answer, and it has no keyboard"
+            ),
         )
         .hint("install qemu-guest-agent in the guest")
         .hint(format!("reset it without its consent: `mvm reset {name}`")));
-    };
-    let mut events = shared.links()?.qmp.subscribe();
-    agent
-        .fire("guest-shutdown", Some(json!({ "mode": "reboot" })), AGENT)
-        .await
-        .map_err(|error| agent_failed(&name, &error))?;
+    }
+    let qmp = &shared.links()?.qmp;
+    let mut events = qmp.subscribe();
+    match agent {
+        Some(agent) => agent
+            .fire("guest-shutdown", Some(json!({ "mode": "reboot" })), AGENT)
+            .await
+            .map_err(|error| agent_failed(&name, &error))?,
+        None => {
+            let keys = ["ctrl", "alt", "delete"];
+            let keys = keys.map(|key| json!({ "type": "qcode", "data": key }));
+            qmp.call_within("send-key", Some(json!({ "keys": keys })), SOON)
+                .await
+                .map_err(|error| qmp_failed(&name, &error))?;
+        }
+    }
     match events.wait_for("RESET", limit).await {
         Ok(_) => Ok(was_reset(shared).await),
         Err(error) => reset_or_end(shared, &error, limit).await,

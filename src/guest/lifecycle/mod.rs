@@ -107,6 +107,8 @@ pub(crate) struct Life {
     wakeups: u32,
     /// Whether it was asked to hibernate.
     hibernating: bool,
+    /// Whether it is paused in place of a sleep.
+    held: bool,
     /// What it did when it was held to be saved.
     saving: Option<Condition>,
     /// Whether its clock is to be set once its agent answers: it was hibernated when it was started.
@@ -124,6 +126,8 @@ pub(crate) struct Before {
     pub(crate) wakeups: u32,
     /// Whether it was asked to hibernate.
     pub(crate) hibernating: bool,
+    /// Whether it is paused in place of a sleep.
+    pub(crate) held: bool,
     /// Whether it was hibernated when it was started.
     pub(crate) resumes: bool,
     /// Whether its QEMU is kept when it shuts down.
@@ -140,6 +144,7 @@ impl Default for Life {
             signalled: false,
             wakeups: 0,
             hibernating: false,
+            held: false,
             saving: None,
             clock_is_old: false,
             wish: Wish::No,
@@ -163,6 +168,7 @@ impl Life {
         Self {
             wakeups: before.wakeups,
             hibernating: before.hibernating,
+            held: before.held,
             clock_is_old: before.resumes,
             keeps: before.keeps,
             ..Self::default()
@@ -194,6 +200,11 @@ impl Life {
     /// Whether it was asked to hibernate.
     pub(crate) fn hibernating(&self) -> bool {
         self.hibernating
+    }
+
+    /// Whether it is paused in place of a sleep.
+    pub(crate) fn held(&self) -> bool {
+        self.held && self.condition() == Condition::Paused
     }
 
     /// What it did when it was held to be saved, while it is.
@@ -238,6 +249,10 @@ impl Life {
                 Input::AgentFailed => self.agent_failed(),
                 Input::Hibernate(asked) => {
                     self.hibernating = asked;
+                    vec![Action::Publish]
+                }
+                Input::Held => {
+                    self.held = true;
                     vec![Action::Publish]
                 }
                 Input::Saving(before) => {
@@ -295,6 +310,7 @@ impl Life {
             News::Stopped if matches!(self.run, Run::Suspended | Run::Halted) => Vec::new(),
             News::Stopped => self.runs(Run::Paused),
             News::Resumed => {
+                self.held = false;
                 let mut actions = self.runs(Run::Running);
                 // Whoever let it go on: what was saved is of the past.
                 if std::mem::take(&mut self.cause.saved) {

@@ -18,6 +18,8 @@ pub(crate) enum Input {
     AgentFailed,
     /// The guest was asked to hibernate, or is no more expected to.
     Hibernate(bool),
+    /// It was paused in place of a sleep.
+    Held,
     /// It is held to be saved, after it did that; or is no more.
     Saving(Option<Condition>),
     /// It is saved, and its mark says so: QEMU is needed no more.

@@ -135,6 +135,7 @@ fn resting(run: &RunDir, before: GuestState, ended: &Ended, again: &Again) -> Gu
         message: Some(message),
         wakeups: 0,
         hibernating: false,
+        held: false,
         resumed: false,
         ..before
     }
