@@ -351,7 +351,8 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let script = "dmesg | tail -n 60; ps -o pid,ppid,stat,args | grep -v '\\['";
+            let script = "dmesg | tail -n 60; ps -o pid,ppid,stat,args | grep -v '\\['; \
+                tail -n 20 /var/lib/mvm/*/log/*.log /run/mvm/*/events.log";
             // Prints what it gets.
             let _ = self.agent.run(script, Duration::from_secs(10));
             show_logs(self.folder.path());

@@ -32,7 +32,7 @@
 //! ```
 //!
 //! What a host has is told in `devices.rs` and in `docs/lab.md`. A failed test prints what was asked of the
-//! host, what it answered and the end of its kernel's log.
+//! host, what it answered and the end of the logs of its kernel and of mvm.
 
 #![cfg(target_arch = "x86_64")]
 #![expect(
