@@ -86,9 +86,12 @@ fn check(flag: &Flag, value: &str, guests: &[String]) -> Result<(), Failure> {
             if flag.name == "device" {
                 report = report.hint(format!("a file of that name: `--device ./{value}`"));
             }
-            Err(report
-                .hint(format!("these are: {}", guests.join(", ")))
-                .into())
+            Err(if guests.is_empty() {
+                report.hint("none is: no guest has a machine file (`mvm create NAME --profile PROFILE`), or all run")
+            } else {
+                report.hint(format!("these are: {}", guests.join(", ")))
+            }
+            .into())
         }
         (None, value) if flag.owned && guests.len() > 1 && is_one(flag, value) => {
             let first = guests.first().map_or("GUEST", String::as_str);

@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddrV4, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -58,6 +58,9 @@ struct Other {
 /// What the two both want, and who has it.
 pub fn check_addition(dirs: &Dirs, running: &Machine, addition: &Addition) -> Result<(), Conflict> {
     let alone = addition.alone(running);
+    if let Some((path, disk)) = own_image(&alone, running) {
+        return Err(Conflict::Own { path, disk });
+    }
     compare(&alone, &running.name, running)?;
     others(dirs, &alone)
 }
@@ -282,6 +285,17 @@ fn shared_image<'a>(ours: &'a Machine, theirs: &Machine) -> Option<&'a Path> {
     let mut ours = images(ours).into_iter();
     ours.find(|(path, writes)| taken(path, *writes))
         .map(|(path, _)| path)
+}
+
+/// An image that the guest itself has, and as what.
+fn own_image(addition: &Machine, running: &Machine) -> Option<(PathBuf, String)> {
+    let path = shared_image(addition, running)?;
+    let mut disks = running.disks.iter();
+    let disk = disks.find(|disk| {
+        let image = disk.image.as_ref();
+        image.is_some_and(|image| same_file(&image.path, path))
+    })?;
+    Some((path.to_owned(), disk.id.to_string()))
 }
 
 fn protocol(forward: &Forward) -> &'static str {

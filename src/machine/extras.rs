@@ -95,7 +95,10 @@ impl Hint for ExtraError {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::NoVsock { .. } => {
-                vec!["`mvm doctor` says how to get it".to_owned()]
+                vec![
+                    "`mvm doctor` says how to get it; `--set vsock.enabled=false` does without"
+                        .to_owned(),
+                ]
             }
             Self::NoPath(id) => vec![format!("set `share.{id}.path`")],
             _ => Vec::new(),

@@ -95,7 +95,7 @@ impl Hint for TpmError {
             Self::NoPlace(_) => vec!["the boards q35, pc and virt have one".to_owned()],
             Self::NoCrb(_) => vec!["`tpm.model = \"tis\"`, or leave it out".to_owned()],
             Self::NotToBeHad { .. } => vec![
-                "end what uses it (`fuser /dev/tpm0 /dev/tpmrm0`), or take `tpm.emulator = {}`"
+                "`tpm.emulator = {}` gives the guest one in software; what uses the host's is shown by `fuser /dev/tpm0 /dev/tpmrm0`"
                     .to_owned(),
             ],
             Self::VersionOfHost | Self::NotATpm(_) => Vec::new(),

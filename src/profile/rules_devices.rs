@@ -90,6 +90,12 @@ fn gpu(layer: &Layer, report: &mut Report) {
             whole,
             "`whole` and `upt`",
         ),
+        (
+            "vendor",
+            gpu.vendor.is_some(),
+            whole || gpu.vf.is_some(),
+            "`vf`, `whole` and `upt`",
+        ),
         ("x-vga", gpu.x_vga.is_some(), whole, "`whole` and `upt`"),
         ("gms", gpu.gms.is_some(), whole, "`whole` and `upt`"),
         (

@@ -57,7 +57,10 @@ fn parts(name: &str) -> Option<Parts<'_>> {
     let (arch, chipset) = match (*arch, *chipset) {
         ("x64" | "x86", "q35") => ("x86_64", "q35"),
         ("x64" | "x86", "i440fx") => ("x86_64", "pc"),
-        ("aarch64", "virt") => ("aarch64", "virt"),
+        // The others are x86's alone.
+        ("aarch64", "virt") if matches!(system.1, "ubuntu" | "debian" | "redhat" | "client") => {
+            ("aarch64", "virt")
+        }
         _ => return None,
     };
     let (cores, threads) = topology.strip_suffix('t')?.split_once('c')?;
@@ -88,7 +91,13 @@ pub(super) fn text(name: &str) -> Option<String> {
     let desktop = parts.purpose == "game"
         && profile.starts_with("windows")
         && matches!(parts.vendor, Some("amd" | "nvidia"));
-    let below = if desktop { "gaming-vfio" } else { profile };
+    // What Ubuntu and Arch have of x86's own, Debian has not.
+    let on_arm = parts.arch == "aarch64" && matches!(profile, "ubuntu" | "client");
+    let below = match (desktop, on_arm) {
+        (true, _) => "gaming-vfio",
+        (_, true) => "debian",
+        _ => profile,
+    };
     let mut variants: Vec<&str> = variant.into_iter().collect();
     variants.extend(parts.vendor.filter(|_| desktop));
     let mut text = format!(
@@ -96,9 +105,13 @@ pub(super) fn text(name: &str) -> Option<String> {
         parts.chipset, parts.firmware, parts.threads
     );
     let gpu = match parts.vendor {
-        Some("virtgpu") => "[gpu]\nvirtio = true\n",
-        Some(_) => "[gpu]\nwhole = true\n",
-        None => "",
+        Some("virtgpu") => "[gpu]\nvirtio = true\n".to_owned(),
+        // As a variant: `--gpu` may choose another kind.
+        Some(vendor) => format!(
+            "[gpu]\nwhole = true\n[variant.of-maker]\nwhen = {{ gpu = \"whole\" }}\n\
+             [variant.of-maker.gpu]\nvendor = \"{vendor}\"\n"
+        ),
+        None => String::new(),
     };
     // Writing to a String cannot fail.
     let _ = write!(
@@ -120,7 +133,7 @@ pub(super) fn text(name: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::profile::Choices;
-    use crate::profile::schema::FirmwareWord;
+    use crate::profile::schema::{FirmwareWord, GpuVendor};
     use crate::profile::testing::Home;
 
     #[test]
@@ -135,7 +148,20 @@ mod tests {
             (Some(12), Some(1), Some(6), Some(2))
         );
         assert_eq!(game.firmware.unwrap().r#type, Some(FirmwareWord::Uefi));
-        assert_eq!(game.gpu.unwrap().whole, Some(true));
+        let gpu = game.gpu.unwrap();
+        assert_eq!(
+            (gpu.whole, gpu.vendor),
+            (Some(true), Some(GpuVendor::Nvidia))
+        );
+        // What a flag chooses is no GPU of that maker's.
+        let choices = Choices {
+            gpu: Some("virtio".to_owned()),
+            ..Choices::default()
+        };
+        let other = home.load("game_nvidia_win10_x64_q35_uefi_6c12t", &choices);
+        assert_eq!(other.unwrap().layer.gpu.unwrap().vendor, None);
+        let arm = load("dev_ubuntu_aarch64_virt_uefi_2c2t");
+        assert!(arm.clock.is_none() && arm.hyperv.is_none());
         assert_eq!(game.hyperv.unwrap().vendor_id.as_deref(), Some("mvm"));
         let disk = &game.disk.unwrap()[&"system".parse().unwrap()];
         let path = disk.file.as_ref().unwrap().path.as_deref();
@@ -158,6 +184,7 @@ mod tests {
             "game_nvidia_win10_x64_q35_efi_6c12t",
             "game_nvidia_win10_x64_q35_uefi_6c13t",
             "game_nvidia_win10_aarch64_q35_uefi_6c12t",
+            "game_nvidia_win10_aarch64_virt_uefi_6c12t",
             "game_nvidia_win10_x64_q35_uefi_0c0t",
         ] {
             assert_eq!(text(name), None, "{name}");

@@ -101,7 +101,7 @@ fn disks_and_cards(arch: &str) {
     // Throw-away, on a controller that comes along, and on USB.
     env.mvm("attach a --disk data.raw,bus=scsi,ephemeral --name scratch")
         .exits(1)
-        .says("in use by guest `a`");
+        .says("data.raw already, as `data`");
     env.mvm("detach a data").exits(0);
     within(&mut shell, DISKS, "");
     let written = fs::read(env.image("data.raw")).expect("the image");

@@ -62,6 +62,14 @@ pub enum Conflict {
         /// Who has it.
         guest: String,
     },
+    /// An image that is attached already.
+    #[error("the guest has {} already, as `{disk}`", path.display())]
+    Own {
+        /// The image.
+        path: PathBuf,
+        /// The disk.
+        disk: String,
+    },
     /// An image in which a guest lies that is hibernated, or counts on as it is saved.
     #[error("{} is in use by guest `{guest}`, which {}", path.display(), kind.in_words())]
     Asleep {
@@ -124,7 +132,10 @@ impl Hint for Conflict {
             }
             Self::PortRefused { .. } => "forward another port of the host".to_owned(),
             Self::Mac { nic, .. } => {
-                format!("leave out `mac` in [network.{nic}]: each guest then gets one of its own")
+                format!(
+                    "leave out `mac` in [network.{nic}]: each guest then gets one of its own; where a profile has it, \
+                     `--set network.{nic}.mac=ADDRESS` gives another one"
+                )
             }
             Self::Cid { .. } => {
                 "leave out `cid` in [vsock]: each guest then gets one of its own".to_owned()
@@ -132,6 +143,7 @@ impl Hint for Conflict {
             Self::Image { guest, .. } => format!(
                 "give each guest an image of its own, let both have it read-only or `ephemeral`, or end the other: `mvm stop {guest}`"
             ),
+            Self::Own { disk, .. } => format!("`mvm detach NAME {disk}` takes it out"),
             Self::Asleep { guest, .. } => format!(
                 "let it go on and shut it down: `mvm start {guest}`, `mvm stop {guest}`; or give up what it had open: `--discard-hibernation`"
             ),

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::facts::{HostFacts, Roots};
 use super::node::DeviceNode;
+use super::programs::Programs;
 use crate::dirs::Dirs;
 use crate::ids::Arch;
 
@@ -49,6 +50,8 @@ pub enum Level {
 pub struct Surroundings {
     /// Where `qemu-img` is.
     pub qemu_img: Option<PathBuf>,
+    /// The programs that run beside QEMU.
+    pub programs: Programs,
     /// `/dev/kvm` as a node.
     pub kvm_node: DeviceNode,
     /// The user's name, for commands that name it.
@@ -67,6 +70,7 @@ impl Surroundings {
             .find(|p| roots.path(p).is_file());
         Self {
             qemu_img,
+            programs: Programs::read(roots, true),
             kvm_node: DeviceNode::probe(roots, "/dev/kvm"),
             user: std::env::var("USER").ok().filter(|u| !u.is_empty()),
             unwritable: dirs::unwritable(dirs),
@@ -90,6 +94,7 @@ pub fn findings(facts: &HostFacts, around: &Surroundings) -> Vec<Finding> {
         }
     }
     all.push(rest::qemu_img(facts, around));
+    all.extend(rest::helpers(facts, &around.programs));
     all.push(rest::tun(facts, around));
     all.push(rest::vhost_net(facts, around));
     all.push(rest::vhost_vsock(facts, around));

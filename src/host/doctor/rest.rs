@@ -6,6 +6,7 @@ use crate::host::firmware::{FirmwareWant, Interface, select};
 use crate::host::memory::HugepagePool;
 use crate::host::node::{DeviceNode, NodeProblem};
 use crate::host::packages::{Package, install};
+use crate::host::programs::Programs;
 use crate::host::qemu::{QemuCaps, QemuFacts, Version};
 use crate::ids::Arch;
 
@@ -172,6 +173,29 @@ pub(super) fn qemu_img(facts: &HostFacts, around: &Surroundings) -> Finding {
         )
         .fix(install(&facts.os, Package::QemuImg)),
     }
+}
+
+/// The programs beside QEMU, which some guests need.
+pub(super) fn helpers(facts: &HostFacts, programs: &Programs) -> [Finding; 2] {
+    let virtiofsd = programs.virtiofsd.as_ref().map(|found| &found.path);
+    [
+        (
+            "swtpm",
+            programs.swtpm.as_ref(),
+            "no swtpm: guests cannot have a TPM in software, which windows11 and android ask for",
+            Package::Swtpm,
+        ),
+        (
+            "virtiofsd",
+            virtiofsd,
+            "no virtiofsd: folders are shared by 9p, which is slower",
+            Package::Virtiofsd,
+        ),
+    ]
+    .map(|(id, found, missing, package)| match found {
+        Some(path) => finding(id, Level::Ok, format!("{id}: {}", path.display())),
+        None => finding(id, Level::Info, missing).fix(install(&facts.os, package)),
+    })
 }
 
 pub(super) fn tun(facts: &HostFacts, around: &Surroundings) -> Finding {

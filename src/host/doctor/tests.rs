@@ -76,6 +76,10 @@ fn host(kvm: KvmState) -> HostFacts {
 fn around() -> Surroundings {
     Surroundings {
         qemu_img: Some("/usr/bin/qemu-img".into()),
+        programs: Programs {
+            swtpm: Some("/usr/bin/swtpm".into()),
+            virtiofsd: None,
+        },
         kvm_node: node("/dev/kvm", None),
         user: Some("ada".into()),
         unwritable: Vec::new(),

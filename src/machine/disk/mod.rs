@@ -161,7 +161,8 @@ fn disk<'a>(
         (_, Some(true)) => return Err(DiskError::EmptyDisk(id.clone()).into()),
         (None, _) => return Err(DiskError::NoFile(id.clone()).into()),
         (Some(file), _) => {
-            let (image, facts) = image(id, file, around.images, notes)?;
+            let inserted = media != Media::Disk || bus == DiskBus::Floppy;
+            let (image, facts) = image(id, file, inserted, around.images, notes)?;
             if !read_only && !ephemeral && !facts.writable {
                 return Err(DiskError::ReadOnly {
                     id: id.clone(),
@@ -264,6 +265,7 @@ fn serial(id: &Id, serial: Option<&str>, bus: DiskBus) -> Result<Option<String>,
 fn image<'a>(
     id: &Id,
     file: &DiskFile,
+    inserted: bool,
     images: &'a Images,
     notes: &mut Vec<String>,
 ) -> Result<(Image, &'a ImageFacts), ResolveError> {
@@ -272,9 +274,20 @@ fn image<'a>(
     };
     let facts = find(images, &format!("disk `{id}`"), text, || {
         let name = shown(Path::new(text));
-        Some(format!(
-            "`mvm disk create {name} --size 20G` makes an empty one, `mvm disk import FILE {name}` takes over one that you have"
-        ))
+        let raw = if file.format == Some(DiskFormat::Raw) {
+            " --type raw"
+        } else {
+            ""
+        };
+        Some(if Path::new(text).starts_with("/dev") {
+            "there is no such device; `lsblk` lists those that there are".to_owned()
+        } else if inserted {
+            format!("put the image there, or name another: `file.path` of `[disk.{id}]`")
+        } else {
+            format!(
+                "`mvm disk create {name} --size 20G{raw}` makes an empty one, `mvm disk import FILE {name}` takes over one that you have"
+            )
+        })
     })?;
     let path = facts.path.clone();
     if !matches!(facts.kind, FileKind::File | FileKind::Block) {

@@ -250,7 +250,7 @@ pub enum DeviceError {
     #[error("`[gpu]`: this host has no {kind}")]
     NoGpu {
         /// What kind is wanted, in words.
-        kind: &'static str,
+        kind: String,
         /// The GPUs that there are.
         has: Vec<String>,
     },

@@ -8,11 +8,30 @@ use crate::host::devices::{PciDevice, find};
 use crate::ids::{Bdf, Id};
 use crate::machine::BoardKind;
 use crate::machine::error::ResolveError;
-use crate::profile::schema::{Functions, GpuTable, GroupWord, ProvisionTable, VfIndex};
+use crate::profile::schema::{Functions, GpuTable, GpuVendor, GroupWord, ProvisionTable, VfIndex};
 
 /// The table's name.
 pub(super) const GPU: &str = "`[gpu]`";
 const INTEL: u16 = 0x8086;
+
+/// The maker's number, as the PCI SIG gives them.
+const fn pci_vendor(vendor: GpuVendor) -> u16 {
+    match vendor {
+        GpuVendor::Amd => 0x1002,
+        GpuVendor::Intel => INTEL,
+        GpuVendor::Nvidia => 0x10de,
+    }
+}
+
+/// What is wanted, in words.
+fn kind_of(vendor: Option<GpuVendor>, kind: &str) -> String {
+    match vendor {
+        Some(GpuVendor::Amd) => format!("{kind} of AMD's"),
+        Some(GpuVendor::Intel) => format!("{kind} of Intel's"),
+        Some(GpuVendor::Nvidia) => format!("{kind} of NVIDIA's"),
+        None => kind.to_owned(),
+    }
+}
 
 /// The slot of Intel's integrated GPU, which its drivers and its video BIOS know it by.
 const IGD_SLOT: u8 = 0x02;
@@ -62,15 +81,16 @@ impl<'a> Taking<'a> {
         let pfs = match gpu.address {
             Some(bdf) => vec![self.gpu_at(bdf)?],
             None => {
-                let gpus = self.gpus();
+                let gpus = self.gpus(None);
                 let has_vfs = |gpu: &&PciDevice| {
                     let sriov = gpu.sriov.as_ref();
                     sriov.is_some_and(|sriov| sriov.total > 0)
                 };
-                let found: Vec<&PciDevice> = gpus.iter().copied().filter(has_vfs).collect();
+                let wanted = self.gpus(gpu.vendor).into_iter();
+                let found: Vec<&PciDevice> = wanted.filter(has_vfs).collect();
                 if found.is_empty() {
                     return Err(DeviceError::NoGpu {
-                        kind: "GPU with virtual functions",
+                        kind: kind_of(gpu.vendor, "GPU with virtual functions"),
                         has: gpus.into_iter().map(shown).collect(),
                     }
                     .into());
@@ -121,15 +141,15 @@ impl<'a> Taking<'a> {
         let kind = if upt { "upt" } else { "whole" };
         let device = match gpu.address {
             Some(bdf) => self.gpu_at(bdf)?,
-            None => match self.gpus_for(upt)[..] {
+            None => match self.gpus_for(upt, gpu.vendor)[..] {
                 [] => {
                     return Err(DeviceError::NoGpu {
                         kind: if upt {
-                            "integrated GPU of Intel's"
+                            "integrated GPU of Intel's".to_owned()
                         } else {
-                            "GPU"
+                            kind_of(gpu.vendor, "GPU")
                         },
-                        has: self.gpus().into_iter().map(shown).collect(),
+                        has: self.gpus(None).into_iter().map(shown).collect(),
                     }
                     .into());
                 }
@@ -199,17 +219,19 @@ impl<'a> Taking<'a> {
     }
 
     /// Those that can be meant: beside another display there can be Intel's integrated one only.
-    fn gpus_for(&self, upt: bool) -> Vec<&'a PciDevice> {
-        let mut gpus = self.gpus();
+    fn gpus_for(&self, upt: bool, vendor: Option<GpuVendor>) -> Vec<&'a PciDevice> {
+        let mut gpus = self.gpus(vendor);
         gpus.retain(|gpu| !upt || is_integrated(gpu));
         gpus
     }
 
-    /// The GPUs of the host that are no virtual functions.
-    fn gpus(&self) -> Vec<&'a PciDevice> {
+    /// The GPUs of the host that are no virtual functions, those of that maker where one is named.
+    fn gpus(&self, vendor: Option<GpuVendor>) -> Vec<&'a PciDevice> {
         let devices = self.facts().pci.iter();
+        let made = |device: &&PciDevice| vendor.is_none_or(|one| pci_vendor(one) == device.vendor);
         devices
             .filter(|device| device.is_gpu() && device.physfn.is_none())
+            .filter(made)
             .collect()
     }
 

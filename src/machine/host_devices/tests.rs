@@ -95,6 +95,11 @@ fn a_virtual_function_is_one_guests() {
     `mvm stop other` gives it back, or `mvm detach other NAME` (`mvm show other` has the name)
     "#);
 
+    insta::assert_snapshot!(told("[gpu]\nwhole = true\nvendor = 'nvidia'", &devices), @"
+    `[gpu]`: this host has no GPU of NVIDIA's
+    it has: 0000:00:02.0 Intel Corporation Raptor Lake-S GT1 [UHD Graphics 770] [8086:a780]
+    ");
+
     // What a guest left behind is given back before this one starts; what cannot be looked at is held.
     devices.leases[0].holder = Holder::Gone;
     assert_eq!(

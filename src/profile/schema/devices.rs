@@ -133,6 +133,8 @@ table! {
         none: NoDevice,
         /// Which GPU of the host. By default the only one, or for `vf` the one that fits best.
         address: Bdf,
+        /// The maker of that GPU, where the host has some of others too.
+        vendor: GpuVendor,
         /// How many virtual functions are made where there are none; by default as many as there can be.
         count: u32,
         /// Virtual functions or a mediated device that mvm made stay when their last user is gone.
@@ -215,6 +217,18 @@ words! {
         One = "one",
         /// All of the same device.
         All = "all",
+    }
+}
+
+words! {
+    /// `gpu.vendor`
+    GpuVendor {
+        /// AMD.
+        Amd = "amd",
+        /// Intel.
+        Intel = "intel",
+        /// NVIDIA.
+        Nvidia = "nvidia",
     }
 }
 
