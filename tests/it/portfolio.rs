@@ -288,7 +288,7 @@ fn the_guides_examples_are_understood() {
         .filter_map(|line| line.split("| `mvm ").nth(1)?.strip_suffix("` |"))
         .collect();
     assert_eq!(lines.len(), 17, "{lines:?}");
-    let device = "<hostdev mode='subsystem' type='usb'><source><vendor id='0x1234'/><product id='0x5678'/></source></hostdev>";
+    let device = "<hostdev mode='subsystem' type='usb'><source><vendor id='0x0bda'/><product id='0x8153'/></source></hostdev>";
     world.env.write("xxxx.xml", device);
     let mut out = String::new();
     for line in lines {
