@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::prepare::Wanted;
 use super::{Context, Failure, create, machine_file, output};
+use crate::dirs::Dirs;
 use crate::error::{ExitCode, Report};
 use crate::ids::GuestName;
-use crate::import::{Imported, MAX_SIZE, import};
+use crate::import::{Imported, MAX_SIZE, Target, import};
+use crate::profile::Choices;
 
 /// Make a machine file of a libvirt domain
 ///
 /// FILE is what `virsh dumpxml --inactive NAME` prints. Everything that mvm has is carried over, and everything
 /// else is listed: on standard error, and as comments in the machine file. libvirt is not needed for it, and its
-/// domain stays as it is.
+/// domain stays as it is. When the file is written, what a start on this host would be refused for is told.
 ///
 /// A file with devices alone (`<hostdev>` and others) becomes a piece of a profile, for `--device`.
 #[derive(Debug, Args)]
@@ -39,7 +42,7 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
-    let imported = read(&args.file)?;
+    let imported = read(&args.file, args.name.as_ref())?;
     let Some(domain) = &imported.name else {
         return fragment(args, &imported);
     };
@@ -71,9 +74,31 @@ pub(super) fn run(args: &ImportArgs, context: &Context) -> Result<(), Failure> {
         Some(path) => {
             create::write(context, &path, &text)?;
             output::note(&format!("made {}", path.display()));
+            tell_refusal(context, &path, &name);
         }
     }
     Ok(())
+}
+
+/// What stands against a start here, now: the same as `mvm run --dry-run` says. The domain may be of another host.
+fn tell_refusal(context: &Context, path: &Path, name: &GuestName) {
+    // A text without a slash would be the name of a guest.
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let wanted = Wanted::load(
+        context,
+        &path.to_string_lossy(),
+        Some(name),
+        &Choices::default(),
+    );
+    let Err(failure) = wanted.and_then(|wanted| wanted.plan(context, name)) else {
+        return;
+    };
+    for report in failure.reports() {
+        let why = report.chain.join(": ");
+        output::note(&format!(
+            "note: a start on this host would be refused now: {why}"
+        ));
+    }
 }
 
 /// Devices alone.
@@ -135,8 +160,8 @@ fn tell(imported: &Imported) {
     }
 }
 
-/// Reads a file of libvirt's.
-fn read(path: &Path) -> Result<Imported, Failure> {
+/// Reads a file of libvirt's, for the guest of that name or of the domain's.
+fn read(path: &Path, name: Option<&GuestName>) -> Result<Imported, Failure> {
     let mut bytes = Vec::new();
     let got = if path == Path::new("-") {
         std::io::stdin()
@@ -154,7 +179,12 @@ fn read(path: &Path) -> Result<Imported, Failure> {
     })?;
     // Devices of several files can come to one guest.
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    import(&bytes, &format!("{stem}-")).map_err(|error| {
+    let target = Target {
+        name: name.cloned(),
+        prefix: format!("{stem}-"),
+        secrets: Dirs::from_env().config,
+    };
+    import(&bytes, &target).map_err(|error| {
         let mut report = Report::from(error);
         if let Some(first) = report.chain.first_mut() {
             *first = format!("{}: {first}", shown(path));
@@ -165,7 +195,7 @@ fn read(path: &Path) -> Result<Imported, Failure> {
 
 /// The devices of a file as `--set` takes them, for `--xml`. What is not carried over is told.
 pub(super) fn devices(path: &Path) -> Result<Vec<String>, Failure> {
-    let imported = read(path)?;
+    let imported = read(path, None)?;
     if imported.name.is_some() {
         return Err(Report::new(
             ExitCode::Usage,

@@ -11,19 +11,26 @@ pub(super) fn place(device: El<'_>, table: Option<&str>, out: &mut Draft) {
         return;
     };
     if address.peek("type") != Some("pci") {
-        // Drives, USB ports and virtio-serial ports: numbers that mvm gives by order.
-        address.whole();
+        out.fine(
+            address,
+            "mvm numbers drives, USB ports and virtio ports in the order of their names",
+        );
         return;
     }
     address.attr("type");
-    let domain = address.number("domain").unwrap_or(0);
-    let bus = address.number("bus").unwrap_or(0);
-    let slot = address.number("slot");
-    let function = address.number("function").unwrap_or(0);
     // mvm sets it where a slot has several functions.
     let _ = address.flag("multifunction");
-    match (table, slot) {
-        (Some(table), Some(slot)) if domain == 0 && bus == 0 => {
+    let parts = ["domain", "bus", "slot", "function"];
+    let parts = parts.map(|part| match address.peek(part) {
+        None => Some(0),
+        Some(_) => address.number(part),
+    });
+    // One that is not understood is no place, and told as such.
+    let [Some(domain), Some(bus), Some(slot), Some(function)] = parts else {
+        return;
+    };
+    match table {
+        Some(table) if domain == 0 && bus == 0 && slot > 0 => {
             let slot = if function == 0 {
                 format!("{slot:#x}")
             } else {
@@ -31,14 +38,14 @@ pub(super) fn place(device: El<'_>, table: Option<&str>, out: &mut Draft) {
             };
             out.put(address, table, "address", slot);
         }
-        (_, Some(_)) => out.placed.push(address.line()),
-        (_, None) => {}
+        _ if (domain, bus, slot, function) == (0, 0, 0, 0) => {}
+        _ => out.placed.push(address.line()),
     }
 }
 
 /// One line for all that mvm places itself.
 pub(super) fn told(out: &mut Draft) {
-    let Some(first) = out.placed.first().copied() else {
+    let Some(first) = out.placed.iter().min().copied() else {
         return;
     };
     let many = out.placed.len();

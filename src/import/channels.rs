@@ -3,12 +3,24 @@
 use toml::{Table, Value};
 
 use super::address;
-use super::devices::{name, single};
+use super::devices::{count, name, single};
 use super::draft::{Draft, id};
 use super::reader::{El, short};
 
 /// The guest agent's port.
 const AGENT: &str = "org.qemu.guest_agent.0";
+
+/// What libvirt calls serial ports.
+const SERIALS: [&str; 8] = [
+    "isa-serial",
+    "system-serial",
+    "isa-debug",
+    "usb-serial",
+    "pci-serial",
+    "spapr-vio-serial",
+    "sclp-serial",
+    "serial",
+];
 
 pub(super) fn channels(all: El<'_>, out: &mut Draft) {
     let serials = all.children("serial");
@@ -23,7 +35,7 @@ pub(super) fn channels(all: El<'_>, out: &mut Draft) {
         let table = format!("console.{table}");
         let fits = match one.child("target") {
             Some(target) => {
-                let kind = target.attr("type");
+                let kind = target.read("type", |kind| SERIALS.contains(&kind).then_some(kind));
                 target.attr("port");
                 // The same once more, by the device's name.
                 let _ = target.child("model").and_then(|model| model.attr("name"));
@@ -129,9 +141,7 @@ fn channel(one: El<'_>, at: usize, out: &mut Draft) {
         (Some("spiceport"), "org.spice-space.webdav.0") => {
             out.put(one, "display.spice", "webdav", true);
             one.attr("type");
-            let _the_same_name = one
-                .child("source")
-                .and_then(|source| source.attr("channel"));
+            let _the_same_name = one.child("source").map(|source| source.is("channel", port));
             single(one, "", None, out);
         }
         (Some("qemu-vdagent"), _) => {
@@ -195,12 +205,12 @@ fn end(one: El<'_>, table: &str, out: &mut Draft) {
         "unix" => match read("path").map(str::to_owned) {
             Some(path) => {
                 out.put(one, table, "unix.path", path);
-                if read("mode") != Some("connect") {
+                if source.and_then(listens) != Some(false) {
                     out.put(one, table, "unix.listen", true);
                 }
             }
             None => {
-                read("mode");
+                source.and_then(listens);
             }
         },
         "tcp" => tcp(one, table, out),
@@ -220,9 +230,7 @@ fn end(one: El<'_>, table: &str, out: &mut Draft) {
     }
     if let Some(reconnect) = source.and_then(|source| source.child("reconnect")) {
         if reconnect.flag("enabled") == Some(true) {
-            let seconds = reconnect
-                .attr("timeout")
-                .and_then(|text| text.parse::<i64>().ok());
+            let seconds = count(reconnect, "timeout");
             out.put(
                 reconnect,
                 table,
@@ -251,15 +259,21 @@ fn end(one: El<'_>, table: &str, out: &mut Draft) {
     address::place(one, None, out);
 }
 
+/// Whether QEMU waits at that end, and does not go there.
+fn listens(source: El<'_>) -> Option<bool> {
+    source.read("mode", |mode| match mode {
+        "bind" => Some(true),
+        "connect" => Some(false),
+        _ => None,
+    })
+}
+
 fn connection(source: El<'_>) -> Table {
     let mut end = Table::new();
     if let Some(host) = source.attr("host") {
         end.insert("address".to_owned(), Value::from(host));
     }
-    if let Some(port) = source
-        .attr("service")
-        .and_then(|port| port.parse::<i64>().ok())
-    {
+    if let Some(port) = count(source, "service") {
         end.insert("port".to_owned(), Value::from(port));
     }
     end
@@ -272,7 +286,7 @@ fn tcp(one: El<'_>, table: &str, out: &mut Draft) {
     for (key, value) in connection(source) {
         out.put(source, table, &format!("tcp.{key}"), value);
     }
-    if source.attr("mode") == Some("bind") {
+    if listens(source) == Some(true) {
         out.put(source, table, "tcp.listen", true);
     }
     out.left_attr(source, "tls", "mvm's connections are not encrypted");
@@ -282,7 +296,7 @@ fn udp(one: El<'_>, table: &str, out: &mut Draft) {
     let more = one.children("source");
     let first = one.all().find(|part| part.name() == "source");
     for source in first.into_iter().chain(more) {
-        let local = source.attr("mode") == Some("bind");
+        let local = listens(source) == Some(true);
         for (key, value) in connection(source) {
             let key = if local {
                 format!("udp.local-{key}")

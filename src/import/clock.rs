@@ -15,7 +15,9 @@ pub(super) fn clock(root: El<'_>, out: &mut Draft) {
             let _ = clock.is("adjustment", "reset") || clock.is("adjustment", "0");
         }
         Some("variable") => {
-            let base = clock.attr("basis").filter(|basis| *basis == "localtime");
+            let base = clock.read("basis", |basis| {
+                matches!(basis, "utc" | "localtime").then_some(basis)
+            });
             out.put(clock, "clock", "base", base.unwrap_or("utc"));
             if !clock.is("adjustment", "0") {
                 out.left_attr(

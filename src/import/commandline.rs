@@ -242,8 +242,15 @@ fn device(one: El<'_>, text: &str, out: &mut Draft) -> bool {
         ),
         _ => false,
     };
+    // What the table cannot say stays as it is for QEMU.
+    let said = |key: &str, value: &str| match key {
+        "id" | "bus" | "addr" => true,
+        "aw-bits" => value.parse::<i64>().is_ok(),
+        _ => truth(value).is_some(),
+    };
+    let fits = |(key, value): &(String, String)| taken(key) && said(key, value);
     if !matches!(driver.as_str(), "virtio-iommu-pci" | "intel-iommu")
-        || !properties.iter().all(|(key, _)| taken(key))
+        || !properties.iter().all(fits)
     {
         return false;
     }
@@ -354,10 +361,11 @@ fn overrides(element: El<'_>, out: &mut Draft) {
                 };
                 match value {
                     Some(value) => property_of(property, alias, name, value, out),
-                    None => out.told(
+                    None if kind == "remove" => out.told(
                         property,
                         "mvm's overrides set a property, and take none away",
                     ),
+                    None => out.told(property, "its value is none of its type"),
                 }
             }
         }

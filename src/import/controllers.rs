@@ -1,15 +1,16 @@
 //! Controllers: those that disks sit on are tables of their own, the rest is mvm's to make.
 
-use super::devices::{count, name, single, virtio};
+use super::devices::{count, name, virtio};
 use super::draft::Draft;
 use super::reader::El;
-use super::{address, tuning};
+use super::{address, tuning, usb};
 
 pub(super) fn controllers(all: El<'_>, out: &mut Draft) {
+    let mut usbs = Vec::new();
     for one in all.children("controller") {
         match one.attr("type") {
             Some("scsi") => scsi(one, out),
-            Some("usb") => usb(one, out),
+            Some("usb") => usbs.push(one),
             Some("pci") => out.fine(
                 one,
                 "mvm lays out the PCI buses itself, the same at every start",
@@ -20,6 +21,7 @@ pub(super) fn controllers(all: El<'_>, out: &mut Draft) {
             _ => out.left(one, "mvm has no such controller"),
         }
     }
+    usb::controllers(&usbs, all, out);
 }
 
 fn scsi(one: El<'_>, out: &mut Draft) {
@@ -60,34 +62,4 @@ fn scsi(one: El<'_>, out: &mut Draft) {
         virtio(driver, &table, out);
     }
     address::place(one, Some(&table), out);
-}
-
-fn usb(one: El<'_>, out: &mut Draft) {
-    let index = one.number("index").unwrap_or(0);
-    let model = match one.peek("model") {
-        Some("none") => {
-            out.fine(one, "mvm makes one where something is on it");
-            return;
-        }
-        _ if index > 0 => {
-            out.left(one, "mvm's guests have one USB controller");
-            return;
-        }
-        Some("qemu-xhci") => "xhci",
-        Some("nec-xhci") => "nec-xhci",
-        _ => {
-            out.left(
-                one,
-                "mvm's USB is an xHCI (`qemu-xhci`), which knows devices of every speed",
-            );
-            return;
-        }
-    };
-    one.attr("model");
-    single(one, "usb", Some("mvm-usb"), out);
-    out.put(one, "usb-controller", "model", model);
-    if let Some(ports) = count(one, "ports") {
-        out.put(one, "usb-controller", "ports", ports);
-    }
-    address::place(one, None, out);
 }

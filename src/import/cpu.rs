@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::cpuset::set;
 use super::draft::{Draft, bare};
 use super::reader::{El, short};
 
@@ -32,7 +33,7 @@ pub(super) fn cpu<'a>(root: El<'a>, out: &mut Draft) -> Option<El<'a>> {
             .and_then(|limit| i64::try_from(limit).ok());
         match (bits.attr("mode"), limit) {
             (Some("passthrough"), Some(limit)) => out.put(bits, "cpu", "phys-bits-limit", limit),
-            (Some("passthrough"), None) => out.fine(
+            (Some("passthrough"), None) if bits.peek("limit").is_none() => out.fine(
                 bits,
                 "as many bits as the host has, which the model `host` gives",
             ),
@@ -47,8 +48,20 @@ pub(super) fn cpu<'a>(root: El<'a>, out: &mut Draft) -> Option<El<'a>> {
 
 /// `<vcpu>`: how many there are at the start.
 fn count(root: El<'_>, out: &mut Draft) -> Option<i64> {
+    if let Some(each) = root.child("vcpus") {
+        out.left(
+            each,
+            "mvm adds no processors to a running guest, and takes none away",
+        );
+    }
     let vcpu = root.child("vcpu")?;
-    let most: i64 = vcpu.text().parse().ok()?;
+    let Some(most) = vcpu.value(|text| text.parse::<i64>().ok().filter(|most| *most > 0)) else {
+        out.left(
+            vcpu,
+            "it is no number of processors: the guest has as many as its topology says, else one",
+        );
+        return None;
+    };
     let _libvirts_word_for_by_hand = vcpu.is("placement", "static");
     let now = vcpu
         .number("current")
@@ -61,14 +74,8 @@ fn count(root: El<'_>, out: &mut Draft) -> Option<i64> {
         );
     }
     out.put(vcpu, "cpu", "count", count);
-    if let Some(set) = vcpu.attr("cpuset") {
+    if let Some(set) = vcpu.read("cpuset", set) {
         out.put(vcpu, "cpu", "host-cpus", set);
-    }
-    if let Some(each) = root.child("vcpus") {
-        out.left(
-            each,
-            "mvm adds no processors to a running guest, and takes none away",
-        );
     }
     Some(count)
 }
@@ -128,14 +135,15 @@ fn topology(cpu: El<'_>, count: Option<i64>, out: &mut Draft) {
     };
     let parts = ["sockets", "dies", "clusters", "cores", "threads"];
     let parts = parts.map(|part| (part, topology.number(part)));
+    // Of more than a number can say none is as many as the guest has.
     let all = parts
         .iter()
-        .map(|(_, many)| many.unwrap_or(1))
-        .product::<u64>();
-    if count.is_some_and(|count| u64::try_from(count) != Ok(all)) {
+        .try_fold(1u64, |all, (_, many)| all.checked_mul(many.unwrap_or(1)));
+    if count.is_some_and(|count| u64::try_from(count).ok() != all) {
+        let all = all.map_or_else(|| "too many".to_owned(), |all| all.to_string());
         out.told(
             topology,
-            format!("it is of {all} processors, and the guest starts with fewer"),
+            format!("it is of {all} processors, and the guest starts with another number"),
         );
         return;
     }

@@ -1,8 +1,9 @@
 //! `<devices>`: each to the file of its family.
 
 use super::draft::{Draft, id};
+use super::error::ImportError;
 use super::reader::El;
-use super::{channels, controllers, disk, display, hostdev, net, small};
+use super::{channels, controllers, disk, display, domain, hostdev, net, small};
 
 /// How many of a kind there have been, as libvirt numbers its aliases.
 #[derive(Debug, Default)]
@@ -46,6 +47,18 @@ const DEVICES: [&str; 28] = [
 /// Whether the outermost element is a device by itself. A network interface of the host has a name.
 pub(super) fn is_device(root: El<'_>) -> bool {
     DEVICES.contains(&root.name()) && !(root.name() == "interface" && root.peek("name").is_some())
+}
+
+/// Refuses a list of what is not devices: several domains in one file, and what is no XML at all.
+pub(super) fn refuse_others(list: El<'_>) -> Result<(), ImportError> {
+    let domains = list.all().filter(|one| one.name() == "domain").count();
+    let more = list.all().count() > domains;
+    match list.all().next() {
+        None => Err(ImportError::NotXml),
+        Some(_) if domains > 0 => Err(ImportError::Domains { domains, more }),
+        Some(first) if !list.all().any(is_device) => Err(domain::not_one(first)),
+        Some(_) => Ok(()),
+    }
 }
 
 /// The devices of a domain.

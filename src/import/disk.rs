@@ -284,7 +284,11 @@ fn details(one: El<'_>, table: &str, media: &str, out: &mut Draft) {
         }
     }
     if let Some(found) = one.child("transient") {
-        found.attr("shareBacking");
+        out.left_attr(
+            found,
+            "shareBacking",
+            "QEMU's locks keep two guests from one image, whoever of them writes",
+        );
         out.put(found, table, "ephemeral", true);
     }
     for key in ["serial", "wwn", "vendor", "product"] {
@@ -340,14 +344,14 @@ fn throttle(tune: El<'_>, table: &str, out: &mut Draft) {
             },
         };
         let limit = limit.enter();
-        let text = limit.text();
         let key = format!("throttle.{key}");
         if name == "group_name" {
-            out.put(limit, table, &key, id(&text));
+            out.put(limit, table, &key, id(&limit.text()));
             continue;
         }
+        let number = limit.value(|text| text.parse().ok().filter(|number| *number >= 0));
         // 0 is no limit, which is what a limit that is left out is.
-        let Ok(number @ 1..) = text.parse::<i64>() else {
+        let Some(number @ 1i64..) = number else {
             continue;
         };
         let is_size = key.contains("bps") && !key.ends_with("length") || name == "size_iops_sec";

@@ -94,7 +94,7 @@ fn listen(one: El<'_>, table: &str, out: &mut Draft) {
                 listen,
                 "mvm has no networks of its own; it listens on 127.0.0.1",
             ),
-            _ => {}
+            _ => out.told(listen, "mvm listens on an address or a socket"),
         }
     }
     if let Some(socket) = one.attr("socket") {
@@ -126,21 +126,41 @@ fn port(one: El<'_>, table: &str, out: &mut Draft) {
         let _the_socket_takes_its_place = one.attr("port");
         return;
     }
-    match one.attr("port").map(str::parse::<i64>) {
+    match one.read("port", |port| port.parse::<i64>().ok()) {
         // With `autoport` the number is that of a running guest.
-        Some(Ok(number @ 1..)) if auto != Some(true) => out.put(one, table, "port", number),
+        Some(number @ 1..) if auto != Some(true) => out.put(one, table, "port", number),
         _ => out.put(one, table, "port", "auto"),
     }
 }
 
-fn password(one: El<'_>, out: &mut Draft) {
+/// The password: the file is named where it is to be, and a start without it is refused.
+fn password(one: El<'_>, kind: &str, table: &str, out: &mut Draft) {
     if one.attr("passwd").is_some() {
+        let path = out.secret(kind);
         out.left.push(super::Told {
             line: one.line(),
-            what: format!("<graphics type='{}'> passwd='(not shown)'", short(one.peek("type").unwrap_or_default())),
-            why: "a password is not copied: write it into a file for you alone, and name that in `password-file`"
+            what: format!("<graphics type='{kind}'> passwd='(not shown)', for {path}"),
+            why: "a password is not copied: write it into that file for you alone; the guest does not start without it"
                 .to_owned(),
         });
+        out.say(
+            table,
+            "The password that libvirt's viewers need is to be written into this file.",
+        );
+        out.put(one, table, "password-file", path);
+    } else if let Some(address) = out.get(table, "listen").and_then(Value::as_str) {
+        let loopback = address == "localhost"
+            || address
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        if !loopback {
+            let why = format!(
+                "it says no password, and whoever reaches {} has the screen; `virsh dumpxml` leaves passwords out \
+                 without `--security-info`: if the domain has one, name a file with it in `password-file`",
+                short(address)
+            );
+            out.told(one, why);
+        }
     }
     out.left_attr(one, "passwdValidTo", "mvm's passwords do not expire");
     out.left_attr(one, "connected", "mvm leaves viewers that are there alone");
@@ -156,7 +176,7 @@ fn vnc(one: El<'_>, out: &mut Draft) -> &'static str {
     let table = "display.vnc";
     listen(one, table, out);
     port(one, table, out);
-    password(one, out);
+    password(one, "vnc", table, out);
     if let Some(policy) = one.attr("sharePolicy") {
         out.put(one, table, "share", policy);
     }
@@ -166,12 +186,12 @@ fn vnc(one: El<'_>, out: &mut Draft) -> &'static str {
         "mvm has no websockets: websockify on the host does",
     );
     if let Some(audio) = one.child("audio") {
-        if let Some(id) = audio.attr("id") {
+        if let Some(id) = audio.number("id") {
             out.put(
                 audio,
                 table,
                 "audio",
-                format!("sound{}", id.parse::<u32>().unwrap_or(1).saturating_sub(1)),
+                format!("sound{}", id.saturating_sub(1)),
             );
         }
     }
@@ -182,14 +202,14 @@ fn spice(one: El<'_>, out: &mut Draft) -> &'static str {
     let table = "display.spice";
     listen(one, table, out);
     port(one, table, out);
-    password(one, out);
-    if one.number("tlsPort").is_some() {
+    password(one, "spice", table, out);
+    if one.is("tlsPort", "-1") {
+        // None, or one of a running guest.
+    } else if one.number("tlsPort").is_some() {
         out.told(
             one,
             "mvm's port is encrypted where `tls` names a folder with the host's certificates",
         );
-    } else {
-        let _none = one.attr("tlsPort");
     }
     out.left_attr(one, "defaultMode", "mvm's `tls` is for all channels");
     for channel in one.children("channel") {
@@ -222,10 +242,13 @@ fn spice(one: El<'_>, out: &mut Draft) -> &'static str {
         }
     }
     if let Some(found) = one.child("mouse") {
-        match found.attr("mode") {
-            Some("client") => out.put(found, table, "agent-mouse", true),
-            Some("server") => out.put(found, table, "agent-mouse", false),
-            _ => {}
+        let client = found.read("mode", |mode| match mode {
+            "client" => Some(true),
+            "server" => Some(false),
+            _ => None,
+        });
+        if let Some(client) = client {
+            out.put(found, table, "agent-mouse", client);
         }
     }
     if let Some(found) = one.child("filetransfer") {
@@ -372,6 +395,7 @@ fn sounds(all: El<'_>, out: &mut Draft) {
         .map(|audio| (audio, audio.attr("id"), audio.attr("type")))
         .collect();
     let sounds = all.children("sound");
+    let mut played = Vec::new();
     for (at, one) in sounds.iter().enumerate() {
         let table = format!("audio.{}", name(*one, format!("sound{at}"), out));
         let device = match one.peek("model") {
@@ -405,8 +429,9 @@ fn sounds(all: El<'_>, out: &mut Draft) {
         let wanted = one.child("audio").and_then(|audio| audio.attr("id"));
         let backend = backends
             .iter()
-            .find(|(_, id, _)| wanted.is_none() || *id == wanted);
-        match backend {
+            .position(|(_, id, _)| wanted.is_none() || *id == wanted);
+        played.extend(backend);
+        match backend.and_then(|at| backends.get(at)) {
             Some((audio, _, Some(kind))) => {
                 out.put(*audio, &table, "backend", *kind);
             }
@@ -415,15 +440,19 @@ fn sounds(all: El<'_>, out: &mut Draft) {
         }
         address::place(*one, None, out);
     }
-    for (audio, _, kind) in backends {
+    for (at, (audio, _, kind)) in backends.into_iter().enumerate() {
         out.left_attr(
             audio,
             "serverName",
             "mvm finds the sound server of the session that it plays in",
         );
         out.left_attr(audio, "timerPeriod", "mvm leaves it as QEMU has it");
-        if sounds.is_empty() && kind == Some("none") {
-            audio.whole();
+        if !played.contains(&at) {
+            if kind == Some("none") {
+                out.fine(audio, "no sound card of the guest's plays");
+            } else {
+                out.told(audio, "no sound card of the guest's plays there");
+            }
         }
         for part in audio.all().collect::<Vec<_>>() {
             out.left(part.enter(), "mvm leaves the sound's format to QEMU");

@@ -4,6 +4,7 @@ use super::draft::Draft;
 use super::error::ImportError;
 use super::reader::{El, short};
 use super::{boot, clock, commandline, cpu, devices, features, memory, tuning};
+use crate::ids::GuestName;
 
 /// Reads a domain and gives its name back.
 pub(super) fn domain(root: El<'_>, out: &mut Draft) -> Result<String, ImportError> {
@@ -20,6 +21,9 @@ pub(super) fn domain(root: El<'_>, out: &mut Draft) -> Result<String, ImportErro
     }
     let _number_of_a_running_one = root.attr("id");
     let name = root.child("name").map(El::text).unwrap_or_default();
+    if out.guest.is_none() {
+        out.guest = name.parse::<GuestName>().ok();
+    }
     about(root, &name, out);
     boot::os(root, out)?;
     let numa = cpu::cpu(root, out);
@@ -179,7 +183,11 @@ fn lifecycle(root: El<'_>, out: &mut Draft) {
 fn sysinfo(root: El<'_>, out: &mut Draft) {
     let mode = root.all().find(|one| one.name() == "os");
     let mode = mode.and_then(|os| os.all().find(|one| one.name() == "smbios"));
-    let mode = mode.and_then(|smbios| smbios.enter().attr("mode"));
+    let mode = mode.and_then(|smbios| {
+        smbios.enter().read("mode", |mode| {
+            matches!(mode, "host" | "sysinfo" | "emulate").then_some(mode)
+        })
+    });
     if mode == Some("host") {
         if let Some(os) = root.all().find(|one| one.name() == "os") {
             out.put(os, "smbios", "host", true);

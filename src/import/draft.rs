@@ -2,10 +2,12 @@
 //! no key.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use toml::Value;
 
 use super::reader::{El, short};
+use crate::ids::GuestName;
 use crate::profile;
 
 /// The tables of a machine file, in the order in which they are written.
@@ -104,6 +106,10 @@ pub(super) struct Draft {
     pub(super) arm: bool,
     /// What the names of devices begin with that come to a guest with devices of its own.
     pub(super) prefix: String,
+    /// The guest's name.
+    pub(super) guest: Option<GuestName>,
+    /// The folder for files with passwords.
+    pub(super) secrets: PathBuf,
 }
 
 impl Draft {
@@ -116,24 +122,47 @@ impl Draft {
             what: from.shown(),
         };
         let items = self.items(table);
-        let twice = items
-            .iter()
-            .any(|item| matches!(item, Item::Entry(one) if one.key == key));
-        if twice {
-            let why = format!(
-                "`{}` is said twice, and the first one counts",
-                dotted(table, key)
-            );
-            self.told(from, why);
-        } else {
-            items.push(Item::Entry(entry));
+        let before = items.iter().find_map(|item| match item {
+            Item::Entry(one) if one.key == key => Some(&one.value),
+            _ => None,
+        });
+        match before {
+            None => items.push(Item::Entry(entry)),
+            Some(same) if *same == entry.value => self.fine.push(Told {
+                line: entry.line,
+                what: entry.what,
+                why: "it says once more what is said before".to_owned(),
+            }),
+            Some(_) => {
+                let why = format!(
+                    "`{}` is said twice, and the first one counts",
+                    dotted(table, key)
+                );
+                self.told(from, why);
+            }
         }
     }
 
     /// The same, where what was said before does not count.
     pub(super) fn over(&mut self, from: El<'_>, table: &str, key: &str, value: impl Into<Value>) {
-        let items = self.items(table);
-        items.retain(|item| !matches!(item, Item::Entry(one) if one.key == key));
+        let value = value.into();
+        let mut before = Vec::new();
+        self.items(table).retain(|item| match item {
+            Item::Entry(one) if one.key == key => {
+                before.push(one.clone());
+                false
+            }
+            _ => true,
+        });
+        let other = before.into_iter().filter(|one| one.value != value);
+        self.fine.extend(other.map(|one| Told {
+            line: one.line,
+            what: one.what,
+            why: format!(
+                "`{}` is what the arguments for QEMU say",
+                dotted(table, key)
+            ),
+        }));
         self.put(from, table, key, value);
     }
 
@@ -157,10 +186,16 @@ impl Draft {
 
     /// Whether the table has the key.
     pub(super) fn has(&self, table: &str, key: &str) -> bool {
+        self.get(table, key).is_some()
+    }
+
+    /// What the table says for the key.
+    pub(super) fn get(&self, table: &str, key: &str) -> Option<&Value> {
         let mut sections = self.sections.values();
-        sections.any(|(head, items)| {
-            let found = |item: &Item| matches!(item, Item::Entry(one) if one.key == key);
-            head == table && items.iter().any(found)
+        let (_, items) = sections.find(|(head, _)| head == table)?;
+        items.iter().find_map(|item| match item {
+            Item::Entry(one) if one.key == key => Some(&one.value),
+            _ => None,
         })
     }
 
@@ -196,6 +231,16 @@ impl Draft {
         &mut section.or_insert_with(|| (table.to_owned(), Vec::new())).1
     }
 
+    /// The file for a password, of the guest or, where devices come to any guest, of their file.
+    pub(super) fn secret(&self, kind: &str) -> String {
+        let owner = match &self.guest {
+            Some(guest) => guest.to_string(),
+            None => id(self.prefix.trim_end_matches('-')),
+        };
+        let file = self.secrets.join(format!("{owner}.{kind}-password"));
+        file.display().to_string()
+    }
+
     /// A device has another name than libvirt's alias of it.
     pub(super) fn rename(&mut self, old: &str, new: &str) {
         for name in self.aliases.values_mut().filter(|name| *name == old) {
@@ -221,6 +266,17 @@ impl Draft {
             self.left.push(Told {
                 line: of.line(),
                 what,
+                why: why.into(),
+            });
+        }
+    }
+
+    /// An attribute needs no key.
+    pub(super) fn fine_attr(&mut self, of: El<'_>, name: &str, why: impl Into<String>) {
+        if let Some(value) = of.attr(name) {
+            self.fine.push(Told {
+                line: of.line(),
+                what: format!("<{}> {name}='{}'", of.name(), short(value)),
                 why: why.into(),
             });
         }

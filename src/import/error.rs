@@ -42,6 +42,17 @@ pub enum ImportError {
     /// Not well-formed.
     #[error("it is not well-formed XML: {0}")]
     Syntax(String),
+    /// Text without any element.
+    #[error("it is no XML: no element is in it")]
+    NotXml,
+    /// More than one domain, or a domain and something else.
+    #[error("it holds {}, and one file is one domain", several(*.domains, *.more))]
+    Domains {
+        /// How many there are.
+        domains: usize,
+        /// Whether there is something else.
+        more: bool,
+    },
     /// XML about something else.
     #[error("`<{root}>` is {what}, and not a domain")]
     NotADomain {
@@ -74,11 +85,25 @@ pub enum ImportError {
     NoDevices,
 }
 
+fn several(domains: usize, more: bool) -> String {
+    let all = match domains {
+        1 => "a domain".to_owned(),
+        many => format!("{many} domains"),
+    };
+    if more {
+        all + " and something beside"
+    } else {
+        all
+    }
+}
+
 impl Hint for ImportError {
     fn hints(&self) -> Vec<String> {
         let one = |text: &str| vec![text.to_owned()];
         match self {
-            Self::Empty => one("`virsh dumpxml --inactive NAME > NAME.xml` writes one"),
+            Self::Empty | Self::NotXml => {
+                one("`virsh dumpxml --inactive NAME > NAME.xml` writes one")
+            }
             Self::Encoding(_) | Self::NotUtf8 { .. } => one(
                 "`iconv -f UTF-16 -t UTF-8 FILE > NEW` converts it; the `encoding=` of its first line goes too",
             ),
@@ -87,6 +112,9 @@ impl Hint for ImportError {
                 "libvirt wants `<domain xmlns:qemu='{}' …>`",
                 super::QEMU_NAMESPACE
             )],
+            Self::Domains { .. } => {
+                one("give each domain a file of its own, and import one after the other")
+            }
             Self::NotADomain { root, .. } => match root.as_str() {
                 "domstatus" => one("`virsh dumpxml --inactive NAME` prints the domain itself"),
                 "domainsnapshot" | "domaincheckpoint" => {

@@ -1,6 +1,7 @@
 //! `<features>`: the board's, Hyper-V's and KVM's.
 
 use super::draft::Draft;
+use super::firmware;
 use super::reader::El;
 
 pub(super) fn features(root: El<'_>, out: &mut Draft) {
@@ -74,11 +75,13 @@ fn rest(features: El<'_>, out: &mut Draft) {
         } else {
             found.flag("state")
         };
-        if let Some(on) = on {
-            out.put(found, table, key, on);
-        }
         for inner in found.all().collect::<Vec<_>>() {
             out.left(inner.enter(), "mvm leaves the size of SMM's memory to QEMU");
+        }
+        match on {
+            Some(on) if key == "smm" => firmware::smm(found, on, out),
+            Some(on) => out.put(found, table, key, on),
+            None => {}
         }
     }
     if let Some(ioapic) = features.child("ioapic") {

@@ -27,7 +27,11 @@ pub(super) fn hostdev(one: El<'_>, all: El<'_>, counts: &mut Counts, out: &mut D
 /// The address of a function of the host, as in `0000:01:00.0`.
 fn bdf(source: El<'_>) -> Option<(u64, u64, u64, u64)> {
     let at = source.child("address")?;
-    let domain = at.number("domain").unwrap_or(0);
+    // One that is not understood is another device, and not that of the first domain.
+    let domain = match at.peek("domain") {
+        Some(_) => at.number("domain")?,
+        None => 0,
+    };
     let found = (
         domain,
         at.number("bus")?,
@@ -89,9 +93,8 @@ fn pci(one: El<'_>, all: El<'_>, usual: String, out: &mut Draft) {
                 out.say("gpu", "0000:00:02.0 is Intel's integrated GPU.");
                 out.put(one, "gpu", "whole", true);
             }
-            // mvm puts it where its drivers look for it.
             if let Some(place) = one.child("address") {
-                place.whole();
+                out.fine(place, "mvm puts Intel's GPU where its drivers look for it");
             }
             "gpu".to_owned()
         } else {
@@ -223,8 +226,9 @@ fn mdev(one: El<'_>, usual: String, out: &mut Draft) {
     out.put(one, &format!("mdev.{id}"), "uuid", uuid);
     for key in ["display", "ramfb"] {
         // Off is what QEMU does of itself, but for `display`, which it then decides by the device.
-        if let Some(word) = one.attr(key) {
-            if key == "display" || word == "on" {
+        if let Some(on) = one.flag(key) {
+            if key == "display" || on {
+                let word = if on { "on" } else { "off" };
                 out.put(one, &format!("override.{id}"), key, word);
             }
         }

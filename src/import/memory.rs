@@ -2,6 +2,7 @@
 
 use toml::{Table, Value};
 
+use super::cpuset::set;
 use super::draft::Draft;
 use super::reader::El;
 use super::units::{amount, attribute};
@@ -10,6 +11,12 @@ use crate::units::Size;
 pub(super) fn memory(root: El<'_>, numa: Option<El<'_>>, out: &mut Draft) {
     let size = root.child("memory");
     let all = size.and_then(amount);
+    if let (Some(element), None) = (size, all) {
+        out.left(
+            element,
+            "it is no amount of memory that mvm could give: the guest has what mvm gives of itself (1G)",
+        );
+    }
     if let (Some(element), Some(size)) = (size, all) {
         // QEMU's memory is whole MiB; libvirt rounds up as well.
         let mib = size.as_bytes().div_ceil(1 << 20);
@@ -137,7 +144,7 @@ fn cells(numa: El<'_>, out: &mut Draft) {
     for (at, one) in numa.children("cell").into_iter().enumerate() {
         let id = one.number("id").unwrap_or(at as u64);
         let table = format!("numa.{}", cell(id));
-        if let Some(cpus) = one.attr("cpus") {
+        if let Some(cpus) = one.read("cpus", set) {
             out.put(one, &table, "cpus", cpus);
         }
         if let Some(size) = attribute(one, "memory") {
@@ -183,7 +190,7 @@ fn numatune(tune: El<'_>, out: &mut Draft) {
         })
     };
     let place = |element: El<'_>, table: &str, out: &mut Draft| {
-        if let Some(nodes) = element.attr("nodeset") {
+        if let Some(nodes) = element.read("nodeset", set) {
             out.put(element, table, "host-nodes", nodes);
         }
         match policy(element) {

@@ -16,6 +16,7 @@ mod clock;
 mod commandline;
 mod controllers;
 mod cpu;
+mod cpuset;
 mod devices;
 mod disk;
 mod display;
@@ -23,6 +24,7 @@ mod domain;
 mod draft;
 mod error;
 mod features;
+mod firmware;
 mod hostdev;
 mod memory;
 mod net;
@@ -32,14 +34,22 @@ mod small;
 mod source;
 mod tuning;
 mod units;
+mod usb;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_firmware;
+#[cfg(test)]
+mod tests_values;
 
 pub use draft::Told;
 pub use error::ImportError;
 pub use source::MAX_SIZE;
 
+use std::path::PathBuf;
+
+use crate::ids::GuestName;
 use reader::{El, Seen};
 
 /// The name space of what a domain says to QEMU past libvirt.
@@ -60,12 +70,22 @@ pub struct Imported {
     pub fine: Vec<Told>,
 }
 
-/// Reads a domain, or devices of one: `<devices>`, or one or several like `<hostdev>`. The names of such devices
-/// begin with `prefix`: they come to a guest that has others.
+/// What the domain or the devices are for.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The guest's name, where it is another than the domain's.
+    pub name: Option<GuestName>,
+    /// What the names of devices begin with that come to a guest with others.
+    pub prefix: String,
+    /// The folder for files with passwords. None is written: the machine file names where they are to be.
+    pub secrets: PathBuf,
+}
+
+/// Reads a domain, or devices of one: `<devices>`, or one or several like `<hostdev>`.
 ///
 /// # Errors
 /// [`ImportError`] where it is neither.
-pub fn import(bytes: &[u8], prefix: &str) -> Result<Imported, ImportError> {
+pub fn import(bytes: &[u8], target: &Target) -> Result<Imported, ImportError> {
     let text = source::text(bytes)?;
     let wrapped = source::wrapped(text);
     let document = source::parse(wrapped.as_deref().unwrap_or(text)).map_err(|error| {
@@ -80,16 +100,21 @@ pub fn import(bytes: &[u8], prefix: &str) -> Result<Imported, ImportError> {
             namespace: reader::short(namespace),
         });
     }
+    if wrapped.is_some() {
+        devices::refuse_others(root)?;
+    }
     let mut draft = draft::Draft::default();
+    draft.guest.clone_from(&target.name);
+    draft.secrets.clone_from(&target.secrets);
     let name = match root.name() {
         "domain" => Some(domain::domain(root, &mut draft)?),
         "devices" => {
-            draft.prefix = prefix.to_owned();
+            draft.prefix.clone_from(&target.prefix);
             devices::fragment(root, &mut draft);
             None
         }
         _ if devices::is_device(root) => {
-            draft.prefix = prefix.to_owned();
+            draft.prefix.clone_from(&target.prefix);
             devices::one(root, &mut draft);
             None
         }

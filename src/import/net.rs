@@ -103,8 +103,12 @@ pub(super) fn interface(one: El<'_>, counts: &mut Counts, out: &mut Draft) {
                 .peek("dev")
                 .is_some_and(|dev| dev.starts_with("vnet"))
         {
-            target.attr("dev");
-            target.attr("managed");
+            let _libvirt_makes_it_or_finds_it = target.flag("managed");
+            if out.has(&table, "tap.name") {
+                target.attr("dev");
+            } else {
+                out.left_attr(target, "dev", "the card has no tap of the host");
+            }
         } else {
             out.fine(target, "libvirt's name of a running guest's tap");
         }

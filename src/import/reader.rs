@@ -121,12 +121,17 @@ impl<'a> El<'a> {
 
     /// The text in it, CDATA and what stands around comments included.
     pub(super) fn text(self) -> String {
-        let mut text = String::new();
-        for part in self.node.children().filter(Node::is_text) {
-            self.seen.texts.borrow_mut().insert(part.id());
-            text.push_str(part.text().unwrap_or_default());
-        }
-        text.trim().to_owned()
+        self.value(|text| Some(text.to_owned())).unwrap_or_default()
+    }
+
+    /// The text in it, which must be understood to count as looked at.
+    pub(super) fn value<T>(self, as_what: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let parts: Vec<_> = self.node.children().filter(Node::is_text).collect();
+        let text: String = parts.iter().filter_map(Node::text).collect();
+        let value = as_what(text.trim())?;
+        let mut seen = self.seen.texts.borrow_mut();
+        seen.extend(parts.iter().map(Node::id));
+        Some(value)
     }
 
     /// Everything in it is as looked at.
@@ -188,12 +193,13 @@ pub(super) fn truth(text: &str) -> Option<bool> {
     }
 }
 
-/// Decimal, or hexadecimal after `0x`.
+/// Decimal, or hexadecimal after `0x`; no more than a number of a machine file can be.
 pub(super) fn number(text: &str) -> Option<u64> {
-    match text.strip_prefix("0x") {
+    let number = match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
-    }
+    };
+    number.filter(|number| i64::try_from(*number).is_ok())
 }
 
 /// Something in the file that nobody looked at.
@@ -203,7 +209,15 @@ pub(super) struct Rest {
     pub(super) line: u32,
     /// It, in one short line.
     pub(super) what: String,
+    /// Why it was left, as far as can be told.
+    pub(super) why: &'static str,
 }
+
+/// An element that no part of the importer has asked for.
+const UNKNOWN: &str = "mvm does not know it";
+
+/// An attribute or a text of an element that is known; who asked for it may not have understood it.
+const NOT_SO: &str = "mvm does not know it, or not with this value";
 
 /// All that nobody looked at: elements as a whole, else attributes and texts.
 pub(super) fn rest(root: El<'_>) -> Vec<Rest> {
@@ -214,6 +228,7 @@ pub(super) fn rest(root: El<'_>) -> Vec<Rest> {
             found.push(Rest {
                 line: element.line(),
                 what: element.shown(),
+                why: UNKNOWN,
             });
             continue;
         }
@@ -224,6 +239,7 @@ pub(super) fn rest(root: El<'_>) -> Vec<Rest> {
                 found.push(Rest {
                     line: element.line(),
                     what,
+                    why: NOT_SO,
                 });
             }
         }
@@ -234,6 +250,7 @@ pub(super) fn rest(root: El<'_>) -> Vec<Rest> {
                 found.push(Rest {
                     line: element.line(),
                     what,
+                    why: NOT_SO,
                 });
             }
         }

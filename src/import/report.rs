@@ -16,7 +16,7 @@ pub(super) fn rest(root: El<'_>, out: &mut Draft) {
         out.left.push(Told {
             line: rest.line,
             what: rest.what,
-            why: "mvm does not know it".to_owned(),
+            why: rest.why.to_owned(),
         });
     }
 }

@@ -245,9 +245,11 @@ fn share(one: El<'_>, at: usize, out: &mut Draft) {
         return out.left(one, "mvm shares folders of the host, and nothing else");
     }
     let driver = one.child("driver");
-    let kind = driver
-        .and_then(|driver| driver.attr("type"))
-        .unwrap_or("path");
+    let kind = match driver.and_then(|driver| driver.attr("type")) {
+        None | Some("path" | "handle") => "path",
+        Some("virtiofs") => "virtiofs",
+        Some(_) => return out.left(one, "mvm shares folders of the host, and nothing else"),
+    };
     let folder = one.child("source").and_then(|source| source.attr("dir"));
     let tag = one.child("target").and_then(|target| target.attr("dir"));
     let (Some(folder), Some(tag)) = (folder, tag) else {
@@ -273,15 +275,17 @@ fn share(one: El<'_>, at: usize, out: &mut Draft) {
     if one.child("readonly").is_some() {
         out.put(one, &table, "read-only", true);
     }
-    let mode = one.attr("accessmode");
     if kind == "virtiofs" {
+        let _the_only_one = one.is("accessmode", "passthrough");
         virtiofs(one, driver, &table, out);
     } else {
-        let model = match mode {
-            None | Some("passthrough") => "passthrough",
-            Some("squash") => "none",
-            _ => "mapped-xattr",
-        };
+        let model = one.read("accessmode", |mode| match mode {
+            "passthrough" => Some("passthrough"),
+            "squash" => Some("none"),
+            "mapped" => Some("mapped-xattr"),
+            _ => None,
+        });
+        let model = model.unwrap_or("passthrough");
         out.put(one, &table, "security-model", model);
         for key in ["fmode", "dmode"] {
             if let Some(bits) = one.attr(key) {

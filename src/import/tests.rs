@@ -2,26 +2,34 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is a failed test")]
 
-use super::{ImportError, Imported, import};
+use super::{ImportError, Imported, Target, Told, import};
+
+pub(super) fn target() -> Target {
+    Target {
+        name: None,
+        prefix: String::new(),
+        secrets: "/secrets".into(),
+    }
+}
 
 /// A domain with these parts, and devices of its own where they have none.
-fn domain(parts: &str) -> Imported {
+pub(super) fn domain(parts: &str) -> Imported {
     let text = format!(
         "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><name>g</name>\
          <memory unit='MiB'>64</memory><os><type arch='x86_64' machine='q35'>hvm</type></os>\
          <features><acpi/></features><cpu mode='host-passthrough'/>{parts}</domain>"
     );
-    import(text.as_bytes(), "").unwrap()
+    import(text.as_bytes(), &target()).unwrap()
 }
 
-fn devices(devices: &str) -> Imported {
+pub(super) fn devices(devices: &str) -> Imported {
     domain(&format!(
         "<devices>{devices}<memballoon model='none'/></devices>"
     ))
 }
 
 #[track_caller]
-fn says(imported: &Imported, lines: &[&str]) {
+pub(super) fn says(imported: &Imported, lines: &[&str]) {
     for line in lines {
         let found = imported.toml.lines().any(|one| one == *line);
         assert!(
@@ -33,7 +41,7 @@ fn says(imported: &Imported, lines: &[&str]) {
 }
 
 #[track_caller]
-fn leaves(imported: &Imported, what: &str, why: &str) {
+pub(super) fn leaves(imported: &Imported, what: &str, why: &str) {
     let found = imported
         .left
         .iter()
@@ -75,7 +83,7 @@ fn other_files_of_libvirts_are_told_by_name() {
         ),
         ("<html/>", "no file of libvirt's"),
     ] {
-        let error = import(text.as_bytes(), "").unwrap_err();
+        let error = import(text.as_bytes(), &target()).unwrap_err();
         assert!(error.to_string().contains(what), "{error}");
     }
     for (text, error) in [
@@ -99,7 +107,11 @@ fn other_files_of_libvirts_are_told_by_name() {
             },
         ),
     ] {
-        assert_eq!(import(text.as_bytes(), "").unwrap_err(), error, "{text}");
+        assert_eq!(
+            import(text.as_bytes(), &target()).unwrap_err(),
+            error,
+            "{text}"
+        );
     }
 }
 
@@ -111,7 +123,7 @@ fn unusual_but_valid_xml_means_the_same() {
                 <vcpu cpuset=\"&#49;\"><![CDATA[2]]></vcpu><cpu mode='host-passthrough'></cpu>\
                 <features><acpi></acpi></features><os><?x y?><type machine='q35'\n arch='x86_64'>h<!-- -->vm</type>\
                 </os><memory unit='MiB'> 64 </memory><name>\n g </name></domain>";
-    let unusual = import(text.as_bytes(), "").unwrap();
+    let unusual = import(text.as_bytes(), &target()).unwrap();
     assert_eq!(unusual.name, usual.name);
     assert_eq!(unusual.toml, usual.toml);
     assert_eq!(unusual.left, []);
@@ -122,7 +134,7 @@ fn arguments_for_qemu_under_a_wrong_name_space_were_never_in_effect() {
     let text = "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.1'><name>g</name>\
                 <os><type>hvm</type></os><commandline/>\
                 <qemu:commandline><qemu:arg value='-S'/></qemu:commandline></domain>";
-    let imported = import(text.as_bytes(), "").unwrap();
+    let imported = import(text.as_bytes(), &target()).unwrap();
     assert!(!imported.toml.contains("qemu-args"), "{}", imported.toml);
     leaves(&imported, "<commandline/>", "no name space");
     leaves(&imported, "<qemu:commandline>…", "domain/qemu/1.1");
@@ -141,9 +153,11 @@ fn passwords_are_neither_copied_nor_shown() {
     assert!(!all.contains("hunter2"), "{all}");
     leaves(
         &imported,
-        "passwd='(not shown)'",
-        "a password is not copied",
+        "passwd='(not shown)', for /secrets/g.vnc-password",
+        "a password is not copied: write it into that file",
     );
+    // Without the file a start is refused, and never a guest open that was not.
+    says(&imported, &["password-file = \"/secrets/g.vnc-password\""]);
     leaves(&imported, "(not shown)", "it holds a password");
     leaves(&imported, "qemu:env", "a secret is not copied");
 }
@@ -260,24 +274,56 @@ fn fragments_are_pieces_of_a_profile() {
             vec!["usb.hostdev0.id=\"046d:c52b\""],
         ),
     ] {
-        let imported = import(text.as_bytes(), "").unwrap();
+        let imported = import(text.as_bytes(), &target()).unwrap();
         assert_eq!(imported.name, None);
         assert_eq!(imported.sets, sets, "{text}");
     }
-    let named = import(one.as_bytes(), "wifi-").unwrap();
+    let named = import(
+        one.as_bytes(),
+        &Target {
+            prefix: "wifi-".to_owned(),
+            ..target()
+        },
+    )
+    .unwrap();
     assert_eq!(named.sets, ["usb.wifi-hostdev0.id=\"046d:c52b\""]);
     // The lines are those of the file.
-    let odd = import(format!("{two}\n<oddity/>").as_bytes(), "").unwrap();
+    let odd = import(format!("{two}\n<oddity/>").as_bytes(), &target()).unwrap();
     assert_eq!(
         odd.left.iter().map(|told| told.line).collect::<Vec<_>>(),
         [5]
     );
     assert_eq!(
-        import(b"<devices/>", "").unwrap_err(),
+        import(b"<devices/>", &target()).unwrap_err(),
         ImportError::NoDevices
     );
+    for (text, error) in [
+        ("hello", ImportError::NotXml),
+        ("[disk.a]\nempty = true\n", ImportError::NotXml),
+        (
+            "<domain/>\n<domain/>",
+            ImportError::Domains {
+                domains: 2,
+                more: false,
+            },
+        ),
+        (
+            "<domain/><hostdev/>",
+            ImportError::Domains {
+                domains: 1,
+                more: true,
+            },
+        ),
+    ] {
+        assert_eq!(import(text.as_bytes(), &target()).unwrap_err(), error);
+    }
+    let nets = import(b"<network/><network/>", &target()).unwrap_err();
+    assert!(
+        nets.to_string().contains("a network of libvirt's"),
+        "{nets}"
+    );
     // What is broken is told as the file has it.
-    let broken = import(b"<hostdev>\n<a></b></hostdev>", "").unwrap_err();
+    let broken = import(b"<hostdev>\n<a></b></hostdev>", &target()).unwrap_err();
     assert!(
         matches!(broken, ImportError::Syntax(ref why) if why.contains("2:4")),
         "{broken}"
@@ -308,12 +354,22 @@ fn what_profiles_do_not_take_is_told_and_left_out() {
 }
 
 /// The domains of the tests through the command.
-const DOMAINS: [&str; 4] = [
+pub(super) const DOMAINS: [&str; 4] = [
     include_str!("../../tests/it/libvirt/odds.xml"),
     include_str!("../../tests/it/libvirt/ubuntu-sriov.xml"),
     include_str!("../../tests/it/libvirt/gaming-vfio.xml"),
     include_str!("../../tests/it/libvirt/windows-upt.xml"),
 ];
+
+/// Whether it tells of the element as a whole, and not of an attribute of it alone.
+pub(super) fn is_whole(told: &Told, line: u32, name: &str) -> bool {
+    let what = told.what.replace("<qemu:", "<");
+    let rest = what
+        .strip_prefix('<')
+        .and_then(|what| what.strip_prefix(name));
+    let whole = |rest: &str| rest.starts_with([' ', '/', '>']) && !rest.starts_with("> ");
+    told.line == line && rest.is_some_and(whole)
+}
 
 /// Into every element in turn something comes that nobody knows: it is told by itself, or with an element that is
 /// told as a whole.
@@ -329,7 +385,7 @@ fn nothing_is_dropped_in_silence() {
                 .unwrap();
             let at = start + 1 + name.len();
             let text = format!("{} zz='1'{}", &domain[..at], &domain[at..]);
-            let imported = import(text.as_bytes(), "").unwrap();
+            let imported = import(text.as_bytes(), &target()).unwrap();
             let told = || imported.left.iter().chain(&imported.fine);
             let by_itself = told().any(|told| told.what.contains("zz='1'"));
             let with_another = node
@@ -337,11 +393,7 @@ fn nothing_is_dropped_in_silence() {
                 .filter(roxmltree::Node::is_element)
                 .any(|outer| {
                     let line = document.text_pos_at(outer.range().start).row;
-                    let begin = format!("<{}", outer.tag_name().name());
-                    outer.has_tag_name("address")
-                        || told().any(|told| {
-                            told.line == line && told.what.replace("qemu:", "").starts_with(&begin)
-                        })
+                    told().any(|told| is_whole(told, line, outer.tag_name().name()))
                 });
             let line = document.text_pos_at(start).row;
             assert!(
@@ -374,7 +426,7 @@ fn no_value_makes_a_machine_file_that_is_wrong() {
             ][number % 6];
             let odd = odd.replace('\'', "&apos;").replace('"', "&quot;");
             let text = format!("{}{odd}{}", &domain[..range.start], &domain[range.end..]);
-            let Ok(imported) = import(text.as_bytes(), "") else {
+            let Ok(imported) = import(text.as_bytes(), &target()) else {
                 continue;
             };
             let refused = crate::profile::refused(&imported.text("g"));

@@ -2,8 +2,12 @@
 
 use toml::{Table, Value};
 
+use super::cpuset::{numbers, set};
 use super::draft::Draft;
 use super::reader::El;
+
+/// More threads than that for a guest's disks are a slip.
+const MOST: usize = 64;
 
 /// The name of one of QEMU's I/O threads; libvirt's number it from 1 on.
 pub(super) fn iothread(number: &str) -> String {
@@ -19,9 +23,12 @@ pub(super) fn tuning(root: El<'_>, out: &mut Draft) {
         }
     }
     if let Some(threads) = root.child("iothreads") {
-        let many: usize = threads.text().parse().unwrap_or_default();
+        let many: usize = threads.value(|text| text.parse().ok()).unwrap_or_default();
+        if many > MOST {
+            out.told(threads, format!("mvm imports the first {MOST} of them"));
+        }
         for number in 1.. {
-            if named.len() >= many.min(64) {
+            if named.len() >= many.min(MOST) {
                 break;
             }
             let number = number.to_string();
@@ -55,12 +62,24 @@ pub(super) fn tuning(root: El<'_>, out: &mut Draft) {
     }
 }
 
-fn cputune(tune: El<'_>, out: &mut Draft) {
+/// Where the threads run. Each pin by itself: one that is wrong takes no other away.
+fn pins(tune: El<'_>, out: &mut Draft) {
+    let count = out.get("cpu", "count").and_then(Value::as_integer);
     let mut vcpus = Table::new();
     let mut first = None;
     for pin in tune.children("vcpupin") {
-        if let (Some(vcpu), Some(set)) = (pin.attr("vcpu"), pin.attr("cpuset")) {
-            vcpus.insert(vcpu.to_owned(), Value::String(set.to_owned()));
+        let (Some(vcpu), Some(set)) = (pin.number("vcpu"), pinned(pin, out)) else {
+            continue;
+        };
+        if count.is_some_and(|count| i64::try_from(vcpu).is_ok_and(|vcpu| vcpu >= count)) {
+            out.told(pin, "the guest starts without that processor");
+        } else if vcpus.contains_key(&vcpu.to_string()) {
+            out.told(
+                pin,
+                "that processor is pinned above, and the first pin counts",
+            );
+        } else {
+            vcpus.insert(vcpu.to_string(), Value::String(set));
             first.get_or_insert(pin);
         }
     }
@@ -68,21 +87,46 @@ fn cputune(tune: El<'_>, out: &mut Draft) {
         out.put(first, "pin", "vcpu", vcpus);
     }
     if let Some(pin) = tune.child("emulatorpin") {
-        if let Some(set) = pin.attr("cpuset") {
+        if let Some(set) = pinned(pin, out) {
             out.put(pin, "pin", "emulator", set);
         }
     }
     let mut threads = Table::new();
     let mut first = None;
     for pin in tune.children("iothreadpin") {
-        if let (Some(thread), Some(set)) = (pin.attr("iothread"), pin.attr("cpuset")) {
-            threads.insert(iothread(thread), Value::String(set.to_owned()));
+        let (Some(thread), Some(set)) = (pin.attr("iothread"), pinned(pin, out)) else {
+            continue;
+        };
+        let thread = iothread(thread);
+        if !is_thread(&thread, out) {
+            out.told(pin, "there is no such thread in the guest");
+        } else if threads.contains_key(&thread) {
+            out.told(pin, "that thread is pinned above, and the first pin counts");
+        } else {
+            threads.insert(thread, Value::String(set));
             first.get_or_insert(pin);
         }
     }
     if let Some(first) = first {
         out.put(first, "pin", "iothread", threads);
     }
+}
+
+/// The CPUs of a pin; what is no set is told.
+fn pinned(pin: El<'_>, out: &mut Draft) -> Option<String> {
+    let found = pin.read("cpuset", set);
+    if found.is_none() {
+        out.left(pin, "it names no CPUs");
+    }
+    found
+}
+
+fn is_thread(name: &str, out: &Draft) -> bool {
+    out.has(&format!("iothread.{name}"), "enabled")
+}
+
+fn cputune(tune: El<'_>, out: &mut Draft) {
+    pins(tune, out);
     scheduling(tune, out);
     for (name, what) in [
         ("shares", "`CPUWeight=`"),
@@ -126,8 +170,17 @@ fn scheduling(tune: El<'_>, out: &mut Draft) {
     };
     let vcpus = tune.children("vcpusched");
     if let [one] = vcpus[..] {
-        one.attr("vcpus");
+        let some = one.read("vcpus", numbers);
+        let count = out.get("cpu", "count").and_then(Value::as_integer);
+        let all = count.and_then(|count| u32::try_from(count).ok());
+        let others = all.is_some_and(|all| {
+            some.is_some_and(|some| (0..all.min(4096)).any(|one| !some.cpus().contains(&one)))
+        });
         if let Some(table) = said(one) {
+            if others {
+                let why = "mvm schedules all processors of a guest alike: the others as well";
+                out.told(one, why);
+            }
             out.say("scheduler", "For all processors of the guest.");
             out.put(one, "scheduler", "vcpu", table);
         }
@@ -144,31 +197,21 @@ fn scheduling(tune: El<'_>, out: &mut Draft) {
     let mut threads = Table::new();
     let mut first = None;
     for one in tune.children("iothreadsched") {
-        let Some(set) = one.attr("iothreads") else {
+        let Some(set) = one.read("iothreads", numbers) else {
             continue;
         };
-        if let Some(table) = said(one) {
-            for thread in numbers(set) {
-                threads.insert(iothread(&thread.to_string()), Value::Table(table.clone()));
+        let Some(table) = said(one) else { continue };
+        for thread in set.cpus() {
+            let thread = iothread(&thread.to_string());
+            if is_thread(&thread, out) {
+                threads.insert(thread, Value::Table(table.clone()));
+                first.get_or_insert(one);
+            } else {
+                out.told(one, format!("there is no `{thread}` in the guest"));
             }
-            first.get_or_insert(one);
         }
     }
     if let Some(first) = first {
         out.put(first, "scheduler", "iothread", threads);
     }
-}
-
-/// The numbers of a list as in `1-3,5`.
-fn numbers(set: &str) -> Vec<u32> {
-    let spans = set.split(',').filter_map(|span| {
-        let (first, last) = span
-            .trim()
-            .split_once('-')
-            .unwrap_or((span.trim(), span.trim()));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        // More than a host has threads is a slip that must not fill the memory.
-        (last < 4096).then_some(first..=last)
-    });
-    spans.flatten().collect()
 }

@@ -9,8 +9,7 @@ pub(super) fn amount(element: El<'_>) -> Option<Size> {
         None => 1024,
         Some(_) => element.read("unit", factor)?,
     };
-    let number: u64 = element.text().parse().ok()?;
-    whole(number, factor)
+    element.value(|text| whole(text.parse().ok()?, factor))
 }
 
 /// The amount in an attribute, in a unit of its own or in KiB.

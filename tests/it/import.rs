@@ -54,7 +54,9 @@ fn every_domain_becomes_a_machine_file_that_is_right() {
         for line in shown.stderr.lines().skip(1) {
             assert!(written.contains(line.trim()), "{name}: {line}");
         }
-        insta::assert_snapshot!(name, written);
+        let config = env.path("config");
+        let config = config.to_str().expect("UTF-8");
+        insta::assert_snapshot!(name, written.replace(config, "/etc/mvm"));
     }
 }
 
@@ -81,6 +83,10 @@ fn what_is_no_domain_is_told_apart() {
     );
     env.write("broken.xml", "<domain type='kvm'>\n<name>a</nam></domain>");
     env.write("empty.xml", "");
+    env.write("hello.xml", "hello\n");
+    env.write("profile.toml", "[disk.a]\nfile = 'a.img'\n");
+    let one = "<domain type='kvm'><name>a</name><os><type>hvm</type></os></domain>\n";
+    env.write("two.xml", one.repeat(2));
     env.write("xen.xml", "<domain type='xen'><name>a</name></domain>");
     for (file, says) in [
         ("big.xml", "larger than the XML of a domain can be (4 MiB)"),
@@ -99,6 +105,9 @@ fn what_is_no_domain_is_told_apart() {
         ),
         ("broken.xml", "broken.xml: it is not well-formed XML: "),
         ("empty.xml", "it is empty"),
+        ("hello.xml", "hello.xml: it is no XML"),
+        ("profile.toml", "profile.toml: it is no XML"),
+        ("two.xml", "it holds 2 domains, and one file is one domain"),
         ("xen.xml", "the type `xen`"),
     ] {
         let ran = env.run(&["import", file]).exits(1).says(says);
@@ -131,6 +140,45 @@ fn a_guest_that_is_there_is_not_overwritten() {
     command.stdin(fs::File::open(env.path("d.xml")).expect("a file"));
     crate::env::finish(command).exits(0);
     env.mvm("profile check other").exits(0);
+}
+
+/// What virt-manager writes for Windows 11, with TCG for KVM.
+const WINDOWS: &str = "<domain type='qemu'><name>win11</name><memory unit='MiB'>64</memory>\
+    <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>\
+    <firmware><feature enabled='yes' name='enrolled-keys'/><feature enabled='yes' name='secure-boot'/></firmware>\
+    </os><features><acpi/><smm state='on'/></features><cpu mode='maximum'/><devices>\
+    <controller type='usb' index='0' model='qemu-xhci'/><input type='tablet' bus='usb'/>\
+    <graphics type='vnc' port='5910' autoport='no' listen='0.0.0.0' passwd='geheim'/>\
+    <video><model type='cirrus'/></video></devices></domain>";
+
+/// A guest that wanted a password does not become one that wants none.
+#[test]
+fn windows_11_starts_when_its_password_is_there() {
+    if !crate::env::has_program("qemu-system-x86_64") {
+        return;
+    }
+    let env = TestEnv::new();
+    env.write("win11.xml", WINDOWS);
+    let ran = env.mvm("import win11.xml --as win").exits(0);
+    let path = env.path("config/win.vnc-password");
+    let path = path.to_str().expect("UTF-8");
+    let ran = ran
+        .says("made ")
+        .says(&format!("passwd='(not shown)', for {path}"))
+        .says("note: a start on this host would be refused now: `display.vnc.password-file`");
+    assert!(!ran.stderr.contains("secure-boot"), "{}", ran.stderr);
+    let made = fs::read_to_string(env.path("config/machines/win.toml")).expect("it was made");
+    assert!(!made.contains("geheim"), "{made}");
+    env.mvm("run win --dry-run").exits(4).says("umask 077");
+    env.write("config/win.vnc-password", "geheim");
+    let plan = env.mvm("run win --dry-run").exits(0);
+    for part in ["password-secret=mvm-vnc-password", "smm=on"] {
+        assert!(plan.stdout.contains(part), "{part}: {}", plan.stdout);
+    }
+    // With all in place there is nothing to tell of a start.
+    let again = env.mvm("import win11.xml --as win --output ./win.toml");
+    let again = again.exits(0);
+    assert!(!again.stderr.contains("refused now"), "{}", again.stderr);
 }
 
 /// A guest of the portfolio gets a device by a file of libvirt's as it does by a flag.

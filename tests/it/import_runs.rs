@@ -93,6 +93,9 @@ impl World {
             "/var/lib/libvirt/qemu/nvram/ubuntu_VARS.fd",
             nvram.to_str().expect("UTF-8"),
         );
+        if text.contains("passwd=") {
+            env.write("config/g.vnc-password", "secret");
+        }
         env.write("domain.xml", text);
         env.run(&["import", "domain.xml", "--as", "g"]).exits(0);
         let path = env.path("config/machines/g.toml");
