@@ -221,6 +221,12 @@ fn mismatch(message: &str) -> Option<Told> {
         .strip_prefix("invalid type: ")
         .or_else(|| message.strip_prefix("invalid value: "))?;
     let (found, expected) = rest.rsplit_once(", expected ")?;
+    // One of several words, where something else than a text stands.
+    if expected == "string only" {
+        return Some(
+            Told::new("expected a word in quotes").hint("write the value in double quotes"),
+        );
+    }
     let (kind, value) = match found.split_once(' ') {
         Some(("integer" | "boolean", value)) => ("", value.trim_matches('`')),
         Some(("floating", value)) => ("", value.trim_start_matches("point ").trim_matches('`')),

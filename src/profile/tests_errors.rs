@@ -323,6 +323,11 @@ fn flags() {
     error: --set cpu.count=-1: expected a whole number from 0 to 4294967295, found -1
     exit 2
     "#);
+    insta::assert_snapshot!(refused("tpm.version=3"), @r#"
+    error: --set tpm.version=3: expected a word in quotes
+    hint: write the value in double quotes
+    exit 2
+    "#);
     insta::assert_snapshot!(refused("dsk.system.boot=1"), @r#"
     error: --set dsk.system.boot=1: unknown key `dsk`
     hint: did you mean `disk`?
