@@ -110,6 +110,13 @@ pub(super) fn fragments(levels: &[Level], choices: &Choices) -> Result<Vec<Parse
     let mut fragments = Vec::new();
     for path in &choices.device {
         let found = search::file(levels, path)?;
+        if found.text.trim_start().starts_with('<') {
+            return Err(ProfileError::Flag {
+                flag: format!("--device {}", shown(&path.to_string_lossy())),
+                message: "this is XML, and a piece of a profile is TOML".to_owned(),
+                hints: vec!["`--xml` takes devices as libvirt has them".to_owned()],
+            });
+        }
         let parsed = parse(&found.source, found.text)?;
         for key in ["extends", "variant", "variants", "summary"] {
             if parsed.tree.contains_key(key) {

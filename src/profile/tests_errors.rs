@@ -538,6 +538,12 @@ fn a_fragment_lies_over_variants_and_below_flags() {
         (None, None)
     );
 
+    home.write("fragment.toml", "<hostdev/>\n");
+    insta::assert_snapshot!(home.told("d", &choices), @r#"
+    error: --device $HOME/fragment.toml: this is XML, and a piece of a profile is TOML
+    hint: `--xml` takes devices as libvirt has them
+    exit 2
+    "#);
     home.write("fragment.toml", "extends = ['ubuntu']\n");
     insta::assert_snapshot!(home.told("d", &choices), @r#"
     error: --device $HOME/fragment.toml: `extends` is for profiles, and this file lies over one
