@@ -1,12 +1,12 @@
-//! What a person sees, hears and holds: `<graphics>`, `<video>`, `<sound>`, `<audio>`, `<input>`, `<redirdev>`.
+//! What a person sees: `<graphics>` and `<video>`; the rest of the desk is in [`desk`].
 
-use toml::{Table, Value};
+use toml::Value;
 
-use super::address;
-use super::devices::{count, name, single, virtio};
+use super::devices::{count, name, virtio};
 use super::draft::Draft;
 use super::reader::{El, short};
 use super::units::attribute;
+use super::{address, desk};
 
 pub(super) fn displays(all: El<'_>, out: &mut Draft) {
     let graphics = all.children("graphics");
@@ -33,33 +33,7 @@ pub(super) fn displays(all: El<'_>, out: &mut Draft) {
     for (at, one) in all.children("video").into_iter().enumerate() {
         video(one, at, out);
     }
-    sounds(all, out);
-    for (at, one) in all.children("input").into_iter().enumerate() {
-        input(one, at, out);
-    }
-    let ports = all.children("redirdev");
-    if let Some(first) = ports.first() {
-        for port in &ports {
-            let _the_only_bus = port.is("bus", "usb");
-            if port.attr("type") != Some("spicevmc") {
-                out.told(*port, "mvm redirects USB devices by SPICE only");
-            }
-            if let Some(boot) = port.child("boot") {
-                out.left(boot, "mvm starts guests from disks and cards of its own");
-            }
-            single(*port, "", None, out);
-            address::place(*port, None, out);
-        }
-        out.put(
-            *first,
-            "usb-redirect",
-            "ports",
-            i64::try_from(ports.len()).unwrap_or(i64::MAX),
-        );
-    }
-    for one in all.children("redirfilter") {
-        out.left(one, "mvm filters no redirected devices");
-    }
+    desk::desk(all, out);
 }
 
 /// The address that a server listens on: the element's own, or that of the first `<listen>`.
@@ -89,7 +63,14 @@ fn listen(one: El<'_>, table: &str, out: &mut Draft) {
                     );
                 }
             }
-            Some("none") => out.told(listen, "mvm's viewers connect to an address or a socket"),
+            // Nobody but a viewer on this host, as with `<gl>`.
+            Some("none") => {
+                out.put(listen, table, "socket", true);
+                out.told(
+                    listen,
+                    "mvm's viewers connect to an address or, as here, a socket in the guest's run-time directory",
+                );
+            }
             Some("network") => out.left(
                 listen,
                 "mvm has no networks of its own; it listens on 127.0.0.1",
@@ -386,122 +367,4 @@ fn video(one: El<'_>, at: usize, out: &mut Draft) {
         virtio(driver, &table, out);
     }
     address::place(one, None, out);
-}
-
-fn sounds(all: El<'_>, out: &mut Draft) {
-    let backends: Vec<(El<'_>, Option<&str>, Option<&str>)> = all
-        .children("audio")
-        .into_iter()
-        .map(|audio| (audio, audio.attr("id"), audio.attr("type")))
-        .collect();
-    let sounds = all.children("sound");
-    let mut played = Vec::new();
-    for (at, one) in sounds.iter().enumerate() {
-        let table = format!("audio.{}", name(*one, format!("sound{at}"), out));
-        let device = match one.peek("model") {
-            Some("ich7") => "ich6",
-            Some(same @ ("ich9" | "ich6" | "ac97" | "es1370" | "sb16" | "usb" | "virtio")) => same,
-            _ => {
-                out.left(*one, "mvm has no such sound card");
-                continue;
-            }
-        };
-        one.attr("model");
-        out.put(*one, &table, "device", device);
-        for (number, codec) in one.children("codec").into_iter().enumerate() {
-            match codec.attr("type") {
-                Some(word) if number == 0 => out.put(codec, &table, "codec", word),
-                _ => out.told(codec, "mvm connects one codec"),
-            }
-        }
-        if let Some(streams) = one.attr("streams") {
-            out.told(
-                *one,
-                format!(
-                    "mvm leaves the number of streams to QEMU ({})",
-                    short(streams)
-                ),
-            );
-        }
-        if let Some(driver) = one.child("driver") {
-            virtio(driver, &table, out);
-        }
-        let wanted = one.child("audio").and_then(|audio| audio.attr("id"));
-        let backend = backends
-            .iter()
-            .position(|(_, id, _)| wanted.is_none() || *id == wanted);
-        played.extend(backend);
-        match backend.and_then(|at| backends.get(at)) {
-            Some((audio, _, Some(kind))) => {
-                out.put(*audio, &table, "backend", *kind);
-            }
-            Some((audio, _, None)) => out.told(*audio, "it names no type"),
-            None => {}
-        }
-        address::place(*one, None, out);
-    }
-    for (at, (audio, _, kind)) in backends.into_iter().enumerate() {
-        out.left_attr(
-            audio,
-            "serverName",
-            "mvm finds the sound server of the session that it plays in",
-        );
-        out.left_attr(audio, "timerPeriod", "mvm leaves it as QEMU has it");
-        if !played.contains(&at) {
-            if kind == Some("none") {
-                out.fine(audio, "no sound card of the guest's plays");
-            } else {
-                out.told(audio, "no sound card of the guest's plays there");
-            }
-        }
-        for part in audio.all().collect::<Vec<_>>() {
-            out.left(part.enter(), "mvm leaves the sound's format to QEMU");
-        }
-    }
-}
-
-fn input(one: El<'_>, at: usize, out: &mut Draft) {
-    let usual = format!("input{at}");
-    match one.peek("type") {
-        Some("evdev") => {
-            one.attr("type");
-            let table = format!("input.{}", name(one, usual, out));
-            let Some(source) = one.child("source") else {
-                return out.left(one, "it names no device");
-            };
-            let mut evdev = Table::new();
-            if let Some(path) = source.attr("dev") {
-                evdev.insert("path".to_owned(), Value::from(path));
-            }
-            if source.is("grab", "all") {
-                evdev.insert("grab-all".to_owned(), Value::from(true));
-            }
-            if let Some(on) = source.flag("repeat") {
-                evdev.insert("repeat".to_owned(), Value::from(on));
-            }
-            if let Some(keys) = source.attr("grabToggle") {
-                evdev.insert("hotkey".to_owned(), Value::from(keys));
-            }
-            out.put(one, &table, "device", "evdev");
-            out.put(source, &table, "evdev", evdev);
-        }
-        Some("passthrough") => out.left(one, "mvm's `evdev` hands a device of the host over and back; QEMU's virtio-input-host it has not"),
-        Some(kind @ ("tablet" | "mouse" | "keyboard")) => {
-            one.attr("type");
-            let bus = one.attr("bus").unwrap_or(if kind == "tablet" { "usb" } else { "ps2" });
-            if bus == "ps2" {
-                out.fine(one, "the board's own");
-                return;
-            }
-            let table = format!("input.{}", name(one, usual, out));
-            out.put(one, &table, "device", kind);
-            out.put(one, &table, "bus", bus);
-            if let Some(driver) = one.child("driver") {
-                virtio(driver, &table, out);
-            }
-            address::place(one, None, out);
-            let _ = one.attr("model");
-        }
-        _ => out.left(one, "mvm has no such device"),
-    }
 }

@@ -17,6 +17,7 @@ mod commandline;
 mod controllers;
 mod cpu;
 mod cpuset;
+mod desk;
 mod devices;
 mod disk;
 mod display;

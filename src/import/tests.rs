@@ -253,6 +253,30 @@ fn the_integrated_gpu_is_the_guests_gpu() {
     assert_eq!(gpu("0x0", "0x02", "").left, []);
 }
 
+/// What virt-manager writes for 3D: with a port SPICE would not start.
+#[test]
+fn a_display_that_listens_nowhere_is_on_a_socket() {
+    let imported = devices(
+        "<graphics type='spice' autoport='yes'><listen type='none'/><gl enable='yes'/></graphics>",
+    );
+    says(&imported, &["socket = true", "gl = true"]);
+    assert!(!imported.toml.contains("port ="), "{}", imported.toml);
+    leaves(&imported, "<listen type='none'/>", "as here, a socket");
+}
+
+#[test]
+fn devices_of_viewers_come_by_spice_only() {
+    let port = |kind: &str| format!("<redirdev bus='usb' type='{kind}'/>");
+    let both = port("spicevmc") + &port("tcp") + &port("spicevmc");
+    let spice = devices(&format!("<graphics type='spice'/>{both}"));
+    says(&spice, &["[usb-redirect]", "ports = 2"]);
+    leaves(&spice, "type='tcp'", "by SPICE only");
+    // A start would be refused.
+    let vnc = devices(&format!("<graphics type='vnc'/>{both}"));
+    assert!(!vnc.toml.contains("usb-redirect"), "{}", vnc.toml);
+    leaves(&vnc, "type='spicevmc'", "no such display");
+}
+
 #[test]
 fn fragments_are_pieces_of_a_profile() {
     let one = "<hostdev mode='subsystem' type='usb'><source><vendor id='0x046d'/><product id='0xc52b'/></source></hostdev>";
