@@ -214,9 +214,7 @@ pub(crate) async fn supervise(begin: Begin, mut signals: Signals) -> Outcome {
                     (Ok(done), Some(later)) => {
                         let (more, first) = supervisor.connected(done, later);
                         events = Some(more);
-                        for input in first {
-                            supervisor.take(input);
-                        }
+                        supervisor.take_all(first);
                         None
                     }
                     (Err(why), _) => {
@@ -264,13 +262,22 @@ async fn sleep(at: Option<Instant>) {
 
 impl Supervisor {
     fn take(&mut self, input: Input) {
-        tracing::debug!(?input, "input");
-        if let Input::HookFailed(said) = &input {
-            self.lost(said);
-            self.failed_hook = Some(said.clone());
+        self.take_all([input]);
+    }
+
+    /// What is known at once is told as one: a guest that is ready and paused has never been running.
+    fn take_all(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        let mut actions = Vec::new();
+        for input in inputs {
+            tracing::debug!(?input, "input");
+            if let Input::HookFailed(said) = &input {
+                self.lost(said);
+                self.failed_hook = Some(said.clone());
+            }
+            let (life, more) = self.life.step(input);
+            self.life = life;
+            actions.extend(more);
         }
-        let (life, actions) = self.life.step(input);
-        self.life = life;
         for action in actions {
             self.perform(action);
         }
