@@ -171,6 +171,8 @@ fn said(hook: &Hook, from: u64) -> String {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn hook(dir: &Path, name: &str, script: &str) -> Hook {
@@ -220,9 +222,16 @@ mod tests {
         let error = run(&one, None).unwrap_err();
         assert!(matches!(error, OpsError::Slow { .. }), "{error}");
         let pid = fs::read_to_string(&pid).unwrap();
-        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-        let gone = stat.map_or(true, |stat| stat.contains(") Z ") || stat.contains(") X "));
-        assert!(gone, "{pid}");
+        let is_gone = || {
+            let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+            stat.map_or(true, |stat| stat.contains(") Z ") || stat.contains(") X "))
+        };
+        // It has its SIGKILL, and takes it when it is scheduled.
+        let end = Instant::now() + Duration::from_secs(10);
+        while !is_gone() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(is_gone(), "{pid}");
     }
 
     #[test]
