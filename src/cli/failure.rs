@@ -53,7 +53,10 @@ impl Failure {
     pub fn of_guest(mut self, name: &str) -> Self {
         for report in &mut self.reports {
             // Many say the name themselves.
-            if let Some(first) = report.chain.first_mut().filter(|text| !text.contains(name)) {
+            let says = |text: &String| {
+                text.contains(&format!("`{name}`")) || text.starts_with(&format!("{name} "))
+            };
+            if let Some(first) = report.chain.first_mut().filter(|text| !says(text)) {
                 *first = format!("{name}: {first}");
             }
         }
@@ -128,6 +131,17 @@ const fn badness(code: ExitCode) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_several_is_named_once() {
+        let told = |text: &str, name: &str| {
+            let failure = Failure::message(ExitCode::Failed, text).of_guest(name);
+            failure.first().chain[0].clone()
+        };
+        assert_eq!(told("there is a disk less", "a"), "a: there is a disk less");
+        assert_eq!(told("guest `a` runs", "a"), "guest `a` runs");
+        assert_eq!(told("a does not run", "a"), "a does not run");
+    }
 
     #[test]
     fn the_worst_code_wins() {

@@ -38,9 +38,11 @@ pub(super) struct Flag {
 /// The guest that a value is for, and the rest.
 fn split<'a>(flag: &Flag, value: &'a str) -> (Option<&'a str>, &'a str) {
     match value.split_once('=') {
-        // Of a key and its value: `GUEST=KEY=VALUE`, and no key of a guest's own has an equals sign.
+        // `GUEST=KEY=VALUE`; a value may look so too, as in `boot.append=systemd.unit=rescue`: keys have a dot.
         Some((guest, rest)) if flag.name == "set" => match rest.split_once('=') {
-            Some((key, _)) if guest.parse::<GuestName>().is_ok() && is_key(key) => {
+            Some((key, _))
+                if !guest.contains('.') && guest.parse::<GuestName>().is_ok() && is_key(key) =>
+            {
                 (Some(guest), rest)
             }
             _ => (None, value),
@@ -149,7 +151,7 @@ mod tests {
             "--display=vnc",
             "--memory=windows11=8G",
             "--set=windows11=cpu.count=3",
-            "--set=boot.append=a=b.c",
+            "--set=boot.append=mvm.swap=b.c",
         ];
         let all = given(&words, &["ubuntu", "/etc/x/windows11.toml"]);
         let all = all.expect("they are fine");
@@ -159,12 +161,16 @@ mod tests {
         assert_eq!(ubuntu.gpu.as_deref(), Some("vf"));
         assert_eq!(ubuntu.usb, ["keyboard", "ethernet"]);
         assert!(ubuntu.pci.is_empty());
-        assert_eq!(ubuntu.set, ["boot.append=a=b.c"]);
+        assert_eq!(ubuntu.set, ["boot.append=mvm.swap=b.c"]);
         assert_eq!(windows.gpu.as_deref(), Some("vf:auto"));
         assert_eq!(windows.pci, ["network controller:2"]);
         assert_eq!(
             windows.set,
-            ["memory.size=\"8G\"", "cpu.count=3", "boot.append=a=b.c"]
+            [
+                "memory.size=\"8G\"",
+                "cpu.count=3",
+                "boot.append=mvm.swap=b.c"
+            ]
         );
         for one in [ubuntu, windows] {
             assert_eq!(one.display.as_deref(), Some("vnc"));

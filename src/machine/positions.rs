@@ -338,7 +338,8 @@ impl Positions {
         }
         if !fits && !first {
             // In order, as at a first start; where that is not enough either, `slots::check` tells.
-            return Self::lay_ports(self, machine, kinds) | true;
+            self.lay_ports(machine, kinds);
+            return true;
         }
         for (row, places) in [(PORTS, ports), (CARDS, cards)] {
             if !places.is_empty() {
